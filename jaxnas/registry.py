@@ -1,0 +1,131 @@
+"""The one place where names meet code: strings only, imported on first use.
+
+Adding a space, an oracle, an environment, a controller or an algorithm is one file and one
+line here. Packages elsewhere add theirs through the entry-point groups ``jaxnas.spaces``,
+``jaxnas.oracles``, ``jaxnas.envs``, ``jaxnas.controllers`` and ``jaxnas.algorithms``, whose
+values have the same ``"module:attribute"`` form.
+"""
+
+import functools
+import importlib
+import importlib.metadata
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.protocols import Algorithm, Oracle, SearchSpace
+
+SPACES = {
+    "toy": "jaxnas.spaces.toy:Toy",
+    "nb201": "jaxnas.spaces.nb201:NB201",
+}
+ORACLES = {
+    "toy": "jaxnas.oracles.toy:ToyOracle",
+    "analog-nasbench": "jaxnas.oracles.table:analog_nasbench",
+    "nb201-table": "jaxnas.oracles.table:nb201_table",
+    "cost": "jaxnas.oracles.cost:CostOracle",
+}
+ENVS = {
+    "tokens": "jaxnas.envs.tokens:TokenEnv",
+}
+CONTROLLERS = {
+    "mlp": "jaxnas.controllers.mlp:MLP",
+    "lstm": "jaxnas.controllers.recurrent:LSTM",
+    "gru": "jaxnas.controllers.recurrent:GRU",
+    "attention": "jaxnas.controllers.attention:CausalAttention",
+}
+ALGORITHMS = {
+    "random": "jaxnas.algorithms.random_search:RandomSearch",
+    "local-search": "jaxnas.algorithms.local_search:LocalSearch",
+    "evolution": "jaxnas.algorithms.regularized_evolution:RegularizedEvolution",
+    "reinforce": "jaxnas.algorithms.reinforce:Reinforce",
+    "a2c": "jaxnas.algorithms.a2c:A2C",
+    "ppo": "jaxnas.algorithms.ppo:PPO",
+}
+TABLES = {
+    "space": SPACES,
+    "oracle": ORACLES,
+    "env": ENVS,
+    "controller": CONTROLLERS,
+    "algorithm": ALGORITHMS,
+}
+
+
+@functools.cache
+def _plugins(kind: str) -> dict[str, str]:
+    """Returns the entry points that installed packages declare for a kind."""
+    found = importlib.metadata.entry_points(group=f"jaxnas.{kind}s")
+    return {point.name: point.value for point in found}
+
+
+def names(kind: str) -> list[str]:
+    """Returns every registered name of a kind, built in first, then plug-ins."""
+    return list(TABLES[kind]) + [n for n in _plugins(kind) if n not in TABLES[kind]]
+
+
+def lookup(kind: str, name: str) -> Callable[..., Any]:
+    """Returns the class or factory behind a name; imports its module now.
+
+    Raises:
+        UserError: no such name; the text gives the nearest one.
+    """
+    target = TABLES[kind].get(name) or _plugins(kind).get(name)
+    if target is None:
+        raise unknown_name(kind, name, names(kind))
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def describe(kind: str, name: str) -> str:
+    """Returns the first line of the docstring of what a name stands for."""
+    return (inspect.getdoc(lookup(kind, name)) or "").partition("\n")[0]
+
+
+def make(kind: str, name: str, **options: Any) -> Any:
+    """Returns ``lookup(kind, name)(**options)`` with unknown options refused by name.
+
+    Raises:
+        UserError: an unknown name, an option it does not take, or a value it refuses.
+    """
+    target = lookup(kind, name)
+    known = inspect.signature(target).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    for option in options:
+        if option not in known and not open_ended:
+            raise unknown_name(f"option of {kind} {name!r}:", option, known)
+    for option, parameter in known.items():
+        plain = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if plain and parameter.default is parameter.empty and option not in options:
+            raise UserError(f"The {kind} {name!r} needs the option {option!r}.")
+    try:
+        return target(**options)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"The {kind} {name!r} refused its options: {error}") from error
+
+
+def make_space(name: str, **options: Any) -> SearchSpace:
+    """Returns a search space by name, for example ``make_space("nb201")``."""
+    return make("space", name, **options)
+
+
+def make_oracle(name: str, **options: Any) -> Oracle:
+    """Returns an oracle by name, for example ``make_oracle("cost", objective="params")``."""
+    return make("oracle", name, **options)
+
+
+def make_algorithm(name: str, **options: Any) -> Algorithm:
+    """Returns an algorithm by name, for example ``make_algorithm("ppo", space=space)``."""
+    return make("algorithm", name, **options)
+
+
+def make_controller(name: str, **options: Any) -> Any:
+    """Returns a controller module by name."""
+    return make("controller", name, **options)
+
+
+def make_env(name: str, **options: Any) -> Any:
+    """Returns an environment by name."""
+    return make("env", name, **options)
