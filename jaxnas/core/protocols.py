@@ -149,6 +149,29 @@ class Truthful(Protocol):
 
 
 @runtime_checkable
+class Uncertain(Protocol):
+    """An oracle that knows how far one measurement lies from the truth."""
+
+    def truth(self, params: PyTree, tokens: Int[Array, "B L"]) -> Float[Array, "B M"]:
+        """Returns the objectives without measurement noise."""
+        ...
+
+    def spread(self, params: PyTree, tokens: Int[Array, "B L"]) -> Float[Array, "B M"]:
+        """Returns the standard deviation of one measurement, 0 where it is not known."""
+        ...
+
+
+@runtime_checkable
+class Repeating(Protocol):
+    """An oracle that says what asking again does: ``"stored"`` or ``"resample"``."""
+
+    @property
+    def repeats(self) -> str:
+        """``"resample"`` where each evaluation is a new reading and costs a query."""
+        ...
+
+
+@runtime_checkable
 class Enumerated(Protocol):
     """An oracle that holds every architecture's metrics, so that regret is exact."""
 

@@ -1,0 +1,265 @@
+"""The budget: every controller pays one query for each architecture it has not asked before.
+
+A query is the first evaluation of a *raw* token vector by a controller. Repeats, also inside
+one batch, are free and return the stored value. With ``repeats="resample"`` every evaluation
+is a new reading and costs a query. A controller is finished when its budget is spent or
+``max_proposals`` is reached, whichever is first.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from jaxnas.core import tokens as tk
+from jaxnas.core import visited as vs
+from jaxnas.core.errors import UserError
+from jaxnas.core.protocols import Oracle, Repeating, SearchSpace, Truthful
+from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
+from jaxnas.moo.scalarise import WeightedSum
+
+
+class Ledger(NamedTuple):
+    """What one controller has asked, and what it would recommend after each query."""
+
+    visited: vs.Visited
+    count: Int[Array, ""]
+    """Queries spent."""
+    proposals: Int[Array, ""]
+    """Active lanes seen, repeats included."""
+    best_reading: Float[Array, ""]
+    """Measured reward of the recommended architecture, -inf before there is one."""
+    best_true: Float[Array, ""]
+    """Its reward without measurement noise, NaN before there is one."""
+    best_tokens: Int[Array, "L"]
+    curve: Float[Array, "Q"]
+    """``best_true`` after each query; NaN where not reached."""
+    tokens: Int[Array, "Q L"]
+    """The queries in order, -1 where not reached."""
+    objectives: Float[Array, "Q M"]
+    """What was measured at each query."""
+    draws: Int[Array, "C"]
+    """Readings of each slot; size 0 unless readings are resampled."""
+    sums: Float[Array, "C"]
+    """Sum of the rewards read at each slot."""
+
+
+class Admission(NamedTuple):
+    """What the ledger lets through of one proposal."""
+
+    scored: Bool[Array, "B"]
+    """Lanes that get an answer."""
+    fresh: Bool[Array, "B"]
+    """Lanes that cost a query; a subset of ``scored``."""
+    slot: Int[Array, "B"]
+
+
+class BudgetState(NamedTuple):
+    """Oracle state and ledger of one controller."""
+
+    inner: PyTree
+    ledger: Ledger
+
+
+@dataclass(frozen=True)
+class Budgeted:
+    """Counts, caps and records what one controller asks of an oracle, and fills rewards.
+
+    Args:
+        oracle: what is asked.
+        scalariser: turns its objectives into the reward.
+        budget: queries allowed, ``Q``.
+        max_proposals: proposals allowed, repeats included.
+    """
+
+    oracle: Oracle
+    scalariser: WeightedSum
+    budget: int
+    max_proposals: int
+
+    def __post_init__(self) -> None:
+        if self.budget < 1:
+            raise UserError(f"The budget must be at least one query, got {self.budget}.")
+        if self.max_proposals < self.budget:
+            raise UserError(
+                f"max_proposals ({self.max_proposals}) is below the budget ({self.budget}), "
+                "which could then never be spent; raise it."
+            )
+
+    @property
+    def id(self) -> str:
+        """The inner oracle's id: counting does not change the numbers."""
+        return self.oracle.id
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space of the inner oracle."""
+        return self.oracle.space
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objectives of the inner oracle."""
+        return self.oracle.objectives
+
+    @property
+    def traced(self) -> bool:
+        """Whether the inner oracle may live inside jit."""
+        return self.oracle.traced
+
+    @property
+    def resample(self) -> bool:
+        """Whether each evaluation is a new reading that costs a query."""
+        return isinstance(self.oracle, Repeating) and self.oracle.repeats == "resample"
+
+    def params(self) -> PyTree:
+        """Returns the inner oracle's shared arrays."""
+        return self.oracle.params()
+
+    def init(self, key: Key[Array, ""], params: PyTree) -> BudgetState:
+        """Returns an unspent budget."""
+        space, Q = self.space, self.budget
+        slots = vs.num_slots(space, Q) if self.resample else 0
+        ledger = Ledger(
+            visited=vs.empty(space, Q),
+            count=jnp.int32(0),
+            proposals=jnp.int32(0),
+            best_reading=jnp.float32(-jnp.inf),
+            best_true=jnp.float32(jnp.nan),
+            best_tokens=jnp.zeros(space.length, jnp.int32),
+            curve=jnp.full(Q, jnp.nan, jnp.float32),
+            tokens=jnp.full((Q, space.length), -1, jnp.int16),
+            objectives=jnp.full((Q, len(self.objectives)), jnp.nan, jnp.float32),
+            draws=jnp.zeros(slots, jnp.int32),
+            sums=jnp.zeros(slots, jnp.float32),
+        )
+        return BudgetState(self.oracle.init(key, params), ledger)
+
+    def spent(self, state: BudgetState) -> Bool[Array, ""]:
+        """Returns whether the controller is finished and must be frozen."""
+        ledger = state.ledger
+        return (ledger.count >= self.budget) | (ledger.proposals >= self.max_proposals)
+
+    def admit(
+        self, ledger: Ledger, tokens: Int[Array, "B L"], active: Bool[Array, "B"]
+    ) -> tuple[Ledger, Admission]:
+        """Books a proposal: which lanes get an answer, and which of them cost a query."""
+        allowed = jnp.cumsum(active) <= self.max_proposals - ledger.proposals
+        active = active & allowed
+        room = self.budget - ledger.count
+        if self.resample:
+            active = active & (jnp.cumsum(active) <= room)
+        visited, added, known, slot = vs.insert(
+            self.space, ledger.visited, tokens, active, room
+        )
+        proposals = ledger.proposals + jnp.sum(active, dtype=jnp.int32)
+        ledger = ledger._replace(visited=visited, proposals=proposals)
+        fresh = known if self.resample else added
+        return ledger, Admission(known, fresh, slot)
+
+    def record(
+        self,
+        params: PyTree,
+        ledger: Ledger,
+        admission: Admission,
+        tokens: Int[Array, "B L"],
+        evaluation: Evaluation,
+    ) -> Ledger:
+        """Writes the answers of the lanes that cost a query, in lane order."""
+        fresh = admission.fresh
+        wins = fresh & (evaluation.status == OK) & (evaluation.violation <= 0)
+        reading = jnp.where(wins, evaluation.reward, -jnp.inf)
+        if self.resample:
+            ledger, choice = _best_means(ledger, admission.slot, reading)
+            advised = tk.from_index(self.space, jnp.maximum(choice, 0))
+            true = jnp.where(choice >= 0, self._true_reward(params, advised), jnp.nan)
+        else:
+            ledger, choice = _best_reading(ledger, reading)
+            exact = evaluation.reward
+            if isinstance(self.oracle, Truthful):
+                exact = self._true_reward(params, tokens)
+            lane = jnp.maximum(choice, 0)
+            advised = jnp.where(choice[:, None] >= 0, tokens[lane], ledger.best_tokens)
+            true = jnp.where(choice >= 0, exact[lane], ledger.best_true)
+        place = ledger.count + jnp.cumsum(fresh) - 1
+        place = jnp.where(fresh, place, self.budget)
+        any_choice = choice[-1] >= 0
+        return ledger._replace(
+            count=ledger.count + jnp.sum(fresh, dtype=jnp.int32),
+            best_true=jnp.where(any_choice, true[-1], ledger.best_true),
+            best_tokens=jnp.where(any_choice, advised[-1], ledger.best_tokens),
+            curve=ledger.curve.at[place].set(true, mode="drop"),
+            tokens=ledger.tokens.at[place].set(tokens.astype(jnp.int16), mode="drop"),
+            objectives=ledger.objectives.at[place].set(evaluation.objectives, mode="drop"),
+        )
+
+    def finish(self, scored: Bool[Array, "B"], evaluation: Evaluation) -> Evaluation:
+        """Returns the evaluation with rewards, and SKIPPED and NaN where nothing was asked."""
+        status = jnp.where(scored, evaluation.status, SKIPPED)
+        ok = status == OK
+        reward = self.scalariser(evaluation.objectives, evaluation.violation)
+        return evaluation._replace(
+            objectives=jnp.where(ok[:, None], evaluation.objectives, jnp.nan),
+            status=jnp.where(ok & ~jnp.isfinite(reward), FAILED, status),
+            reward=jnp.where(ok & jnp.isfinite(reward), reward, jnp.nan),
+        )
+
+    def evaluate(
+        self,
+        key: Key[Array, ""],
+        params: PyTree,
+        state: BudgetState,
+        tokens: Int[Array, "B L"],
+        fidelity: Int[Array, "B"],
+        active: Bool[Array, "B"],
+    ) -> tuple[BudgetState, Evaluation]:
+        """Admits, asks the inner oracle and records, in one traced step."""
+        ledger, admission = self.admit(state.ledger, tokens, active)
+        inner, evaluation = self.oracle.evaluate(
+            key, params, state.inner, tokens, fidelity, admission.scored
+        )
+        evaluation = self.finish(admission.scored, evaluation)
+        ledger = self.record(params, ledger, admission, tokens, evaluation)
+        return BudgetState(inner, ledger), evaluation
+
+    def _true_reward(
+        self, params: PyTree, tokens: Int[Array, "B L"]
+    ) -> Float[Array, "B"]:
+        """Returns the reward of architectures without measurement noise."""
+        truth = cast(Truthful, self.oracle).truth(params, tokens)
+        return self.scalariser(truth, jnp.zeros(tokens.shape[0]))
+
+
+def _best_reading(
+    ledger: Ledger, reading: Float[Array, "B"]
+) -> tuple[Ledger, Int[Array, "B"]]:
+    """Returns, after each lane, which lane holds the best reading; -1 for the incumbent."""
+    running = jax.lax.cummax(jnp.concatenate([ledger.best_reading[None], reading]))
+    lanes = jnp.arange(reading.shape[0])
+    choice = jax.lax.cummax(jnp.where(reading > running[:-1], lanes, -1))
+    return ledger._replace(best_reading=running[-1]), choice
+
+
+def _best_means(
+    ledger: Ledger, slot: Int[Array, "B"], reading: Float[Array, "B"]
+) -> tuple[Ledger, Int[Array, "B"]]:
+    """Returns, after each lane, the slot with the best mean reading; -1 before there is one.
+
+    When the incumbent's mean falls below another architecture's, that one takes over.
+    """
+
+    def lane(
+        book: Ledger, item: tuple[Int[Array, ""], Float[Array, ""]]
+    ) -> tuple[Ledger, Int[Array, ""]]:
+        here, read = item
+        ok = jnp.isfinite(read)
+        draws = book.draws.at[here].add(ok.astype(jnp.int32))
+        sums = book.sums.at[here].add(jnp.where(ok, read, 0.0))
+        means = jnp.where(draws > 0, sums / jnp.maximum(draws, 1), -jnp.inf)
+        leader = jnp.argmax(means)
+        best = means[leader]
+        book = book._replace(draws=draws, sums=sums, best_reading=best)
+        return book, jnp.where(best > -jnp.inf, leader, -1).astype(jnp.int32)
+
+    return jax.lax.scan(lane, ledger, (slot, reading))

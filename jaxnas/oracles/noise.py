@@ -1,0 +1,148 @@
+"""Measurement noise on top of an oracle that knows the spread of its own readings."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from jaxnas.core import tokens as tk
+from jaxnas.core import visited as vs
+from jaxnas.core.errors import UserError
+from jaxnas.core.protocols import Enumerated, Oracle, SearchSpace, Uncertain
+from jaxnas.core.types import Evaluation, Objective
+
+
+class NoiseState(NamedTuple):
+    """One controller's noise: its key, and how often each architecture was read."""
+
+    inner: PyTree
+    key: Key[Array, ""]
+    draws: Int[Array, "C"]
+    """Size 0 unless ``repeats`` is ``"resample"``."""
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """Returns ``truth + spread * z`` with ``z`` standard normal; the truth stays known.
+
+    With ``repeats="stored"`` the draw is keyed by (controller, architecture): asking again
+    gives the same number and is free. With ``repeats="resample"`` draw ``k`` of an
+    architecture is keyed by (controller, architecture, ``k``): every evaluation is a new
+    reading and costs a query.
+
+    Args:
+        oracle: an oracle that offers ``spread`` (``Uncertain``) and can be traced.
+        repeats: what a repeated question does.
+
+    Raises:
+        UserError: the oracle does not know its spread, or draws cannot be counted because
+            the space has more than ``2**20`` members.
+    """
+
+    oracle: Oracle
+    repeats: Literal["stored", "resample"] = "stored"
+
+    def __post_init__(self) -> None:
+        if self.repeats not in ("stored", "resample"):
+            raise UserError(
+                f"Unknown noise {self.repeats!r}; choose 'none', 'stored' or 'resample'."
+            )
+        if not isinstance(self.oracle, Uncertain) or not self.oracle.traced:
+            raise UserError(
+                f"The oracle {self.oracle.id!r} records no uncertainty, so no measurement "
+                "can be resampled; use --noise none."
+            )
+        if self.repeats == "resample" and not vs.uses_bitmap(self.oracle.space):
+            raise UserError(
+                f"The space {self.oracle.space.id!r} is too large to count the readings of "
+                "each architecture; use --noise stored."
+            )
+
+    @property
+    def id(self) -> str:
+        """The inner oracle's id and the kind of noise."""
+        return f"{self.oracle.id}+noise-{self.repeats}"
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space of the inner oracle."""
+        return self.oracle.space
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objectives of the inner oracle."""
+        return self.oracle.objectives
+
+    @property
+    def traced(self) -> bool:
+        """Noise is only put on traced oracles."""
+        return True
+
+    def params(self) -> PyTree:
+        """Returns the inner oracle's shared arrays."""
+        return self.oracle.params()
+
+    def init(self, key: Key[Array, ""], params: PyTree) -> NoiseState:
+        """Returns one controller's state; ``key`` decides all its readings."""
+        inner_key, own = jax.random.split(key)
+        resample = self.repeats == "resample"
+        slots = self.space.vocab**self.space.length if resample else 0
+        inner = self.oracle.init(inner_key, params)
+        return NoiseState(inner, own, jnp.zeros(slots, jnp.int32))
+
+    def evaluate(
+        self,
+        key: Key[Array, ""],
+        params: PyTree,
+        state: NoiseState,
+        tokens: Int[Array, "B L"],
+        fidelity: Int[Array, "B"],
+        active: Bool[Array, "B"],
+    ) -> tuple[NoiseState, Evaluation]:
+        """Returns one reading a lane; ``key`` is unused, see ``repeats``."""
+        inner, exact = self.oracle.evaluate(
+            key, params, state.inner, tokens, fidelity, active
+        )
+        number = jnp.zeros(tokens.shape[0], jnp.int32)
+        draws = state.draws
+        if self.repeats == "resample":
+            slot = tk.index(self.space, tokens)
+            lanes = jnp.arange(slot.shape[0])
+            before = (slot[:, None] == slot[None, :]) & (lanes[None] < lanes[:, None])
+            number = draws[slot] + jnp.sum(before & active[None, :], axis=1)
+            draws = draws.at[slot].add(active.astype(jnp.int32))
+        words = jax.vmap(lambda row: tk.digest(self.space, row))(tokens)
+
+        def draw(word: Array, k: Int[Array, ""]) -> Float[Array, "M"]:
+            here = jax.random.fold_in(jax.random.fold_in(state.key, word[0]), word[1])
+            return jax.random.normal(jax.random.fold_in(here, k), (len(self.objectives),))
+
+        noise = jax.vmap(draw)(words, number)
+        read = exact.objectives + self.spread(params, tokens) * noise
+        return NoiseState(inner, state.key, draws), exact._replace(objectives=read)
+
+    def truth(self, params: PyTree, tokens: Int[Array, "B L"]) -> Float[Array, "B M"]:
+        """Returns the objectives without measurement noise."""
+        return self._uncertain.truth(params, tokens)
+
+    def spread(self, params: PyTree, tokens: Int[Array, "B L"]) -> Float[Array, "B M"]:
+        """Returns the standard deviation of one reading."""
+        return self._uncertain.spread(params, tokens)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Returns every metric of every architecture, without noise."""
+        if not isinstance(self.oracle, Enumerated):
+            raise UserError(f"The oracle {self.oracle.id!r} is not a table.")
+        return self.oracle.columns()
+
+    def info(self) -> dict[str, Any]:
+        """Returns the inner oracle's facts."""
+        return self._uncertain.info()
+
+    @property
+    def _uncertain(self) -> Any:
+        """The inner oracle, whose capability the constructor has checked."""
+        return self.oracle
