@@ -10,7 +10,7 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from jaxnas.core.errors import UserError, unknown_name
@@ -73,6 +73,11 @@ def lookup(kind: str, name: str) -> Callable[..., Any]:
     target = TABLES[kind].get(name) or _plugins(kind).get(name)
     if target is None:
         raise unknown_name(kind, name, names(kind))
+    return _load(target)
+
+
+def _load(target: str) -> Callable[..., Any]:
+    """Returns the attribute that a ``"module:attribute"`` string names."""
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -99,11 +104,25 @@ def make(kind: str, name: str, **options: Any) -> Any:
         if plain and parameter.default is parameter.empty and option not in options:
             raise UserError(f"The {kind} {name!r} needs the option {option!r}.")
     try:
-        return target(**options)
+        made = target(**options)
     except UserError:
         raise
     except ValueError as error:
         raise UserError(f"The {kind} {name!r} refused its options: {error}") from error
+    if isinstance(made, Hashable):
+        _RECIPES[made] = (name, dict(options))
+    return made
+
+
+_RECIPES: dict[Any, tuple[str, dict[str, Any]]] = {}
+
+
+def recipe(made: Any) -> tuple[str, dict[str, Any]] | None:
+    """Returns the name and the options that an object was made from, if it was made here.
+
+    A run writes them down, so that a report can make the same oracle again.
+    """
+    return _RECIPES.get(made)
 
 
 def make_space(name: str, **options: Any) -> SearchSpace:
@@ -111,9 +130,40 @@ def make_space(name: str, **options: Any) -> SearchSpace:
     return make("space", name, **options)
 
 
-def make_oracle(name: str, **options: Any) -> Oracle:
-    """Returns an oracle by name, for example ``make_oracle("cost", objective="params")``."""
-    return make("oracle", name, **options)
+def make_oracle(
+    name: str,
+    *,
+    space: SearchSpace | None = None,
+    noise: str = "none",
+    constraints: Sequence[str] = (),
+    **options: Any,
+) -> Oracle:
+    """Returns an oracle by name, for example ``make_oracle("analog-nasbench")``.
+
+    Args:
+        name: a registered oracle.
+        space: the space to score; the oracle's own when None.
+        noise: ``"none"`` for recorded means, ``"stored"`` or ``"resample"`` for readings
+            drawn with the recorded spread (see :class:`jaxnas.oracles.noise.Noisy`).
+        constraints: such as ``"params<=1e6"``, over metrics of the oracle or of ``cost``.
+        **options: the oracle's own, such as ``objective="analog_1month"``.
+
+    Raises:
+        UserError: an unknown name or option, or something that the oracle cannot do.
+    """
+    if space is not None:
+        options["space"] = space
+    oracle = make("oracle", name, **options)
+    wrapped = oracle
+    if constraints:
+        constrain = _load("jaxnas.oracles.combine:constrained")
+        wrapped = constrain(wrapped, tuple(constraints))
+    if noise != "none":
+        wrapped = _load("jaxnas.oracles.noise:Noisy")(wrapped, noise)
+    if wrapped is not oracle:
+        extra = {"noise": noise, "constraints": tuple(constraints)}
+        _RECIPES[wrapped] = (name, {**options, **extra})
+    return wrapped
 
 
 def make_algorithm(name: str, **options: Any) -> Algorithm:

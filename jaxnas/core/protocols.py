@@ -247,6 +247,11 @@ class Algorithm(Protocol):
         """Ask/tell rounds before each ``learn``; static."""
         ...
 
+    @property
+    def preferred_width(self) -> int:
+        """Controllers that one CPU core should advance together, by measurement."""
+        ...
+
     def default_hparams(self) -> Any:
         """Returns the preset: a pytree of scalars."""
         ...

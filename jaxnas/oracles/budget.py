@@ -40,6 +40,8 @@ class Ledger(NamedTuple):
     """The queries in order, -1 where not reached."""
     objectives: Float[Array, "Q M"]
     """What was measured at each query."""
+    violation: Float[Array, "Q"]
+    """Constraint violation at each query."""
     draws: Int[Array, "C"]
     """Readings of each slot; size 0 unless readings are resampled."""
     sums: Float[Array, "C"]
@@ -131,6 +133,7 @@ class Budgeted:
             curve=jnp.full(Q, jnp.nan, jnp.float32),
             tokens=jnp.full((Q, space.length), -1, jnp.int16),
             objectives=jnp.full((Q, len(self.objectives)), jnp.nan, jnp.float32),
+            violation=jnp.full(Q, jnp.nan, jnp.float32),
             draws=jnp.zeros(slots, jnp.int32),
             sums=jnp.zeros(slots, jnp.float32),
         )
@@ -192,6 +195,7 @@ class Budgeted:
             curve=ledger.curve.at[place].set(true, mode="drop"),
             tokens=ledger.tokens.at[place].set(tokens.astype(jnp.int16), mode="drop"),
             objectives=ledger.objectives.at[place].set(evaluation.objectives, mode="drop"),
+            violation=ledger.violation.at[place].set(evaluation.violation, mode="drop"),
         )
 
     def finish(self, scored: Bool[Array, "B"], evaluation: Evaluation) -> Evaluation:

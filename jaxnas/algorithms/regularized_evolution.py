@@ -1,0 +1,128 @@
+"""Regularised (ageing) evolution."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from jaxnas.core import tokens as tk
+from jaxnas.core.errors import UserError
+from jaxnas.core.protocols import Mutable, SearchSpace
+from jaxnas.core.types import OK, Evaluation, Proposal
+
+
+class EvolutionHparams(NamedTuple):
+    """The tournament size, which may differ between controllers."""
+
+    sample: Float[Array, ""]
+    """Tournament size, at most the population."""
+
+
+class EvolutionState(NamedTuple):
+    """A ring of the last ``population`` individuals."""
+
+    hparams: EvolutionHparams
+    tokens: Int[Array, "C L"]
+    fitness: Float[Array, "C"]
+    """Reward, -inf where the evaluation failed or the place is empty."""
+    born: Int[Array, ""]
+    """Individuals told so far; the oldest one's place is ``born % population``."""
+
+
+@dataclass(frozen=True)
+class RegularizedEvolution:
+    """Mutates the best of a random sample of the population; the oldest individual dies.
+
+    Real et al. 2019, "Regularized evolution for image classifier architecture search",
+    Algorithm 1. The tournament draws ``sample`` individuals with replacement. An individual
+    whose evaluation failed enters with fitness ``-inf`` and never wins.
+
+    Args:
+        space: where to search.
+        batch: children a generation; 1 is the published algorithm.
+        population: individuals alive.
+        sample: tournament size of the preset.
+    """
+
+    space: SearchSpace
+    batch: int = 1
+    population: int = 30
+    sample: int = 15
+    rounds: int = 1
+    id: str = "regularized-evolution-v1"
+    preferred_width: int = 64
+
+    def __post_init__(self) -> None:
+        if self.population < 2 or not 1 <= self.sample <= self.population:
+            raise UserError(
+                f"Evolution needs 1 <= sample <= population, got sample {self.sample} and "
+                f"population {self.population}."
+            )
+        if not 1 <= self.batch <= self.population:
+            raise UserError(
+                f"Evolution needs 1 <= batch <= population, got batch {self.batch}."
+            )
+
+    def default_hparams(self) -> EvolutionHparams:
+        """Returns the preset tournament size."""
+        return EvolutionHparams(jnp.float32(self.sample))
+
+    def init(self, key: Key[Array, ""], hparams: EvolutionHparams) -> EvolutionState:
+        """Returns an empty population."""
+        return EvolutionState(
+            hparams,
+            jnp.zeros((self.population, self.space.length), jnp.int32),
+            jnp.full(self.population, -jnp.inf, jnp.float32),
+            jnp.int32(0),
+        )
+
+    def ask(
+        self, key: Key[Array, ""], state: EvolutionState
+    ) -> tuple[EvolutionState, Proposal]:
+        """Returns uniform architectures until the population is full, then children."""
+        filling = state.born < self.population
+
+        def child(key: Key[Array, ""]) -> Int[Array, "L"]:
+            fresh_key, pick_key, mutate_key = jax.random.split(key, 3)
+            entrants = jax.random.randint(
+                pick_key, (self.population,), 0, self.population
+            )
+            counted = jnp.arange(self.population) < state.hparams.sample
+            fitness = jnp.where(counted, state.fitness[entrants], -jnp.inf)
+            parent = state.tokens[entrants[jnp.argmax(fitness)]]
+            fresh = tk.sample_uniform(fresh_key, self.space)
+            return jnp.where(filling, fresh, self._mutate(mutate_key, parent))
+
+        tokens = jax.vmap(child)(jax.random.split(key, self.batch))
+        every = jnp.ones(self.batch, bool)
+        return state, Proposal(tokens, jnp.zeros(self.batch, jnp.int32), every)
+
+    def _mutate(self, key: Key[Array, ""], parent: Int[Array, "L"]) -> Int[Array, "L"]:
+        """Returns the space's own mutation where it has one, else the generic one."""
+        if isinstance(self.space, Mutable):
+            return cast(Mutable, self.space).mutate(key, parent)
+        return tk.mutate(key, self.space, parent)
+
+    def tell(
+        self,
+        key: Key[Array, ""],
+        state: EvolutionState,
+        proposal: Proposal,
+        evaluation: Evaluation,
+    ) -> EvolutionState:
+        """Returns the population with the children in the places of the oldest."""
+        place = (state.born + jnp.arange(self.batch)) % self.population
+        reward = jnp.where(evaluation.status == OK, evaluation.reward, -jnp.inf)
+        return state._replace(
+            tokens=state.tokens.at[place].set(proposal.tokens),
+            fitness=state.fitness.at[place].set(reward),
+            born=state.born + self.batch,
+        )
+
+    def learn(
+        self, key: Key[Array, ""], state: EvolutionState
+    ) -> tuple[EvolutionState, dict[str, Float[Array, ""]]]:
+        """Returns the state unchanged and no metrics."""
+        return state, {}

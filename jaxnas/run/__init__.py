@@ -1,0 +1,1 @@
+"""Runs searches: the loop, the population layout, checkpoints and the run directory."""

@@ -1,0 +1,152 @@
+"""What a run is, as plain data: hyperparameter settings, grids and the JSON description."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from jaxnas import registry
+from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.protocols import Algorithm
+from jaxnas.oracles.budget import Budgeted
+from jaxnas.run.store import FORMAT
+
+
+def hparam_names(algo: Algorithm) -> tuple[str, ...]:
+    """Returns the names of an algorithm's traced hyperparameters."""
+    return tuple(algo.default_hparams()._fields)
+
+
+def expand_hparams(algo: Algorithm, overrides: Any) -> tuple[PyTree, int]:
+    """Returns the preset with some values replaced, every leaf ``[G]``, and ``G``.
+
+    Args:
+        algo: gives the preset.
+        overrides: None, a mapping from names to numbers or ``[G]`` sequences, or the
+            algorithm's own record with such leaves.
+
+    Raises:
+        UserError: an unknown name, different lengths, or a value that is not finite.
+    """
+    preset = algo.default_hparams()
+    if overrides is None:
+        overrides = {}
+    if not isinstance(overrides, Mapping):
+        overrides = overrides._asdict()
+    columns = {name: np.atleast_1d(np.asarray(v)) for name, v in preset._asdict().items()}
+    for name, value in overrides.items():
+        if name not in columns:
+            raise unknown_name(f"hyperparameter of {algo.id!r}:", name, columns)
+        column = np.atleast_1d(np.asarray(value, dtype=columns[name].dtype))
+        if column.ndim != 1 or column.size == 0 or not np.all(np.isfinite(column)):
+            raise UserError(
+                f"The hyperparameter {name!r} needs finite numbers in one row, got {value!r}."
+            )
+        columns[name] = column
+    sizes = {name: column.size for name, column in columns.items() if column.size > 1}
+    if len(set(sizes.values())) > 1:
+        raise UserError(f"Hyperparameters differ in length: {sizes}; give each the same.")
+    settings = max(sizes.values(), default=1)
+    full = {n: jnp.asarray(np.broadcast_to(c, (settings,))) for n, c in columns.items()}
+    return type(preset)(**full), settings
+
+
+def grid_settings(
+    algo: Algorithm, grid: Mapping[str, Sequence[float]]
+) -> tuple[dict[str, np.ndarray], list[int]]:
+    """Returns all combinations of a grid, the preset first, and each cell's setting.
+
+    The preset is setting 0 whether it is a cell of the grid or not, so its controllers have
+    the same ids, and so the same results, in every run of the same seeds.
+
+    Returns:
+        Columns ``[G]`` by name, and for every cell of the grid, in row-major order of
+        ``grid``, which setting it is.
+    """
+    preset = {n: float(np.asarray(v)) for n, v in algo.default_hparams()._asdict().items()}
+    for name in grid:
+        if name not in preset:
+            raise unknown_name(f"hyperparameter of {algo.id!r}:", name, preset)
+    rows, cells = [preset], []
+    for values in itertools.product(*grid.values()):
+        row = {**preset, **dict(zip(grid, map(float, values), strict=True))}
+        same = [i for i, r in enumerate(rows) if _close(r, row)]
+        if not same:
+            rows.append(row)
+        cells.append(same[0] if same else len(rows) - 1)
+    columns = {name: np.asarray([row[name] for row in rows], np.float32) for name in preset}
+    return columns, cells
+
+
+def _close(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    """Returns whether two settings are the same up to the precision of float32."""
+    return all(np.isclose(a[name], b[name], rtol=1e-6, atol=0) for name in a)
+
+
+def _plain(value: Any) -> Any:
+    """Returns a JSON-able form of a configuration field."""
+    if isinstance(value, str | int | float | bool | type(None)):
+        return value
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return repr(value)
+
+
+def describe_run(
+    algo: Algorithm,
+    oracle: Budgeted,
+    *,
+    label: str,
+    settings: PyTree,
+    seeds: int,
+    seed0: int,
+    chunk: int,
+    width: int,
+    wave: int,
+    grid: Mapping[str, Sequence[float]],
+    cells: Sequence[int],
+) -> dict[str, Any]:
+    """Returns the configuration that decides a run's numbers, as JSON-able data."""
+    fields = {
+        f.name: _plain(getattr(algo, f.name))
+        for f in dataclasses.fields(algo)  # pyright: ignore[reportArgumentType]
+        if f.name not in ("space", "id", "preferred_width")
+    }
+    columns = {n: np.asarray(v).astype(float).tolist() for n, v in settings._asdict().items()}
+    num_settings = len(next(iter(columns.values()), [0]))
+    name, options = registry.recipe(oracle.oracle) or (None, {})
+    space_name, space_options = registry.recipe(oracle.space) or (None, {})
+    return {
+        "format": FORMAT,
+        "jax": jax.__version__,
+        "label": label,
+        "algorithm": {"id": algo.id, "fields": fields},
+        "oracle": {"name": name, "id": oracle.id, "options": _json_options(options)},
+        "space": oracle.space.id,
+        "space_name": space_name,
+        "space_options": _json_options(space_options),
+        "objectives": [dataclasses.asdict(o) for o in oracle.objectives],
+        "weights": list(oracle.scalariser.weights),
+        "hparams": columns,
+        "preset": 0,
+        "grid": {n: [float(v) for v in values] for n, values in grid.items()},
+        "grid_cells": list(cells),
+        "seeds": seeds,
+        "seed0": seed0,
+        "controllers": seeds * num_settings,
+        "budget": oracle.budget,
+        "max_proposals": oracle.max_proposals,
+        "chunk": chunk,
+        "width": width,
+        "wave": wave,
+    }
+
+
+def _json_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a maker's options without the space, which is described apart."""
+    return {name: _plain(v) for name, v in options.items() if name != "space"}

@@ -1,0 +1,52 @@
+"""The one place where the host's devices and XLA's CPU flags are set.
+
+Two facts about XLA's CPU backend decide it. Its thread pool for matrix products only costs
+time on products as small as a controller's, and vmapped PPO programs have been seen to hang
+with it (all threads waiting), so it is switched off. Cores are used another way: each is one
+JAX device, and the population is sharded over them, which needs no communication at all.
+"""
+
+import os
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxnas.core.errors import UserError
+
+MAX_HOST_DEVICES = 16
+
+
+def configure_host(workers: int | None = None) -> int:
+    """Sets XLA's CPU flags and one CPU device a worker; call it before any JAX computation.
+
+    Flags that the environment already names are left as they are.
+
+    Args:
+        workers: CPU devices; the cores that this process may use when None.
+
+    Returns:
+        The number of CPU devices asked for.
+
+    Raises:
+        UserError: fewer than one worker.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    workers = min(cores, MAX_HOST_DEVICES) if workers is None else workers
+    if workers < 1:
+        raise UserError(f"At least one worker is needed, got {workers}.")
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    for name, value in (
+        ("--xla_cpu_multi_thread_eigen", "false"),
+        ("--xla_force_host_platform_device_count", str(workers)),
+    ):
+        if not any(flag.startswith(name) for flag in flags):
+            flags.append(f"{name}={value}")
+    os.environ["XLA_FLAGS"] = " ".join(flags)
+    return workers
+
+
+def population_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Returns the mesh with the one axis ``"pop"`` that populations are laid out on."""
+    return Mesh(np.asarray(list(devices or jax.local_devices())), ("pop",))

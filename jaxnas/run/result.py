@@ -1,0 +1,131 @@
+"""What a search leaves behind: raw arrays for every controller, and the best architectures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from jaxnas.core.protocols import SearchSpace, Truthful
+from jaxnas.oracles.budget import Budgeted
+from jaxnas.run.population import Member
+
+
+@dataclass(frozen=True)
+class Result:
+    """The arrays of a finished search; see ``docs/decisions/0007-run-directory.md``.
+
+    Attributes:
+        config: the run's configuration.
+        arrays: raw arrays by name: ``curve [P, Q]``, ``tokens [P, Q, L]``, ...
+        archive: ``tokens [C, L]`` and ``objectives [C, M]`` of the best distinct
+            architectures of the whole run, best first.
+        path: the run directory, or None.
+        timings: seconds of compilation and of running.
+    """
+
+    config: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    archive: dict[str, np.ndarray]
+    path: Path | None
+    timings: dict[str, float]
+
+    @property
+    def curve(self) -> np.ndarray:
+        """True value of the recommended architecture after each query, carried forward."""
+        return carry_forward(self.arrays["curve"])
+
+    def best(self, k: int = 1) -> list[dict[str, Any]]:
+        """Returns the ``k`` best distinct architectures: tokens and objectives by name."""
+        names = [o["name"] for o in self.config["objectives"]]
+        return [
+            {
+                "tokens": tuple(int(t) for t in tokens),
+                **{n: float(v) for n, v in zip(names, values, strict=True)},
+            }
+            for tokens, values in zip(
+                self.archive["tokens"][:k], self.archive["objectives"][:k], strict=True
+            )
+        ]
+
+
+def carry_forward(curve: np.ndarray) -> np.ndarray:
+    """Returns curves whose NaN positions repeat the last number before them."""
+    places = np.where(np.isnan(curve), 0, np.arange(curve.shape[-1]))
+    last = np.maximum.accumulate(places, axis=-1)
+    return np.take_along_axis(curve, last, axis=-1)
+
+
+def gather(
+    oracle: Budgeted, members: Member, ids: np.ndarray, seeds: int
+) -> dict[str, np.ndarray]:
+    """Returns the raw arrays of the controllers ``ids``, padding left out.
+
+    Args:
+        oracle: knows the unit of the curve.
+        members: ``[blocks, width, ...]``.
+        ids: global controller ids, ``[padded]``, -1 for padding.
+        seeds: controllers of each setting.
+    """
+    real = ids >= 0
+
+    def fetch(x: Any) -> np.ndarray:
+        x = np.asarray(x)
+        return x.reshape((-1, *x.shape[2:]))[real]
+
+    ledger = members.oracle.ledger
+    log = {f"metric_{name}": fetch(column) for name, column in members.log.items()}
+    return {
+        "controller": ids[real].astype(np.int64),
+        "setting": (ids[real] // seeds).astype(np.int32),
+        "seed": (ids[real] % seeds).astype(np.int32),
+        "count": fetch(ledger.count),
+        "proposals": fetch(ledger.proposals),
+        "curve": oracle.scalariser.natural(fetch(ledger.curve)),
+        "tokens": fetch(ledger.tokens),
+        "objectives": fetch(ledger.objectives),
+        "violation": fetch(ledger.violation),
+        "best_tokens": fetch(ledger.best_tokens),
+        "best_true": oracle.scalariser.natural(fetch(ledger.best_true)),
+        **log,
+    }
+
+
+def best_distinct(
+    oracle: Budgeted, params: PyTree, parts: Sequence[dict[str, np.ndarray]], capacity: int
+) -> dict[str, np.ndarray]:
+    """Returns the best ``capacity`` distinct feasible architectures, by true reward."""
+    tokens, objectives = [], []
+    for part in parts:
+        flat = part["tokens"].reshape(-1, part["tokens"].shape[-1])
+        values = part["objectives"].reshape(-1, part["objectives"].shape[-1])
+        asked = (flat[:, 0] >= 0) & (part["violation"].reshape(-1) <= 0)
+        rows = _first_rows(oracle.space, flat[asked])
+        tokens.append(flat[asked][rows])
+        objectives.append(values[asked][rows])
+    every = np.concatenate(tokens)
+    rows = _first_rows(oracle.space, every)
+    every, values = every[rows], np.concatenate(objectives)[rows]
+    if isinstance(oracle.oracle, Truthful) and len(every):
+        values = np.asarray(oracle.oracle.truth(params, every.astype(np.int32)))
+    reward = np.asarray(oracle.scalariser(values, np.zeros(len(values), np.float32)))
+    order = np.argsort(-np.nan_to_num(reward, nan=-np.inf), kind="stable")[:capacity]
+    return {"tokens": every[order].astype(np.int32), "objectives": values[order]}
+
+
+def _first_rows(space: SearchSpace, tokens: np.ndarray) -> np.ndarray:
+    """Returns the first row of every distinct architecture, in order of appearance."""
+    if space.vocab**space.length < 2**63:
+        radix = space.vocab ** np.arange(space.length - 1, -1, -1, dtype=np.int64)
+        _, rows = np.unique(tokens.astype(np.int64) @ radix, return_index=True)
+    else:
+        _, rows = np.unique(tokens, axis=0, return_index=True)
+    return np.sort(rows)
+
+
+def to_host(tree: PyTree) -> PyTree:
+    """Returns a pytree as numpy arrays."""
+    return jax.tree.map(np.asarray, tree)

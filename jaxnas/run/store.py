@@ -1,0 +1,232 @@
+"""One directory a run: configuration, provenance, rows, raw arrays; one writer at a time."""
+
+import datetime
+import fcntl
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import numpy as np
+
+from jaxnas.core.errors import UserError
+from jaxnas.run.checkpoint import disk_errors
+
+FORMAT = 1
+"""Version of the directory's layout; a reader refuses any other."""
+
+
+def _atomic(path: Path, data: bytes) -> None:
+    """Writes a file so that it is either whole and new, or the old one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with disk_errors(path.name, path.parent):
+        try:
+            with open(temporary, "wb") as handle:
+                handle.write(data)
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file atomically."""
+    _atomic(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes an npz file atomically."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with disk_errors(path.name, path.parent):
+        try:
+            with open(temporary, "wb") as handle:
+                np.savez(handle, **cast(Any, arrays))
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of an npz file, without pickle.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is missing or damaged; run the search again with --fresh."
+        ) from error
+
+
+class RunDirectory:
+    """A run's directory, locked for one writer.
+
+    Args:
+        path: the directory; made when absent.
+
+    Raises:
+        UserError: it is a file, not writable, or another process is writing to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UserError(f"{path} is not a directory; choose another --out.") from error
+        except PermissionError as error:
+            raise UserError(f"No permission to create {path}; choose another --out.") from error
+        with disk_errors("the run's lock", path):
+            self._lock = open(path / ".lock", "w")  # noqa: SIM115 (held for the run)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"Another process is writing to {path}; wait for it or choose another --out."
+            ) from error
+
+    def close(self) -> None:
+        """Gives the directory back."""
+        self._lock.close()
+
+    def clear(self) -> None:
+        """Deletes everything that a run has written here."""
+        for child in self.path.iterdir():
+            if child.name == ".lock":
+                continue
+            if child.is_dir():
+                shutil.rmtree(child)
+            else:
+                child.unlink()
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """The configuration of the run that is here, if any."""
+        path = self.path / "config.json"
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except (ValueError, OSError) as error:
+            raise UserError(f"{path} is damaged; run again with --fresh.") from error
+
+    def adopt(self, config: dict[str, Any]) -> None:
+        """Makes this the run's configuration, or checks that it already is.
+
+        Raises:
+            UserError: another configuration is here; the text lists what differs.
+        """
+        here = self.config
+        if here is None:
+            others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
+            if others:
+                raise UserError(
+                    f"{self.path} holds files that are not a run ({others[0]}); choose "
+                    "another --out."
+                )
+            write_json(self.path / "config.json", config)
+            return
+        wanted = json.loads(json.dumps(config))
+        changed = differences(here, wanted)
+        if changed:
+            raise UserError(
+                f"{self.path} holds a run with another configuration and is not resumed: "
+                + "; ".join(changed)
+                + ". Use another --out, or --fresh to start over."
+            )
+
+    @property
+    def rows_path(self) -> Path:
+        """The aggregate rows."""
+        return self.path / "rows.jsonl"
+
+    def append_row(self, row: dict[str, Any]) -> int:
+        """Appends one row and returns the file's length in bytes."""
+        with disk_errors("a row", self.path), open(self.rows_path, "ab") as handle:
+            handle.write((json.dumps(row) + "\n").encode())
+            handle.flush()
+            os.fsync(handle.fileno())
+            return handle.tell()
+
+    def truncate_rows(self, length: int) -> None:
+        """Drops what was appended after the checkpoint that is being resumed."""
+        if self.rows_path.exists():
+            with open(self.rows_path, "r+b") as handle:
+                handle.truncate(length)
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Returns ``"name: old -> new"`` for every leaf that differs between two JSON values."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = sorted(set(old) | set(new))
+        return [
+            line
+            for name in names
+            for line in differences(old.get(name), new.get(name), f"{path}.{name}".lstrip("."))
+        ]
+    if old == new:
+        return []
+    short = lambda value: text if len(text := json.dumps(value)) <= 60 else text[:57] + "..."
+    return [f"{path}: {short(old)} -> {short(new)}"]
+
+
+def provenance() -> dict[str, Any]:
+    """Returns who made a run: command, versions, device, commit, time."""
+    versions = {}
+    for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"):
+        versions[name] = metadata.version(name)
+    device = jax.local_devices()[0]
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "jaxnas": _own_version(),
+        "python": platform.python_version(),
+        **versions,
+        "platform": platform.platform(),
+        "device": f"{jax.local_device_count()} x {device.device_kind}",
+        "cpu_count": os.cpu_count(),
+        "git": _commit(),
+        "started": now(),
+    }
+
+
+def now() -> str:
+    """Returns the time in ISO 8601, UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _own_version() -> str:
+    """Returns the version of jaxnas itself."""
+    from jaxnas import __version__
+
+    return __version__
+
+
+def _commit() -> str | None:
+    """Returns the commit of the checkout that jaxnas runs from, or None."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None
