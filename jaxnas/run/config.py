@@ -57,18 +57,22 @@ def expand_hparams(algo: Algorithm, overrides: Any) -> tuple[PyTree, int]:
 
 
 def grid_settings(
-    algo: Algorithm, grid: Mapping[str, Sequence[float]]
+    algo: Algorithm,
+    grid: Mapping[str, Sequence[float]],
+    changes: Mapping[str, float] | None = None,
 ) -> tuple[dict[str, np.ndarray], list[int]]:
     """Returns all combinations of a grid, the preset first, and each cell's setting.
 
     The preset is setting 0 whether it is a cell of the grid or not, so its controllers have
-    the same ids, and so the same results, in every run of the same seeds.
+    the same ids, and so the same results, in every run of the same seeds. ``changes`` are
+    values that replace the preset's own.
 
     Returns:
         Columns ``[G]`` by name, and for every cell of the grid, in row-major order of
         ``grid``, which setting it is.
     """
     preset = {n: float(np.asarray(v)) for n, v in algo.default_hparams()._asdict().items()}
+    preset |= changes or {}
     for name in grid:
         if name not in preset:
             raise unknown_name(f"hyperparameter of {algo.id!r}:", name, preset)

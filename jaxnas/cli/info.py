@@ -1,0 +1,108 @@
+"""``jaxnas info NAME``: the facts about one oracle, space, algorithm or controller."""
+
+import dataclasses
+import inspect
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from jaxnas import registry
+from jaxnas.core import tokens as tk
+from jaxnas.core.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class Info:
+    """Shows an oracle's or a space's size, metrics, ranges, source, licence and checksum."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """What to describe, for example analog-nasbench, nb201 or ppo."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> int:
+        """Prints the facts."""
+        facts = describe(self.name)
+        if self.json:
+            print(json.dumps(facts, indent=1, default=str))
+            return 0
+        console = Console()
+        metrics = facts.pop("metrics", None)
+        table = Table(box=None, show_header=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column()
+        for key, value in facts.items():
+            table.add_row(key, str(value))
+        console.print(table)
+        if metrics:
+            console.print(_metric_table(metrics))
+        return 0
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Returns the facts about a registered name, whatever its kind.
+
+    Raises:
+        UserError: nothing has that name.
+    """
+    kinds = [kind for kind in registry.TABLES if name in registry.names(kind)]
+    if not kinds:
+        known = [n for kind in registry.TABLES for n in registry.names(kind)]
+        raise unknown_name("name", name, dict.fromkeys(known))
+    facts: dict[str, Any] = {"name": name}
+    for kind in kinds:
+        facts["kind"] = f"{facts['kind']}, {kind}" if "kind" in facts else kind
+        facts["what"] = registry.describe(kind, name)
+        if kind == "space":
+            facts |= _space(name)
+        elif kind == "oracle":
+            facts |= registry.make_oracle(name).info()  # pyright: ignore[reportAttributeAccessIssue]
+        else:
+            facts |= {"options": _options(kind, name)}
+    return facts
+
+
+def _space(name: str) -> dict[str, Any]:
+    """Returns a space's dimensions."""
+    space = registry.make_space(name)
+    size = tk.count(space)
+    return {
+        "id": space.id,
+        "tokens": space.length,
+        "values per token": space.vocab,
+        "architectures": "unknown" if size is None else f"{size:,}",
+        "options": _options("space", name),
+    }
+
+
+def _options(kind: str, name: str) -> str:
+    """Returns the options of a maker with their defaults."""
+    parameters = inspect.signature(registry.lookup(kind, name)).parameters.values()
+    shown = [
+        p.name if p.default is p.empty else f"{p.name}={p.default!r}"
+        for p in parameters
+        if not isinstance(p.default, dataclasses.Field)
+    ]
+    return ", ".join(shown) or "none"
+
+
+def _metric_table(metrics: Any) -> Table:
+    """Returns the metrics as a table, whatever facts each of them has."""
+    rows = metrics.items() if isinstance(metrics, dict) else ((m["name"], m) for m in metrics)
+    rows = [(name, dict(facts)) for name, facts in rows]
+    columns = [c for c in rows[0][1] if c != "name"]
+    table = Table(title="Metrics", title_justify="left", header_style="bold")
+    for column in ("metric", *columns):
+        table.add_column(column)
+    for name, facts in rows:
+        table.add_row(name, *(_short(facts.get(c)) for c in columns))
+    return table
+
+
+def _short(value: Any) -> str:
+    """Returns a cell's text."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

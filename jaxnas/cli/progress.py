@@ -1,0 +1,112 @@
+"""What a person, a log file or a program sees while a search runs."""
+
+import json
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+COLLAPSE_SHARE = 0.5
+"""Share of collapsed controllers from which the progress line says so."""
+
+
+def _line(event: dict[str, Any], eta_s: float | None) -> str:
+    """Returns one progress line: best so far, rate, budget, entropy, time left."""
+    row = event["row"]
+    best = "-" if row["best_mean"] is None else f"{row['best_mean']:.2f}"
+    top = "-" if row["best_max"] is None else f"{row['best_max']:.2f}"
+    parts = [
+        f"best {best} mean, {top} top",
+        f"{row['queries_per_s']:,.0f} queries/s",
+        f"{row['queries'] / row['controllers']:.0f} queries each",
+    ]
+    if row["entropy"] is not None:
+        parts.append(f"entropy {row['entropy']:.2f}")
+    if (row["collapsed"] or 0.0) >= COLLAPSE_SHARE:
+        parts.append(f"{row['collapsed']:.0%} COLLAPSED")
+    if eta_s is not None:
+        parts.append(f"{eta_s:.0f} s left at most")
+    return ", ".join(parts)
+
+
+class Reporter:
+    """Shows events as a live bar, as plain lines, as JSON, or not at all.
+
+    Args:
+        mode: ``"auto"`` (a bar in a terminal, else lines), ``"quiet"`` or ``"json"``.
+    """
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self.console = Console(stderr=True)
+        self._begun: dict[str, tuple[float, int]] = {}
+        self._printed = 0.0
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Shows one event of ``search``."""
+        if self.mode == "quiet":
+            return
+        if self.mode == "json":
+            print(json.dumps(event), flush=True)
+            return
+        getattr(self, f"_{event['event']}")(event)
+
+    def say(self, text: str) -> None:
+        """Shows a remark, unless quiet or in JSON mode."""
+        if self.mode == "auto":
+            self.console.print(text, highlight=False)
+
+    def _compiled(self, event: dict[str, Any]) -> None:
+        key = f"{event['label']}:{event['first']}"
+        self._begun[key] = (time.perf_counter(), event["update"])
+        resumed = f", resumed at update {event['update']:,}" if event["update"] else ""
+        self.say(
+            f"{event['label']}: {event['controllers']:,} controllers, compile time "
+            f"{event['seconds']:.1f} s{resumed}"
+        )
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:>3.0f} %"),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[line]}"),
+                console=self.console,
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(
+                event["label"], total=event["updates"], completed=event["update"], line=""
+            )
+
+    def _progress(self, event: dict[str, Any]) -> None:
+        begun, first = self._begun[f"{event['label']}:{event['first']}"]
+        done = event["update"] - first
+        elapsed = time.perf_counter() - begun
+        left = (event["updates"] - event["update"]) * elapsed / done if done else None
+        line = _line(event, left)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=event["update"], line=line)
+        elif time.perf_counter() - self._printed > 5.0:
+            self._printed = time.perf_counter()
+            share = event["update"] / event["updates"]
+            self.say(f"{event['label']}: {share:4.0%}, {line}")
+
+    def _done(self, event: dict[str, Any]) -> None:
+        self.close()
+        row = event["row"]
+        self.say(
+            f"{event['label']}: done in {row['wall_s']:.1f} s, {_line(event, None)}, "
+            f"{row['spent']:.0%} spent the budget"
+        )
+
+    def close(self) -> None:
+        """Takes the live bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        sys.stderr.flush()

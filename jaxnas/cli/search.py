@@ -1,0 +1,197 @@
+"""``jaxnas search``: several methods, one budget, one report."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from jaxnas import registry
+from jaxnas.cli.options import Chosen, for_algorithm, make_algorithm, parse_axis
+from jaxnas.cli.progress import Reporter
+from jaxnas.core.errors import UserError
+from jaxnas.core.protocols import Oracle
+from jaxnas.run.config import grid_settings
+from jaxnas.run.devices import configure_host
+
+
+@dataclass(frozen=True)
+class Common:
+    """Options that search and sweep share."""
+
+    oracle: str = "analog-nasbench"
+    """What scores an architecture; see `jaxnas list`."""
+    objective: str = "analog_1month"
+    """Metric to optimise; several with commas. See `jaxnas info ORACLE`."""
+    space: str | None = None
+    """Search space; the oracle's own when not given."""
+    budget: int = 500
+    """Distinct architectures that each controller may ask for."""
+    max_proposals: int | None = None
+    """Proposals after which a controller stops anyway; 8 x budget when not given."""
+    seed0: int = 0
+    """Seed of the whole run."""
+    noise: Literal["none", "stored", "resample"] = "none"
+    """Read recorded means, or measurements drawn with the recorded uncertainty."""
+    constraint: tuple[str, ...] = ()
+    """Constraints such as "params<=1e6"."""
+    weights: tuple[float, ...] = ()
+    """Weight of each objective in the reward; 1 each when not given."""
+    set: tuple[str, ...] = ()
+    """Settings such as ppo.lr=0.003 or reinforce.controller=gru."""
+    out: Path = Path("runs")
+    """Where run directories live."""
+    name: str | None = None
+    """Name of the run directory; made from oracle and objective when not given."""
+    workers: int | None = None
+    """CPU devices to use; all cores when not given."""
+    width: int | None = None
+    """Controllers that a device advances together; measured default when not given."""
+    fresh: bool = False
+    """Delete what the run directory holds and start over."""
+    quiet: bool = False
+    """Print the final table only."""
+    json: bool = False
+    """Print progress and result as JSON lines."""
+
+    def make_oracle(self) -> Oracle:
+        """Returns the oracle as asked for."""
+        space = None if self.space is None else registry.make_space(self.space)
+        return registry.make_oracle(
+            self.oracle,
+            space=space,
+            noise=self.noise,
+            constraints=self.constraint,
+            objective=self.objective,
+        )
+
+    @property
+    def directory(self) -> Path:
+        """The run directory."""
+        objective = self.objective.replace(",", "+").replace(" ", "")
+        return self.out / (self.name or f"{self.oracle}-{objective}")
+
+    @property
+    def reporter(self) -> Reporter:
+        """How progress is shown."""
+        if self.quiet and self.json:
+            raise UserError("Choose either --quiet or --json.")
+        return Reporter("quiet" if self.quiet else "json" if self.json else "auto")
+
+
+@dataclass(frozen=True)
+class Search:
+    """Searches an oracle with one or more algorithms and writes a report.
+
+    Every controller of every algorithm has the same budget of distinct architectures. The
+    same command run again resumes, or shows what is there.
+    """
+
+    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+    algorithms: tuple[str, ...] = ("random", "evolution", "reinforce", "ppo")
+    """Which algorithms run, one after the other; see `jaxnas list`."""
+    seeds: int = 64
+    """Controllers of each setting, each with its own seed."""
+    grid: tuple[str, ...] = ()
+    """Settings beside the preset, such as ppo.lr=log:1e-3:1e-1:4 ppo.entropy=0,0.01."""
+
+    def run(self) -> int:
+        """Runs all algorithms and builds the report."""
+        configure_host(self.common.workers)
+        oracle = self.common.make_oracle()
+        if not self.algorithms or len(set(self.algorithms)) != len(self.algorithms):
+            raise UserError("Name each algorithm once, for example --algorithms random ppo.")
+        chosen = [
+            make_algorithm(
+                name, oracle.space, for_algorithm(self.common.set, name, self.algorithms)
+            )
+            for name in self.algorithms
+        ]
+        grids = {
+            name: parse_grid(for_algorithm(self.grid, name, self.algorithms), name)
+            for name in self.algorithms
+        }
+        reporter = self.common.reporter
+        for choice in chosen:
+            out = self.common.directory / choice.name
+            run_one(
+                self.common, oracle, choice, grids[choice.name], self.seeds, out, reporter
+            )
+        paths = [self.common.directory / name for name in self.algorithms]
+        return conclude(self.common, paths, reporter)
+
+
+def parse_grid(axes: Sequence[str], algorithm: str) -> dict[str, list[Any]]:
+    """Returns the axes of one algorithm's grid.
+
+    Raises:
+        UserError: an axis is unreadable or named twice.
+    """
+    grid: dict[str, list[Any]] = {}
+    for axis in axes:
+        name, values = parse_axis(axis)
+        if name in grid:
+            raise UserError(f"The grid of {algorithm!r} names {name!r} twice.")
+        grid[name] = values
+    return grid
+
+
+def run_one(
+    common: Common,
+    oracle: Oracle,
+    choice: Chosen,
+    grid: dict[str, list[Any]],
+    seeds: int,
+    out: Path,
+    reporter: Reporter,
+    label: str | None = None,
+) -> Any:
+    """Runs one algorithm over its grid into its own directory and returns the result."""
+    from jaxnas.run.loop import search
+
+    for name, values in grid.items():
+        if not all(isinstance(v, int | float) for v in values):
+            raise UserError(f"The grid axis {name!r} needs numbers, got {values}.")
+    hparams: dict[str, Any] = dict(choice.hparams)
+    cells: list[int] = []
+    if grid:
+        columns, cells = grid_settings(choice.algo, grid, choice.hparams)
+        hparams = dict(columns)
+    try:
+        return search(
+            choice.algo,
+            oracle,
+            budget=common.budget,
+            seeds=seeds,
+            seed0=common.seed0,
+            hparams=hparams,
+            out=out,
+            max_proposals=common.max_proposals,
+            weights=common.weights or None,
+            width=common.width,
+            callbacks=[reporter],
+            resume="never" if common.fresh else "auto",
+            grid=grid,
+            grid_cells=cells,
+            label=label or choice.name,
+        )
+    finally:
+        reporter.close()
+
+
+def conclude(
+    common: Common, paths: Sequence[Path], reporter: Reporter, out: Path | None = None
+) -> int:
+    """Builds the report and prints the tables and where it is."""
+    from jaxnas import report
+
+    reporter.say("report: drawing")
+    built = report.build([str(p) for p in paths], out or common.directory)
+    if common.json:
+        print(json.dumps({"event": "report", "html": str(built.html_path), **built.summary()}))
+        return 0
+    built.print()
+    print(f"report: {built.html_path}")
+    return 0

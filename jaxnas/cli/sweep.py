@@ -1,0 +1,60 @@
+"""``jaxnas sweep``: one algorithm over a grid of settings, as a response surface."""
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from jaxnas.cli.options import make_algorithm
+from jaxnas.cli.search import Common, conclude, parse_grid, run_one
+from jaxnas.core.errors import UserError
+from jaxnas.run.config import hparam_names
+from jaxnas.run.devices import configure_host
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Runs one algorithm over a grid of settings and draws the response surface.
+
+    Numeric axes (learning rate, entropy bonus, ...) are vmapped: all cells and seeds train in
+    one compiled program. Structural axes (hidden, controller, batch, ...) compile once each.
+    Example: jaxnas sweep --algorithm reinforce --grid lr=log:1e-3:1e-1:4 entropy=0,0.01
+    """
+
+    grid: tuple[str, ...]
+    """Axes, such as lr=log:1e-4:1e-1:8 entropy=0,0.01,0.1 hidden=32,64."""
+    common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
+    algorithm: str = "ppo"
+    """Which algorithm; see `jaxnas list`."""
+    seeds: int = 32
+    """Controllers of each cell."""
+
+    def run(self) -> int:
+        """Runs every cell and builds the report."""
+        configure_host(self.common.workers)
+        oracle = self.common.make_oracle()
+        grid = parse_grid(self.grid, self.algorithm)
+        if not grid:
+            raise UserError("A sweep needs --grid, for example --grid lr=log:1e-3:1e-1:4.")
+        preset = make_algorithm(self.algorithm, oracle.space, self.common.set)
+        names = hparam_names(preset.algo)
+        numeric = {n: v for n, v in grid.items() if n in names}
+        structural = {n: v for n, v in grid.items() if n not in names}
+        reporter = self.common.reporter
+        chosen, paths = [], []
+        for values in itertools.product(*structural.values()):
+            pairs = [f"{n}={v}" for n, v in zip(structural, values, strict=True)]
+            settings = [*self.common.set, *pairs]
+            label = " ".join([self.algorithm, *pairs])
+            chosen.append((make_algorithm(self.algorithm, oracle.space, settings), label))
+        directory = self.common.directory.with_name(self.common.directory.name + "-sweep")
+        if self.common.name:
+            directory = self.common.directory
+        for choice, label in chosen:
+            out = directory / label.replace(" ", "-")
+            paths.append(out)
+            run_one(
+                self.common, oracle, choice, numeric, self.seeds, out, reporter, label
+            )
+        return conclude(self.common, paths, reporter, directory)
