@@ -1,3 +1,61 @@
-"""Reinforcement learning that designs neural networks, compiled end to end in JAX."""
+"""Reinforcement learning that designs neural networks, compiled end to end in JAX.
+
+    space  = jaxnas.make_space("nb201")
+    oracle = jaxnas.make_oracle("analog-nasbench", space=space, objective="analog_1month")
+    algo   = jaxnas.make_algorithm("ppo", space=space, batch=8)
+    result = jaxnas.search(algo, oracle, seeds=1024, budget=500, out="runs/demo")
+    result.best(5)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from jaxnas.core.errors import DiskFullError, JaxnasError, UserError
+from jaxnas.registry import (
+    make_algorithm,
+    make_controller,
+    make_env,
+    make_oracle,
+    make_space,
+    names,
+)
+
+if TYPE_CHECKING:
+    from jaxnas.run.config import grid_settings
+    from jaxnas.run.devices import configure_host
+    from jaxnas.run.loop import load_result, search
+    from jaxnas.run.result import Result
 
 __version__ = "0.1.0"
+__all__ = [
+    "DiskFullError",
+    "JaxnasError",
+    "Result",
+    "UserError",
+    "configure_host",
+    "grid_settings",
+    "load_result",
+    "make_algorithm",
+    "make_controller",
+    "make_env",
+    "make_oracle",
+    "make_space",
+    "names",
+    "search",
+]
+
+_LAZY = {
+    "Result": "jaxnas.run.result",
+    "configure_host": "jaxnas.run.devices",
+    "grid_settings": "jaxnas.run.config",
+    "load_result": "jaxnas.run.loop",
+    "search": "jaxnas.run.loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the run layer, and orbax with it, on first use."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'jaxnas' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -37,7 +37,11 @@ class Doctor:
             table.add_row(name, state, mend)
         Console().print(table)
         broken = [f for f in findings if f[3]]
-        print(f"{len(broken)} problem(s)." if broken else "Everything the main job needs is here.")
+        print(
+            f"{len(broken)} problem(s)."
+            if broken
+            else "Everything the main job needs is here."
+        )
         return 1 if broken else 0
 
 
@@ -100,4 +104,11 @@ def _data() -> list[Finding]:
         mend = "pip install --force-reinstall --no-deps analog-nasbench==0.1.3"
         return [("analog-nasbench", str(error), mend, True)]
     version = _version("analog-nasbench")
-    return [("analog-nasbench", f"{version}, checksum {str(facts['checksum'])[:12]}...", "", False)]
+    return [
+        (
+            "analog-nasbench",
+            f"{version}, checksum {str(facts['checksum'])[:12]}...",
+            "",
+            False,
+        )
+    ]

@@ -92,7 +92,9 @@ def _options(kind: str, name: str) -> str:
 
 def _metric_table(metrics: Any) -> Table:
     """Returns the metrics as a table, whatever facts each of them has."""
-    rows = metrics.items() if isinstance(metrics, dict) else ((m["name"], m) for m in metrics)
+    rows = (
+        metrics.items() if isinstance(metrics, dict) else ((m["name"], m) for m in metrics)
+    )
     rows = [(name, dict(facts)) for name, facts in rows]
     columns = [c for c in rows[0][1] if c != "name"]
     table = Table(title="Metrics", title_justify="left", header_style="bold")

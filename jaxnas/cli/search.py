@@ -102,7 +102,9 @@ class Search:
         configure_host(self.common.workers)
         oracle = self.common.make_oracle()
         if not self.algorithms or len(set(self.algorithms)) != len(self.algorithms):
-            raise UserError("Name each algorithm once, for example --algorithms random ppo.")
+            raise UserError(
+                "Name each algorithm once, for example --algorithms random ppo."
+            )
         chosen = [
             make_algorithm(
                 name, oracle.space, for_algorithm(self.common.set, name, self.algorithms)
@@ -190,7 +192,9 @@ def conclude(
     reporter.say("report: drawing")
     built = report.build([str(p) for p in paths], out or common.directory)
     if common.json:
-        print(json.dumps({"event": "report", "html": str(built.html_path), **built.summary()}))
+        print(
+            json.dumps({"event": "report", "html": str(built.html_path), **built.summary()})
+        )
         return 0
     built.print()
     print(f"report: {built.html_path}")

@@ -54,7 +54,5 @@ class Sweep:
         for choice, label in chosen:
             out = directory / label.replace(" ", "-")
             paths.append(out)
-            run_one(
-                self.common, oracle, choice, numeric, self.seeds, out, reporter, label
-            )
+            run_one(self.common, oracle, choice, numeric, self.seeds, out, reporter, label)
         return conclude(self.common, paths, reporter, directory)

@@ -121,7 +121,9 @@ def describe_run(
         for f in dataclasses.fields(algo)  # pyright: ignore[reportArgumentType]
         if f.name not in ("space", "id", "preferred_width")
     }
-    columns = {n: np.asarray(v).astype(float).tolist() for n, v in settings._asdict().items()}
+    columns = {
+        n: np.asarray(v).astype(float).tolist() for n, v in settings._asdict().items()
+    }
     num_settings = len(next(iter(columns.values()), [0]))
     name, options = registry.recipe(oracle.oracle) or (None, {})
     space_name, space_options = registry.recipe(oracle.space) or (None, {})

@@ -31,7 +31,9 @@ class Answer(NamedTuple):
 class Executor(Protocol):
     """Runs a function over requests, in any order."""
 
-    def map(self, function: Any, requests: Iterable[Request]) -> Iterator[tuple[int, Answer]]:
+    def map(
+        self, function: Any, requests: Iterable[Request]
+    ) -> Iterator[tuple[int, Answer]]:
         """Yields the index and the answer of every request."""
         ...
 
@@ -39,7 +41,9 @@ class Executor(Protocol):
 class Serial:
     """Evaluates one request after the other in this process."""
 
-    def map(self, function: Any, requests: Iterable[Request]) -> Iterator[tuple[int, Answer]]:
+    def map(
+        self, function: Any, requests: Iterable[Request]
+    ) -> Iterator[tuple[int, Answer]]:
         """Yields the answers in order."""
         for i, request in enumerate(requests):
             yield i, function(request)
@@ -119,9 +123,9 @@ class HostCache:
         return {
             "tokens": np.asarray([r.tokens for r, _ in pairs], np.int32).reshape(-1, L),
             "fidelity": np.asarray([r.fidelity for r, _ in pairs], np.int32),
-            "objectives": np.asarray(
-                [a.objectives for _, a in pairs], np.float32
-            ).reshape(-1, M),
+            "objectives": np.asarray([a.objectives for _, a in pairs], np.float32).reshape(
+                -1, M
+            ),
             "violation": np.asarray([a.violation for _, a in pairs], np.float32),
             "cost": np.asarray([a.cost for _, a in pairs], np.float32),
             "status": np.asarray([a.status for _, a in pairs], np.int32),

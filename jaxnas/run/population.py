@@ -196,18 +196,19 @@ class Programs:
         shape = (self.layout.blocks, self.layout.width)
         return jax.tree.map(lambda x: jnp.reshape(x, shape + x.shape[1:]), tree)
 
-    def init(self, root: Array, params: PyTree, ids: Array, hparams: PyTree) -> Member:
-        """Returns all members; ``ids`` and ``hparams`` are ``[padded]``, padding id -1."""
-        make = functools.partial(
-            init_member, self.algo, self.oracle, self.updates, self.names, root
-        )
+    def init_program(self) -> Any:
+        """Returns the jitted ``init((ids, hparams), root, params) -> members``.
 
-        def block(args: tuple[Array, PyTree], params: PyTree) -> Member:
+        ``ids`` and ``hparams`` are ``[blocks, width]``; the id of padding is -1.
+        """
+        fixed = (self.algo, self.oracle, self.updates, self.names)
+
+        def block(args: tuple[Array, PyTree], root: Array, params: PyTree) -> Member:
             ids, hparams = args
-            one = lambda c, h: make(params, jnp.maximum(c, 0), h, c < 0)
-            return jax.vmap(one)(ids, hparams)
+            make = functools.partial(init_member, *fixed, root, params)
+            return jax.vmap(lambda c, h: make(jnp.maximum(c, 0), h, c < 0))(ids, hparams)
 
-        return self._over_blocks(block)((self.blocked(ids), self.blocked(hparams)), params)
+        return self._over_blocks(block)
 
     def _over_blocks(self, function: Any) -> Any:
         """Returns ``function(block, *shared)`` mapped over blocks, sharded over devices."""
@@ -266,9 +267,7 @@ class Programs:
             ledger = self.oracle.record(
                 (), member.oracle.ledger, admission, proposal.tokens, evaluation
             )
-            state = self.algo.tell(
-                keys[3 * r + 2], member.algorithm, proposal, evaluation
-            )
+            state = self.algo.tell(keys[3 * r + 2], member.algorithm, proposal, evaluation)
             booked = member.oracle._replace(ledger=ledger)
             return member._replace(algorithm=state, oracle=booked)
 

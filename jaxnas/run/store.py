@@ -90,7 +90,9 @@ class RunDirectory:
         except (FileExistsError, NotADirectoryError) as error:
             raise UserError(f"{path} is not a directory; choose another --out.") from error
         except PermissionError as error:
-            raise UserError(f"No permission to create {path}; choose another --out.") from error
+            raise UserError(
+                f"No permission to create {path}; choose another --out."
+            ) from error
         with disk_errors("the run's lock", path):
             self._lock = open(path / ".lock", "w")  # noqa: SIM115 (held for the run)
         try:
@@ -177,11 +179,15 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
         return [
             line
             for name in names
-            for line in differences(old.get(name), new.get(name), f"{path}.{name}".lstrip("."))
+            for line in differences(
+                old.get(name), new.get(name), f"{path}.{name}".lstrip(".")
+            )
         ]
     if old == new:
         return []
-    short = lambda value: text if len(text := json.dumps(value)) <= 60 else text[:57] + "..."
+    short = lambda value: (
+        text if len(text := json.dumps(value)) <= 60 else text[:57] + "..."
+    )
     return [f"{path}: {short(old)} -> {short(new)}"]
 
 

@@ -1,0 +1,112 @@
+"""The compiled programs of one job, and how its controllers are started and advanced."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+
+from jaxnas.core import rng
+from jaxnas.core.protocols import Algorithm
+from jaxnas.oracles.budget import Budgeted
+from jaxnas.run.fanout import HostCache
+from jaxnas.run.population import Layout, Member, Programs
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides a run, checked."""
+
+    algo: Algorithm
+    oracle: Budgeted
+    settings: PyTree
+    seeds: int
+    seed0: int
+    updates: int
+    chunk: int
+    layout: Layout
+    wave: int
+    mesh: Mesh
+    label: str
+
+
+class Engine:
+    """The compiled programs of a job, shared by all its waves."""
+
+    def __init__(self, job: Job, cache: HostCache | None) -> None:
+        self.job, self.cache = job, cache
+        self.programs = Programs(job.algo, job.oracle, job.layout, job.mesh, job.updates)
+        params = job.oracle.params() if cache is None else ()
+        self.params: PyTree = self.programs.share(params)
+        self._spent = jax.jit(jax.vmap(jax.vmap(job.oracle.spent)))
+        self.compile_s = 0.0
+        self._init: Any = None
+        self._run: Any = None
+
+    def ids(self, first: int, count: int) -> np.ndarray:
+        """Returns the global ids of one wave's controllers, -1 for padding."""
+        ids = np.full(self.job.layout.padded, -1, np.int64)
+        ids[:count] = np.arange(first, first + count)
+        return ids
+
+    def start(self, ids: np.ndarray) -> Member:
+        """Returns the members before the first update; compiles on first use."""
+        begun = time.perf_counter()
+        setting = np.maximum(ids, 0) // self.job.seeds
+        hparams = jax.tree.map(lambda x: x[setting], self.job.settings)
+        root = jax.random.key_data(rng.root_key(self.job.seed0))
+        first = self._init is None
+        if first:
+            self._init = self.programs.init_program()
+        args = (self.programs.blocked((jnp.asarray(ids, jnp.int32), hparams)), root)
+        members = jax.block_until_ready(self._init(*args, self.params))
+        if first:
+            self._compile(members)
+            self.compile_s = time.perf_counter() - begun
+        return members
+
+    def _compile(self, members: Member) -> None:
+        """Compiles the programs that advance the members."""
+        if self.cache is None:
+            zero = jnp.int32(0)
+            program = self.programs.run_program()
+            self._run = program.lower(members, self.params, zero, zero).compile()
+        else:
+            self._ask = self.programs.ask_program()
+            self._tell = self.programs.tell_program()
+            self._learn = self.programs.learn_program()
+
+    def advance(self, members: Member, start: int, stop: int) -> Member:
+        """Returns the members after updates ``start`` to ``stop - 1``."""
+        if self.cache is None:
+            members = self._run(members, self.params, jnp.int32(start), jnp.int32(stop))
+            return jax.block_until_ready(members)
+        for step in range(start, stop):
+            members = self._split_update(members, jnp.int32(step))
+        return members
+
+    def _split_update(self, old: Member, step: jax.Array) -> Member:
+        """Returns the members after one update with a host oracle."""
+        assert self.cache is not None
+        members = old
+        for r in range(self.job.algo.rounds):
+            turn = jnp.int32(r)
+            members, proposal, admission = self._ask(members, step, turn)
+            shape = proposal.active.shape
+            found = self.cache.evaluate(
+                np.asarray(proposal.tokens).reshape(-1, self.job.oracle.space.length),
+                np.asarray(proposal.fidelity).reshape(-1),
+                np.asarray(admission.scored).reshape(-1),
+            )
+            found = type(found)(*(x.reshape(shape + x.shape[1:]) for x in found))
+            items = (members, proposal, admission, self.programs.place(found))
+            members = self._tell(items, step, turn)
+        return self._learn((old, members), step)
+
+    def spent(self, members: Member) -> np.ndarray:
+        """Returns which members are finished, ``[blocks, width]``."""
+        return np.asarray(self._spent(members.oracle))

@@ -1,0 +1,198 @@
+"""Runs one wave of controllers from its newest checkpoint to its end, in slices.
+
+The order of writes decides what a crash can cost: first the row, then the checkpoint that
+records the rows' length, then the callbacks. A resume truncates the rows to that length, so
+whatever happened after the checkpoint happens again, to the same bits.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxnas.run import store
+from jaxnas.run.checkpoint import Checkpoints
+from jaxnas.run.engine import Engine
+from jaxnas.run.population import Member
+
+Event = dict[str, Any]
+"""What a callback is told: ``{"event": "compiled" | "progress" | "done", ...}``."""
+Callback = Callable[[Event], None]
+
+CHECKPOINT_EVERY_S = 30.0
+"""Least time between two checkpoints; a run never loses more than this and one slice."""
+SLICE_S = 2.0
+"""Aim for the time between two looks at the progress."""
+
+
+class Wave(NamedTuple):
+    """Which controllers run together, of how many, and where they are saved."""
+
+    number: int
+    ids: np.ndarray
+    """Global controller ids ``[padded]``, -1 for padding."""
+    total: int
+    directory: store.RunDirectory | None
+    callbacks: Sequence[Callback]
+
+
+class Progress(NamedTuple):
+    """Where a wave stands."""
+
+    members: Member
+    step: int
+    rows: int
+    """Length of ``rows.jsonl`` in bytes."""
+    spent_s: float
+
+
+def run_wave(engine: Engine, wave: Wave, timings: dict[str, float]) -> Member:
+    """Returns the members after the last update; adds to ``timings``.
+
+    Raises:
+        DiskFullError: a write failed; the last checkpoint stands.
+    """
+    saved = None
+    if wave.directory is not None:
+        folder = wave.directory.path / "checkpoints" / f"{wave.number:05d}"
+        saved = Checkpoints(folder)
+    try:
+        at = _begin(engine, wave, saved, timings)
+        return _advance(engine, wave, saved, at, timings)
+    finally:
+        if saved is not None:
+            saved.close()
+
+
+def _begin(
+    engine: Engine, wave: Wave, saved: Checkpoints | None, timings: dict[str, float]
+) -> Progress:
+    """Returns the wave's newest checkpoint, or its start."""
+    before = engine.compile_s
+    at = Progress(engine.start(wave.ids), 0, 0, 0.0)
+    timings["compile_s"] += engine.compile_s - before
+    if wave.directory is not None and saved is not None:
+        if wave.number and wave.directory.rows_path.exists():
+            at = at._replace(rows=wave.directory.rows_path.stat().st_size)
+        if saved.latest() is not None:
+            at = _restore(engine, saved, at.members)
+        wave.directory.truncate_rows(at.rows)
+    tell(engine, wave, "compiled", at.step, seconds=engine.compile_s - before)
+    return at
+
+
+def _advance(
+    engine: Engine,
+    wave: Wave,
+    saved: Checkpoints | None,
+    at: Progress,
+    timings: dict[str, float],
+) -> Member:
+    """Advances slice by slice: row, checkpoint, callbacks."""
+    job, pace = engine.job, 1
+    begun = saved_at = time.perf_counter()
+    members, step, rows, _ = at
+    ended = step >= job.updates
+    wall_s = at.spent_s
+    while not ended:
+        boundary = min(job.updates, (step // job.chunk + 1) * job.chunk)
+        stop = min(boundary, step + pace)
+        slice_begun = time.perf_counter()
+        members = engine.advance(members, step, stop)
+        slice_s = max(1e-6, time.perf_counter() - slice_begun)
+        pace = max(1, int(min(4 * pace, SLICE_S * (stop - step) / slice_s)))
+        step = stop
+        ended = step >= job.updates or bool(engine.spent(members).all())
+        wall_s = at.spent_s + time.perf_counter() - begun
+        row = aggregate(engine, wave, members, step, wall_s)
+        if wave.directory is not None and (step == boundary or ended):
+            rows = wave.directory.append_row(row)
+        if saved is not None and time.perf_counter() - saved_at > CHECKPOINT_EVERY_S:
+            _save(engine, saved, Progress(members, step, rows, wall_s))
+            saved_at = time.perf_counter()
+        tell(engine, wave, "progress", step, row=row)
+    timings["run_s"] += wall_s
+    tell(engine, wave, "done", step, row=aggregate(engine, wave, members, step, wall_s))
+    return members
+
+
+def _save(engine: Engine, saved: Checkpoints, at: Progress) -> None:
+    """Saves the population and, with a host oracle, all answers so far."""
+    answers = engine.cache.to_arrays() if engine.cache is not None else {}
+    shapes = {name: list(a.shape) for name, a in answers.items()}
+    record = {"step": at.step, "rows": at.rows, "run_s": at.spent_s, "answers": shapes}
+    saved.save(at.step, (at.members, answers), record)
+
+
+def _restore(engine: Engine, saved: Checkpoints, like: Member) -> Progress:
+    """Returns what the newest checkpoint holds."""
+    record = saved.record()
+    answers: dict[str, Any] = {}
+    if engine.cache is not None:
+        empty = engine.cache.to_arrays()
+        shapes = record["answers"].items()
+        answers = {name: np.zeros(shape, empty[name].dtype) for name, shape in shapes}
+    members, answers = saved.restore((like, answers))
+    if engine.cache is not None:
+        engine.cache.load(answers)
+    members = engine.programs.place(members)
+    return Progress(members, record["step"], record["rows"], record["run_s"])
+
+
+def aggregate(
+    engine: Engine, wave: Wave, members: Member, step: int, wall_s: float
+) -> dict[str, Any]:
+    """Returns one row: budgets, best values, entropy and collapse over the wave."""
+    job = engine.job
+    real = (wave.ids >= 0).reshape(job.layout.blocks, job.layout.width)
+    ledger = members.oracle.ledger
+    best = job.oracle.scalariser.natural(np.asarray(ledger.best_true)[real])
+    known = best[~np.isnan(best)]
+    upward = job.oracle.objectives[0].maximise or len(job.oracle.objectives) > 1
+    count = np.asarray(ledger.count)[real]
+    row: dict[str, Any] = {
+        "label": job.label,
+        "update": step,
+        "wave": wave.number,
+        "controllers": int(real.sum()),
+        "proposals": int(np.asarray(ledger.proposals)[real].sum()),
+        "queries": int(count.sum()),
+        "best_mean": float(known.mean()) if known.size else None,
+        "best_max": float(known.max() if upward else known.min()) if known.size else None,
+        "finished": float(engine.spent(members)[real].mean()),
+        "spent": float((count >= job.oracle.budget).mean()),
+        "queries_per_s": round(int(count.sum()) / max(wall_s, 1e-9), 1),
+        "wall_s": round(wall_s, 3),
+    }
+    for name in ("entropy", "unique", "collapsed"):
+        row[name] = _newest(members.log.get(name), real)
+    return row
+
+
+def _newest(column: Any, real: np.ndarray) -> float | None:
+    """Returns the mean over controllers of each one's newest logged value."""
+    if column is None:
+        return None
+    values = np.asarray(column)[real]
+    places = np.where(np.isnan(values), -1, np.arange(values.shape[1])).max(axis=1)
+    seen = places >= 0
+    if not seen.any():
+        return None
+    return float(values[np.flatnonzero(seen), places[seen]].mean())
+
+
+def tell(engine: Engine, wave: Wave, event: str, step: int, **more: Any) -> None:
+    """Calls every callback."""
+    for callback in wave.callbacks:
+        callback(
+            {
+                "event": event,
+                "label": engine.job.label,
+                "update": step,
+                "updates": engine.job.updates,
+                "first": int(wave.ids[0]),
+                "controllers": wave.total,
+                **more,
+            }
+        )

@@ -1,0 +1,28 @@
+"""Shared settings of the suite: strict shapes, one compilation cache, clean trace counters."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+
+import chex
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "allow")
+jax.config.update("jax_numpy_dtype_promotion", "standard")
+
+
+@pytest.fixture(autouse=True)
+def clean_trace_counters():
+    """Clears chex's trace counters, which are keyed by definition site."""
+    chex.clear_trace_counter()
+
+
+@pytest.fixture(scope="session")
+def shared_folder():
+    """The workplace's reference data; tests that need it skip where it is absent."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the reference data folder is not beside this checkout")
+    return folder
