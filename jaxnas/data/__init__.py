@@ -1,0 +1,1 @@
+"""Tables from installed packages: located, verified, converted once, cached; numpy only."""

@@ -1,0 +1,174 @@
+"""Installed file -> verified -> converted -> one cached npz, the same way for every source.
+
+Nothing is downloaded: the source is a file of an installed package, found through its
+metadata without importing it. Two checksums are pinned in the code: that of the source
+file, checked before it is read, and that of the converted arrays, checked whenever the
+cache is read, so that a damaged or edited cache is rebuilt and never used.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+import tempfile
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jaxnas.core.errors import UserError
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Where a table comes from and how it becomes arrays.
+
+    Args:
+        name: name of the table and of its cache file.
+        distribution: name of the package on PyPI.
+        release: the release that the checksums belong to.
+        files: path inside the installation -> SHA-256 of the file, as pairs.
+        content_sha256: :func:`content_checksum` of what ``convert`` returns.
+        convert: turns the verified bytes of the files into arrays.
+        install: the command that provides the package.
+        licence: of the data.
+        citation: whom to cite.
+        homepage: where the data are described.
+    """
+
+    name: str
+    distribution: str
+    release: str
+    files: tuple[tuple[str, str], ...]
+    content_sha256: str
+    convert: Callable[[Mapping[str, bytes]], Arrays]
+    install: str
+    licence: str
+    citation: str
+    homepage: str
+
+    def facts(self) -> dict[str, str]:
+        """Returns source, version, licence, checksum and citation, for people."""
+        return {
+            "source": f"PyPI {self.distribution}",
+            "version": self.release,
+            "licence": self.licence,
+            "citation": self.citation,
+            "homepage": self.homepage,
+            "source checksum": ", ".join(f"{p}: sha256 {sha}" for p, sha in self.files),
+            "checksum": f"sha256 {self.content_sha256}",
+        }
+
+
+def cache_dir() -> Path:
+    """Returns where converted tables live: JAXNAS_CACHE, else the user's cache directory."""
+    if own := os.environ.get("JAXNAS_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "jaxnas"
+
+
+def content_checksum(arrays: Arrays) -> str:
+    """Returns the SHA-256 of names, types, shapes and values; not of a file layout."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def load(recipe: Recipe) -> Arrays:
+    """Returns the arrays of a recipe, from the cache where that is intact.
+
+    Raises:
+        UserError: the package is missing, or its file is not the one that was verified.
+    """
+    path = cache_dir() / f"{recipe.name}-{recipe.content_sha256[:12]}.npz"
+    arrays = _read(path)
+    if arrays is None or content_checksum(arrays) != recipe.content_sha256:
+        arrays = recipe.convert(source_bytes(recipe))
+        if content_checksum(arrays) != recipe.content_sha256:
+            raise UserError(
+                f"Converting {recipe.distribution} {recipe.release} gave other numbers than "
+                "recorded; please report this with the output of 'jaxnas doctor'."
+            )
+        _write(path, arrays)
+    for array in arrays.values():
+        array.setflags(write=False)
+    return arrays
+
+
+def source_bytes(recipe: Recipe) -> dict[str, bytes]:
+    """Returns the source files of a recipe, each with its SHA-256 verified.
+
+    Raises:
+        UserError: the package is missing, or a file is missing or altered.
+    """
+    try:
+        package = importlib.metadata.distribution(recipe.distribution)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError(
+            f"The table {recipe.name!r} comes with the package {recipe.distribution}, which "
+            f"is not installed; run: {recipe.install}"
+        ) from error
+    contents = {}
+    for file, sha256 in recipe.files:
+        try:
+            content = Path(str(package.locate_file(file))).read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"The file {file} of {recipe.distribution} cannot be read "
+                f"({error.strerror}); {_reinstall(recipe)}"
+            ) from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != sha256:
+            raise UserError(
+                f"The file {file} of {recipe.distribution} has SHA-256 {found[:12]}... "
+                f"instead of {sha256[:12]}..., so it is damaged, altered or of another "
+                f"release; {_reinstall(recipe)}"
+            )
+        contents[file] = content
+    return contents
+
+
+def _reinstall(recipe: Recipe) -> str:
+    """Returns the end of the sentence that says how to mend an installation."""
+    pinned = f"{recipe.distribution}=={recipe.release}"
+    return f"run: pip install --force-reinstall --no-deps {pinned}"
+
+
+def _read(path: Path) -> Arrays | None:
+    """Returns the arrays of a cache file, or None where there is no readable one."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+        return None  # absent or damaged: the caller converts the source again
+
+
+def _write(path: Path, arrays: Arrays) -> None:
+    """Writes a cache file whole or not at all; a cache that cannot be written is no error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=path.stem, suffix=".part", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            try:
+                np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        os.replace(temporary, path)
+    except OSError as error:
+        warnings.warn(
+            f"The cache {path.parent} cannot be written ({error.strerror}), so tables are "
+            "converted anew in every process; set JAXNAS_CACHE to a writable directory.",
+            stacklevel=2,
+        )

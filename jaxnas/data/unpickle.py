@@ -1,0 +1,57 @@
+"""Reading other people's pickles without running other people's code.
+
+A pickle is a program. This reader lets it build plain containers, numbers and strings, and
+instances of classes that the caller lists by name, which are replaced by empty stand-ins; the
+module they name is never imported. Everything else is refused before it is called.
+"""
+
+import io
+import pickle
+from collections.abc import Collection
+from typing import Any
+
+from jaxnas.core.errors import UserError
+
+
+class _Forbidden(Exception):
+    """A pickle asked for something that is not on the list."""
+
+
+class _Restricted(pickle.Unpickler):
+    """An unpickler whose only classes are inert stand-ins made for this one file."""
+
+    def __init__(self, content: bytes, allowed: Collection[tuple[str, str]]):
+        super().__init__(io.BytesIO(content))
+        self._stand_ins = {key: type(key[1], (), {}) for key in allowed}
+
+    def find_class(self, module_name: str, global_name: str, /) -> type:
+        """Returns the stand-in for a listed class and refuses every other global."""
+        try:
+            return self._stand_ins[module_name, global_name]
+        except KeyError:
+            raise _Forbidden(f"{module_name}.{global_name}") from None
+
+
+def loads(content: bytes, name: str, allowed: Collection[tuple[str, str]] = ()) -> Any:
+    """Returns the object in a pickle, with listed classes as attribute bags.
+
+    Args:
+        content: the pickle.
+        name: what to call the file in an error.
+        allowed: ``(module, class)`` pairs that may occur, as inert stand-ins.
+
+    Raises:
+        UserError: the pickle names anything else, or cannot be read.
+    """
+    try:
+        return _Restricted(content, allowed).load()
+    except _Forbidden as error:
+        raise UserError(
+            f"The file {name} tries to use {error}, which a data file has no reason to do; "
+            "it was not loaded."
+        ) from error
+    except Exception as error:  # a damaged pickle can raise almost anything
+        raise UserError(
+            f"The file {name} is not a readable pickle ({type(error).__name__}); "
+            "reinstall the package that it belongs to."
+        ) from error

@@ -1,0 +1,1 @@
+"""What scores architectures: tables, costs, toy functions, and their combinations."""

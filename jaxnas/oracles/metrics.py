@@ -1,0 +1,83 @@
+"""Choosing metrics by name, and the numbers that every oracle reports about itself."""
+
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from jaxnas.core import tokens as tk
+from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.protocols import SearchSpace
+from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
+
+
+def choose(
+    oracle: str,
+    objective: str | Sequence[str],
+    names: Sequence[str],
+    aliases: Mapping[str, str] | None = None,
+) -> tuple[str, ...]:
+    """Returns canonical metric names from a name, an alias, ``"a,b"`` or a sequence.
+
+    Args:
+        oracle: whose metrics they are, for the error.
+        objective: what was asked for; several are several objectives, in that order.
+        names: the metrics that there are.
+        aliases: other name -> canonical name.
+
+    Raises:
+        UserError: an unknown metric, with the nearest match; none; or one asked for twice.
+    """
+    parts = objective.split(",") if isinstance(objective, str) else list(objective)
+    known = {**{name: name for name in names}, **(aliases or {})}
+    chosen = []
+    for part in (part.strip() for part in parts):
+        if part not in known:
+            raise unknown_name(f"metric of oracle {oracle!r}:", part, names)
+        chosen.append(known[part])
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise UserError(
+            f"The objectives of oracle {oracle!r} must be at least one and all different, "
+            f"got {', '.join(chosen) or 'none'}."
+        )
+    return tuple(chosen)
+
+
+def measured(
+    objectives: Float[Array, "B M"], cost: Float[Array, "B"], active: Bool[Array, "B"]
+) -> Evaluation:
+    """Returns an evaluation without constraints: a lane that is not finite has FAILED.
+
+    Inactive lanes are SKIPPED; lanes that are not OK carry NaN and cost nothing.
+    """
+    finite = jnp.all(jnp.isfinite(objectives), axis=1)
+    ok = active & finite
+    status = jnp.where(active, jnp.where(finite, OK, FAILED), SKIPPED)
+    return Evaluation(
+        objectives=jnp.where(ok[:, None], objectives, jnp.nan),
+        violation=jnp.zeros_like(cost),
+        cost=jnp.where(ok, cost, 0.0),
+        status=status.astype(jnp.int32),
+        reward=jnp.full_like(cost, jnp.nan),
+    )
+
+
+def summarise(
+    space: SearchSpace, objectives: Sequence[Objective], columns: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, object]]:
+    """Returns unit, meaning, direction, range and optimum of each metric, for people."""
+    members = tk.enumerate_space(space)
+    facts = {}
+    for item in objectives:
+        column = columns[item.name]
+        best = np.nanargmax(column) if item.maximise else np.nanargmin(column)
+        facts[item.name] = {
+            "unit": item.unit,
+            "meaning": item.meaning,
+            "better": "higher" if item.maximise else "lower",
+            "min": float(np.nanmin(column)),
+            "max": float(np.nanmax(column)),
+            "optimum": tuple(int(token) for token in members[best]),
+        }
+    return facts

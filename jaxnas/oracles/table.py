@@ -1,0 +1,197 @@
+"""Oracles that look an architecture up in a table of finished experiments."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from jaxnas.core import tokens as tk
+from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.protocols import SearchSpace
+from jaxnas.core.types import Evaluation, Objective
+from jaxnas.data import analog_nasbench as _analog
+from jaxnas.data import nb201 as _nb201
+from jaxnas.data.tables import Table
+from jaxnas.oracles.metrics import choose, measured, summarise
+from jaxnas.registry import make_space
+
+TABLES: dict[str, Callable[[], Table]] = {
+    "analog-nasbench": _analog.table,
+    "nb201-table": _nb201.table,
+}
+"""Name of a table -> the function that reads it."""
+
+
+class TableParams(NamedTuple):
+    """The asked-for columns; the same shapes for any task with as many objectives."""
+
+    scores: Float[Array, "n M"]
+    spread: Float[Array, "n M"]
+    seconds: Float[Array, "n"]
+    """What one evaluation stands for: the training runs behind the asked-for columns."""
+
+
+@dataclass(frozen=True)
+class TableOracle:
+    """One gather from a table whose rows enumerate the space.
+
+    Use the factories :func:`analog_nasbench` and :func:`nb201_table`, which accept aliases.
+
+    Args:
+        space: the space that the table enumerates.
+        table: a key of :data:`TABLES`.
+        metrics: canonical metric names, one an objective.
+
+    Raises:
+        UserError: an unknown table or metric, a space that the table does not enumerate,
+            or a table whose package is missing or damaged.
+    """
+
+    space: SearchSpace
+    table: str
+    metrics: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.table not in TABLES:
+            raise unknown_name("table", self.table, TABLES)
+        table = self._table
+        if self.space.id != table.space:
+            raise UserError(
+                f"The table {self.table!r} scores architectures of {table.space!r}, "
+                f"not of {self.space.id!r}."
+            )
+        choose(self.table, self.metrics, [metric.name for metric in table.metrics])
+
+    @property
+    def id(self) -> str:
+        """Versioned name of the table."""
+        return self._table.id
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The chosen metrics."""
+        known = {metric.name: metric for metric in self._table.metrics}
+        return tuple(
+            Objective(m.name, m.unit, m.maximise, m.meaning)
+            for m in (known[name] for name in self.metrics)
+        )
+
+    @property
+    def traced(self) -> bool:
+        """A table lives inside jit."""
+        return True
+
+    def params(self) -> TableParams:
+        """Returns the chosen columns; switching task changes values, never shapes."""
+        table = self._table
+        names = [metric.name for metric in table.metrics]
+        places = [names.index(name) for name in self.metrics]
+        runs = {table.metrics[place].run for place in places} - {""}
+        seconds = sum((table.seconds[run] for run in runs), np.zeros(len(table.scores)))
+        return TableParams(
+            scores=jnp.asarray(table.scores[:, places], jnp.float32),
+            spread=jnp.asarray(table.spread[:, places], jnp.float32),
+            seconds=jnp.asarray(seconds, jnp.float32),
+        )
+
+    def init(self, key: Key[Array, ""], params: TableParams) -> tuple[()]:
+        """Returns nothing: a table remembers nothing about who asks."""
+        return ()
+
+    def evaluate(
+        self,
+        key: Key[Array, ""],
+        params: TableParams,
+        state: tuple[()],
+        tokens: Int[Array, "B L"],
+        fidelity: Int[Array, "B"],
+        active: Bool[Array, "B"],
+    ) -> tuple[tuple[()], Evaluation]:
+        """Returns the recorded means; ``key`` and ``fidelity`` are not used."""
+        row = tk.index(self.space, tokens)
+        return state, measured(params.scores[row], params.seconds[row], active)
+
+    def truth(self, params: TableParams, tokens: Int[Array, "B L"]) -> Float[Array, "B M"]:
+        """Returns the recorded means."""
+        return params.scores[tk.index(self.space, tokens)]
+
+    def spread(self, params: TableParams, tokens: Int[Array, "B L"]) -> Float[Array, "B M"]:
+        """Returns the standard deviation of one measurement, 0 where none is recorded."""
+        return params.spread[tk.index(self.space, tokens)]
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Returns every metric of the table, chosen or not, ``float64[n]``."""
+        table = self._table
+        return {m.name: table.scores[:, i] for i, m in enumerate(table.metrics)}
+
+    def spreads(self) -> dict[str, np.ndarray]:
+        """Returns the spread of every metric of the table, ``float64[n]``."""
+        table = self._table
+        return {m.name: table.spread[:, i] for i, m in enumerate(table.metrics)}
+
+    def per_seed(self) -> dict[str, np.ndarray]:
+        """Returns ``float64[n, S]`` for metrics measured by several seeds, padded with NaN."""
+        return dict(self._table.per_seed)
+
+    def info(self) -> dict[str, Any]:
+        """Returns size, metrics with range and optimum, and where the numbers come from."""
+        table = self._table
+        every = [Objective(m.name, m.unit, m.maximise, m.meaning) for m in table.metrics]
+        metrics = summarise(self.space, every, self.columns())
+        for metric in table.metrics:
+            metrics[metric.name]["aliases"] = metric.aliases
+        return {
+            "id": table.id,
+            "space": table.space,
+            "size": len(table.scores),
+            "metrics": metrics,
+            **table.facts,
+        }
+
+    @property
+    def _table(self) -> Table:
+        """The table, read once a process."""
+        return TABLES[self.table]()
+
+
+def _make(
+    name: str, space: SearchSpace | None, objective: str | Sequence[str]
+) -> TableOracle:
+    """Returns the oracle over a table with aliases resolved."""
+    metrics = TABLES[name]().metrics
+    aliases = {alias: metric.name for metric in metrics for alias in metric.aliases}
+    chosen = choose(name, objective, [metric.name for metric in metrics], aliases)
+    return TableOracle(make_space("nb201") if space is None else space, name, chosen)
+
+
+def analog_nasbench(
+    space: SearchSpace | None = None, objective: str | Sequence[str] = "analog_1month"
+) -> TableOracle:
+    """AnalogNAS-Bench: CIFAR-10 accuracy, digital and on drifting analog hardware, 13 metrics.
+
+    Args:
+        space: the nb201 space; made when None.
+        objective: a metric or an alias, several joined by commas, or a sequence of them.
+
+    Raises:
+        UserError: an unknown metric, another space, or a missing or altered package.
+    """
+    return _make("analog-nasbench", space, objective)
+
+
+def nb201_table(
+    space: SearchSpace | None = None, objective: str | Sequence[str] = "cifar10"
+) -> TableOracle:
+    """NAS-Bench-201: accuracy on three data sets, training time, latency and size.
+
+    Args:
+        space: the nb201 space; made when None.
+        objective: a metric or an alias, several joined by commas, or a sequence of them.
+
+    Raises:
+        UserError: an unknown metric, another space, or a missing or altered package.
+    """
+    return _make("nb201-table", space, objective)

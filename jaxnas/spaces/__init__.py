@@ -1,0 +1,1 @@
+"""Search spaces: token vectors under a mask, their canonical forms, graphs and specs."""

@@ -1,0 +1,46 @@
+"""Small helpers for writing a spec; the form is described in docs/decisions/0005-spec.md."""
+
+from typing import Any
+
+from jaxnas.core.errors import UserError
+from jaxnas.core.types import Spec
+
+FORMAT = "jaxnas-spec-1"
+
+
+def node(name: str, op: str, inputs: list[str], **attributes: Any) -> dict[str, Any]:
+    """Returns one node: a named use of an operation on the values of earlier nodes."""
+    return {"name": name, "op": op, "inputs": inputs, "attributes": attributes}
+
+
+def block(
+    inputs: list[str], nodes: list[dict[str, Any]], outputs: list[str]
+) -> dict[str, Any]:
+    """Returns a sub-network that nodes with ``op="call"`` may use, as often as they like."""
+    return {"inputs": inputs, "nodes": nodes, "outputs": outputs}
+
+
+def image(height: int, width: int, channels: int) -> dict[str, Any]:
+    """Returns the type of a batch of images, channels last, the batch axis left out."""
+    return {"kind": "image", "shape": [height, width, channels]}
+
+
+def vector(features: int) -> dict[str, Any]:
+    """Returns the type of a batch of feature vectors, the batch axis left out."""
+    return {"kind": "vector", "shape": [features]}
+
+
+def body(spec: Spec, space: str, name: str) -> dict[str, dict[str, Any]]:
+    """Returns the nodes of block ``name`` by their names, for ``from_spec``.
+
+    Raises:
+        UserError: the spec has another form, belongs to another space, or lacks the block.
+    """
+    if spec.get("format") != FORMAT or spec.get("space") != space:
+        raise UserError(
+            f"This spec is {spec.get('format')!r} of space {spec.get('space')!r}; "
+            f"{FORMAT!r} of space {space!r} is needed."
+        )
+    if name not in spec.get("blocks", {}):
+        raise UserError(f"This spec of space {space!r} has no block {name!r}.")
+    return {item["name"]: item for item in spec["blocks"][name]["nodes"]}
