@@ -53,7 +53,8 @@ def _metrics() -> tuple[tuple[Metric, str], ...]:
         for label, seconds in _TIMES.items():
             attribute = f"{prefix}_{seconds}"
             aliases = tuple(dict.fromkeys((attribute, f"{more}_{seconds}")))
-            text = f"CIFAR-10 accuracy of the {network} network after one {_LONG[label]} of drift"
+            time = f"one {_LONG[label]} of drift"
+            text = f"CIFAR-10 accuracy of the {network} network after {time}"
             rows.append(
                 (Metric(f"{network}_{label}", "%", text, aliases=aliases), attribute)
             )

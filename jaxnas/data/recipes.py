@@ -66,7 +66,7 @@ class Recipe:
 
 
 def cache_dir() -> Path:
-    """Returns where converted tables live: JAXNAS_CACHE, else the user's cache directory."""
+    """Returns where tables are cached: JAXNAS_CACHE, else the user's cache directory."""
     if own := os.environ.get("JAXNAS_CACHE"):
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -95,8 +95,8 @@ def load(recipe: Recipe) -> Arrays:
         arrays = recipe.convert(source_bytes(recipe))
         if content_checksum(arrays) != recipe.content_sha256:
             raise UserError(
-                f"Converting {recipe.distribution} {recipe.release} gave other numbers than "
-                "recorded; please report this with the output of 'jaxnas doctor'."
+                f"Converting {recipe.distribution} {recipe.release} gave other numbers "
+                "than recorded; please report this with the output of 'jaxnas doctor'."
             )
         _write(path, arrays)
     for array in arrays.values():
@@ -114,8 +114,8 @@ def source_bytes(recipe: Recipe) -> dict[str, bytes]:
         package = importlib.metadata.distribution(recipe.distribution)
     except importlib.metadata.PackageNotFoundError as error:
         raise UserError(
-            f"The table {recipe.name!r} comes with the package {recipe.distribution}, which "
-            f"is not installed; run: {recipe.install}"
+            f"The table {recipe.name!r} comes with the package {recipe.distribution}, "
+            f"which is not installed; run: {recipe.install}"
         ) from error
     contents = {}
     for file, sha256 in recipe.files:
@@ -153,7 +153,7 @@ def _read(path: Path) -> Arrays | None:
 
 
 def _write(path: Path, arrays: Arrays) -> None:
-    """Writes a cache file whole or not at all; a cache that cannot be written is no error."""
+    """Writes a cache file whole or not at all; warns where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(

@@ -18,7 +18,7 @@ class Metric(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Every architecture of a space, in lexicographic order of its tokens, with its scores."""
+    """Every architecture of a space in lexicographic order, with its scores."""
 
     id: str
     """Versioned; bumped when a number changes."""
@@ -32,6 +32,6 @@ class Table(NamedTuple):
     seconds: dict[str, np.ndarray]
     """``float64[n]`` for each training run: how long it took."""
     per_seed: dict[str, np.ndarray]
-    """``float64[n, S]`` for metrics measured by several seeds, NaN where there are fewer."""
+    """``float64[n, S]`` for metrics with several seeds, NaN where there are fewer."""
     facts: dict[str, str]
     """Source, version, licence, checksum, citation."""

@@ -1,8 +1,8 @@
 """Reading other people's pickles without running other people's code.
 
 A pickle is a program. This reader lets it build plain containers, numbers and strings, and
-instances of classes that the caller lists by name, which are replaced by empty stand-ins; the
-module they name is never imported. Everything else is refused before it is called.
+instances of classes that the caller lists by name, which are replaced by empty stand-ins;
+the module they name is never imported. Everything else is refused before it is called.
 """
 
 import io
@@ -13,7 +13,7 @@ from typing import Any
 from jaxnas.core.errors import UserError
 
 
-class _Forbidden(Exception):
+class _ForbiddenError(Exception):
     """A pickle asked for something that is not on the list."""
 
 
@@ -29,7 +29,7 @@ class _Restricted(pickle.Unpickler):
         try:
             return self._stand_ins[module_name, global_name]
         except KeyError:
-            raise _Forbidden(f"{module_name}.{global_name}") from None
+            raise _ForbiddenError(f"{module_name}.{global_name}") from None
 
 
 def loads(content: bytes, name: str, allowed: Collection[tuple[str, str]] = ()) -> Any:
@@ -45,7 +45,7 @@ def loads(content: bytes, name: str, allowed: Collection[tuple[str, str]] = ()) 
     """
     try:
         return _Restricted(content, allowed).load()
-    except _Forbidden as error:
+    except _ForbiddenError as error:
         raise UserError(
             f"The file {name} tries to use {error}, which a data file has no reason to do; "
             "it was not loaded."

@@ -133,7 +133,7 @@ class TableOracle:
         return {m.name: table.spread[:, i] for i, m in enumerate(table.metrics)}
 
     def per_seed(self) -> dict[str, np.ndarray]:
-        """Returns ``float64[n, S]`` for metrics measured by several seeds, padded with NaN."""
+        """Returns ``float64[n, S]`` for metrics with several seeds, padded with NaN."""
         return dict(self._table.per_seed)
 
     def info(self) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def _make(
 def analog_nasbench(
     space: SearchSpace | None = None, objective: str | Sequence[str] = "analog_1month"
 ) -> TableOracle:
-    """AnalogNAS-Bench: CIFAR-10 accuracy, digital and on drifting analog hardware, 13 metrics.
+    """AnalogNAS-Bench: 13 CIFAR-10 accuracies, digital and on drifting analog hardware.
 
     Args:
         space: the nb201 space; made when None.

@@ -37,9 +37,9 @@ class ToyParams(NamedTuple):
 class ToyOracle:
     """Synthetic: ``score = sum_t pair[t, token_{t-1}, token_t]``, and the number of layers.
 
-    The terms are fixed pseudo-random multiples of 1/16 point, so single changes interact and
-    there are local optima; the best score follows exactly by dynamic programming over the
-    legal chains. No network stands behind these numbers.
+    The terms are fixed pseudo-random multiples of 1/16 point, so single changes interact
+    and there are local optima; the best score follows exactly by dynamic programming over
+    the legal chains. No network stands behind these numbers.
 
     Args:
         space: a space in which the legality of a token depends on its predecessor only;
@@ -111,7 +111,7 @@ class ToyOracle:
         return jnp.stack([score, layers], axis=1)[:, params.chosen]
 
     def spread(self, params: ToyParams, tokens: Int[Array, "B L"]) -> Float[Array, "B M"]:
-        """Returns the synthetic spread of one reading: some for the score, none for layers."""
+        """Returns the synthetic spread of one reading: none for the layers."""
         one = jnp.where(params.chosen == 0, SPREAD, 0.0)
         return jnp.broadcast_to(one, (tokens.shape[0], one.shape[0]))
 
@@ -132,7 +132,7 @@ class ToyOracle:
         }
 
     def optimum(self) -> tuple[float, np.ndarray]:
-        """Returns the best score and an architecture that has it, by dynamic programming."""
+        """Returns the best score and where it is, by dynamic programming."""
         length, vocab = self.space.length, self.space.vocab
         pair = _pairs(length, vocab, self.task).astype(np.float64)
         legal = self._transitions()

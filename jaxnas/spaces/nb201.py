@@ -82,7 +82,7 @@ class NB201:
 
     @property
     def additive_costs(self) -> bool:
-        """Parameters and FLOPs are a constant plus one term a token, whatever the others."""
+        """Costs are a constant plus one term a token, whatever the other tokens are."""
         return True
 
     def mask(self, tokens: Int[Array, "L"], t: Int[Array, ""]) -> Bool[Array, "V"]:
@@ -122,9 +122,9 @@ class NB201:
     def to_spec(self, tokens: np.ndarray) -> Spec:
         """Returns the whole network; block ``cell`` holds the architecture.
 
-        Stem, three stages of ``cells`` cells with a residual block that halves the image and
-        doubles the channels before the second and the third, then batch norm, ReLU, mean
-        over the image and a linear head.
+        Stem, three stages of ``cells`` cells with a residual block that halves the image
+        and doubles the channels before the second and the third, then batch norm, ReLU,
+        mean over the image and a linear head.
         """
         nodes = [
             sp.node(
@@ -176,8 +176,8 @@ class NB201:
             found = (item.get("op", ""), item.get("attributes", {}))
             if found not in known:
                 raise UserError(
-                    f"The edge {source}->{target} of this spec is {found[0]!r}, which is no "
-                    "operation of nb201."
+                    f"The edge {source}->{target} of this spec is {found[0]!r}, which is "
+                    "no operation of nb201."
                 )
             tokens.append(known.index(found))
         return np.array(tokens, np.int32)

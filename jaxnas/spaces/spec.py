@@ -1,4 +1,4 @@
-"""Small helpers for writing a spec; the form is described in docs/decisions/0005-spec.md."""
+"""Helpers for writing a spec; its form is described in docs/decisions/0005-spec.md."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def node(name: str, op: str, inputs: list[str], **attributes: Any) -> dict[str, 
 def block(
     inputs: list[str], nodes: list[dict[str, Any]], outputs: list[str]
 ) -> dict[str, Any]:
-    """Returns a sub-network that nodes with ``op="call"`` may use, as often as they like."""
+    """Returns a sub-network, used by nodes with ``op="call"`` as often as they like."""
     return {"inputs": inputs, "nodes": nodes, "outputs": outputs}
 
 

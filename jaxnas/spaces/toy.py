@@ -82,7 +82,7 @@ class Toy:
         return written
 
     def to_graph(self, tokens: Int[Array, "L"]) -> Graph:
-        """Returns the chain with ``N = L + 2``: input (1), layers (2 + token), output (2)."""
+        """Returns the chain, ``N = L + 2``: input (1), layers (2 + token), output (2)."""
         ends = jnp.ones(1, bool)
         present = jnp.concatenate([ends, tokens > 0, ends])
         ops = jnp.concatenate([jnp.array([1]), 2 + tokens, jnp.array([2])])
