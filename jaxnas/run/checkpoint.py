@@ -6,6 +6,7 @@ killed at any moment leaves the previous one in force.
 """
 
 import contextlib
+import errno
 import logging
 import shutil
 from collections.abc import Iterator
@@ -45,8 +46,12 @@ def disk_errors(what: str, where: Path) -> Iterator[None]:
 
 
 def _flat(tree: PyTree) -> dict[str, Any]:
-    """Returns the leaves under their position, so that any pytree can be stored."""
-    return {f"{i:04d}": leaf for i, leaf in enumerate(jax.tree.leaves(tree))}
+    """Returns the leaves under their position, so that any pytree can be stored.
+
+    Leaves without elements carry nothing, and orbax refuses them: they are left out.
+    """
+    leaves = enumerate(jax.tree.leaves(tree))
+    return {f"{i:04d}": leaf for i, leaf in leaves if leaf.size}
 
 
 class Checkpoints:
@@ -57,7 +62,8 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path) -> None:
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # orbax logs every failure with its traceback before it raises it.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.directory = directory.absolute()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=1, enable_async_checkpointing=False, create=True
@@ -76,6 +82,9 @@ class Checkpoints:
             arrays=ocp.args.StandardSave(flat), record=ocp.args.JsonSave(record)
         )
         with disk_errors("a checkpoint", self.directory):
+            needed = sum(array.nbytes for array in flat.values()) + 2**20
+            if shutil.disk_usage(self.directory).free < needed:
+                raise OSError(errno.ENOSPC, "No space left on device")
             self._manager.save(step, args=args, force=True)
             self._manager.wait_until_finished()
 
@@ -100,7 +109,10 @@ class Checkpoints:
         }
         args = ocp.args.Composite(arrays=ocp.args.StandardRestore(shapes))
         found = self._read(args)["arrays"]
-        leaves = [np.asarray(found[name]) for name in shapes]
+        leaves = [
+            np.asarray(found[f"{i:04d}"]) if leaf.size else np.zeros(leaf.shape, leaf.dtype)
+            for i, leaf in enumerate(jax.tree.leaves(like))
+        ]
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     def _read(self, args: Any) -> Any:

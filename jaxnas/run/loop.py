@@ -22,7 +22,7 @@ from jaxnas.run.config import describe_run, expand_hparams
 from jaxnas.run.devices import population_mesh
 from jaxnas.run.engine import Engine, Job
 from jaxnas.run.fanout import Executor, HostCache
-from jaxnas.run.memory import controllers_that_fit
+from jaxnas.run.memory import check_results, controllers_that_fit
 from jaxnas.run.population import Layout, Member, init_member, metric_names
 from jaxnas.run.result import Result, best_distinct, gather, to_host
 from jaxnas.run.waves import Callback, Wave, run_wave
@@ -176,6 +176,8 @@ def _plan(
     chunk = max(1, -(-updates // ROWS)) if chunk is None else chunk
     if chunk < 1 or (width is not None and width < 1):
         raise UserError(f"Chunk and width must be at least 1, got {chunk} and {width}.")
+    row = oracle.space.length * 2 + len(oracle.objectives) * 4 + 8
+    check_results(count, oracle.budget * row + 4 * updates * len(metric_names(algo)))
     here = (directory.config if directory else None) or {}
     if width is None:
         width = here.get("width")

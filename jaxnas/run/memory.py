@@ -33,3 +33,18 @@ def controllers_that_fit(count: int, bytes_each: int, step: int) -> int:
             f"and {free / 1e9:.1f} GB are free; choose a smaller --width, batch or budget."
         )
     return fit // step * step
+
+
+def check_results(count: int, bytes_each: int) -> None:
+    """Raises where the raw arrays that a run returns cannot be held in memory.
+
+    Raises:
+        UserError: with the number of controllers that would fit.
+    """
+    free = psutil.virtual_memory().available * SHARE
+    if count * bytes_each > free or count >= 2**31:
+        raise UserError(
+            f"The results of {count:,} controllers take {count * bytes_each / 1e9:,.1f} GB "
+            f"and {free / 1e9:.1f} GB are free; choose fewer controllers (about "
+            f"{min(int(free / bytes_each), 2**31 - 1):,} fit) or a smaller budget."
+        )

@@ -107,7 +107,12 @@ class RunDirectory:
         self._lock.close()
 
     def clear(self) -> None:
-        """Deletes everything that a run has written here."""
+        """Deletes everything that a run has written here.
+
+        Raises:
+            UserError: the directory holds something else.
+        """
+        self._refuse_strangers()
         for child in self.path.iterdir():
             if child.name == ".lock":
                 continue
@@ -135,12 +140,7 @@ class RunDirectory:
         """
         here = self.config
         if here is None:
-            others = [p.name for p in self.path.iterdir() if not p.name.startswith(".")]
-            if others:
-                raise UserError(
-                    f"{self.path} holds files that are not a run ({others[0]}); choose "
-                    "another --out."
-                )
+            self._refuse_strangers()
             write_json(self.path / "config.json", config)
             return
         wanted = json.loads(json.dumps(config))
@@ -150,6 +150,15 @@ class RunDirectory:
                 f"{self.path} holds a run with another configuration and is not resumed: "
                 + "; ".join(changed)
                 + ". Use another --out, or --fresh to start over."
+            )
+
+    def _refuse_strangers(self) -> None:
+        """Raises where the directory holds files but no run."""
+        others = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
+        if others and not (self.path / "config.json").exists():
+            raise UserError(
+                f"{self.path} holds files that are not a run ({others[0]}); choose another "
+                "--out."
             )
 
     @property

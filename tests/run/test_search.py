@@ -1,0 +1,224 @@
+"""The loop: two paths, any layout and any interruption give the same numbers."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import jaxnas
+from jaxnas.core.errors import UserError
+from jaxnas.registry import make_algorithm, make_oracle, make_space
+from jaxnas.run import loop, store
+from jaxnas.testing.fakes import OnHost
+
+SPACE = make_space("toy")
+ORACLE = make_oracle("toy", space=SPACE)
+INTEGER = ["random", "local-search", "evolution"]
+SAME = ("curve", "tokens", "objectives", "count", "proposals", "best_tokens", "best_true")
+
+
+def run(name="evolution", oracle=ORACLE, **options):
+    options = {"budget": 20, "seeds": 6, "chunk": 2, **options}
+    algo = make_algorithm(name, space=SPACE, batch=2)
+    return jaxnas.search(algo, oracle, **options)
+
+
+def assert_same(a, b, names=SAME):
+    for name in names:
+        np.testing.assert_array_equal(a.arrays[name], b.arrays[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", INTEGER)
+def test_split_path_equals_fused_path(name):
+    assert_same(run(name), run(name, OnHost(ORACLE)))
+
+
+def test_split_path_agrees_for_a_gradient_algorithm():
+    fused, split = run("reinforce", max_proposals=24), run(
+        "reinforce", OnHost(ORACLE), max_proposals=24
+    )
+    np.testing.assert_array_equal(fused.arrays["tokens"][:, :6], split.arrays["tokens"][:, :6])
+    a, b = fused.arrays["metric_entropy"], split.arrays["metric_entropy"]
+    np.testing.assert_allclose(a[:, :3], b[:, :3], rtol=1e-4)
+
+
+def test_a_controller_depends_on_its_id_alone():
+    wide, narrow = run(seeds=6, width=6), run(seeds=3, width=1)
+    for name in SAME:
+        np.testing.assert_array_equal(wide.arrays[name][:3], narrow.arrays[name])
+
+
+def test_chunk_length_and_waves_change_nothing(monkeypatch):
+    plain = run()
+    assert_same(plain, run(chunk=7))
+    monkeypatch.setattr(loop, "controllers_that_fit", lambda count, each, step: 2 * step)
+    assert_same(plain, run(width=1))
+
+
+def test_a_second_call_does_not_recompile():
+    import jax
+
+    from jaxnas.run.engine import Engine
+
+    algo = make_algorithm("evolution", space=SPACE, batch=2)
+    book = loop._budgeted(algo, ORACLE, 20, None, None)
+    settings, _ = loop.expand_hparams(algo, None)
+    job = loop._plan(algo, book, settings, 1, 4, 0, None, None, None, None, None)
+    engine = Engine(job, None)
+    members = engine.start(engine.ids(0, 4))
+    compiled = engine.compile_s
+    with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax._src.compiler, "backend_compile_and_load", _no_compile)
+        members = engine.advance(members, 0, 1)
+        members = engine.advance(members, 1, 5)
+    assert engine.compile_s == compiled
+
+
+def _no_compile(*args, **kwargs):
+    raise AssertionError("compiled again")
+
+
+
+def interrupt_after(events):
+    """A callback that raises Ctrl-C at the n-th progress event."""
+    left = [events]
+
+    def callback(event):
+        if event["event"] == "progress":
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+
+    return callback
+
+
+@pytest.mark.parametrize("name", ["evolution", "reinforce"])
+@pytest.mark.parametrize("oracle", [ORACLE, OnHost(ORACLE)], ids=["fused", "split"])
+def test_interrupted_and_resumed_is_bit_identical(name, oracle, tmp_path, monkeypatch):
+    from jaxnas.run import waves
+
+    monkeypatch.setattr(waves, "CHECKPOINT_EVERY_S", 0.0)
+    options = {"max_proposals": 40, "oracle": oracle}
+    whole = run(name, **options)
+    with pytest.raises(KeyboardInterrupt):
+        run(name, out=tmp_path / "a", callbacks=[interrupt_after(3)], **options)
+    assert not (tmp_path / "a" / "results.npz").exists()
+    seen = []
+    again = run(name, out=tmp_path / "a", callbacks=[seen.append], **options)
+    assert seen[0]["event"] == "compiled"
+    assert seen[0]["update"] > 0
+    names = [n for n in whole.arrays if n != "controller"]
+    assert_same(whole, again, names)
+    rows = [json.loads(line) for line in (tmp_path / "a/rows.jsonl").read_text().splitlines()]
+    updates = [row["update"] for row in rows]
+    assert updates == sorted(set(updates)), "no row is lost or doubled"
+
+
+def test_finished_run_is_returned_not_repeated(tmp_path):
+    first = run(out=tmp_path / "a")
+    seen = []
+    second = run(out=tmp_path / "a", callbacks=[seen.append])
+    assert seen == []
+    assert_same(first, second)
+    assert second.best(2) == first.best(2)
+    assert jaxnas.load_result(tmp_path / "a").best() == first.best()
+
+
+def test_changed_configuration_is_refused_and_named(tmp_path):
+    run(out=tmp_path / "a")
+    with pytest.raises(UserError, match="seeds: 6 -> 5"):
+        run(out=tmp_path / "a", seeds=5)
+    with pytest.raises(UserError, match=r"max_proposals: 160 -> 100"):
+        run(out=tmp_path / "a", max_proposals=100)
+    path = tmp_path / "a/config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "format": 0}))
+    with pytest.raises(UserError, match="format: 0 -> 1"):
+        run(out=tmp_path / "a")
+    path.write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        run(out=tmp_path / "a")
+    assert run(out=tmp_path / "a", resume="never").arrays["count"].size == 6
+
+
+def test_two_writers_are_kept_apart(tmp_path):
+    held = store.RunDirectory(tmp_path / "a")
+    with pytest.raises(UserError, match="Another process"):
+        run(out=tmp_path / "a")
+    held.close()
+
+
+def test_foreign_directories_are_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match=r"thesis\.tex"):
+        run(out=tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+    with pytest.raises(UserError, match="not a run"):
+        run(out=tmp_path, resume="never")
+    assert (tmp_path / "thesis.tex").exists(), "--fresh deletes runs only"
+    with pytest.raises(UserError, match="not a directory"):
+        run(out=tmp_path / "thesis.tex")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"seeds": 0}, "At least one seed"),
+        ({"budget": 0}, "at least one query"),
+        ({"budget": 10**6}, "more than the"),
+        ({"hparams": {"sampel": 3}}, "'sample'"),
+        ({"hparams": {"sample": [np.nan]}}, "finite"),
+        ({"width": 0}, "at least 1"),
+        ({"weights": (1.0, 2.0)}, "2 weights"),
+        ({"oracle": make_oracle("analog-nasbench")}, "same space"),
+        ({"seeds": 10**9}, "choose fewer"),
+    ],
+)
+def test_bad_input_is_one_sentence(options, text):
+    with pytest.raises(UserError, match=text) as caught:
+        run(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_results_are_named(tmp_path):
+    run(out=tmp_path / "a")
+    (tmp_path / "a/results.npz").write_bytes(b"PK nonsense")
+    with pytest.raises(UserError, match="damaged"):
+        run(out=tmp_path / "a")
+
+
+def test_hparams_are_swept_in_one_program():
+    swept = run(seeds=4, hparams={"sample": [1.0, 15.0]})
+    assert swept.arrays["setting"].tolist() == [0] * 4 + [1] * 4
+    alone = run(seeds=4, hparams={"sample": 1.0})
+    np.testing.assert_array_equal(swept.arrays["curve"][:4], alone.arrays["curve"])
+
+
+@pytest.mark.parametrize("devices", [8])
+def test_one_device_equals_eight(devices, tmp_path):
+    """Eight simulated devices in a process of their own, as ARCHITECTURE section 6 asks."""
+    code = f"""
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count={devices}"
+import jax, numpy as np, jaxnas
+assert jax.device_count() == {devices}
+space = jaxnas.make_space("toy")
+oracle = jaxnas.make_oracle("toy", space=space)
+for name in ("evolution", "random", "reinforce"):
+    algo = jaxnas.make_algorithm(name, space=space, batch=2)
+    r = jaxnas.search(algo, oracle, budget=20, seeds=11, width=2, max_proposals=40)
+    np.savez({str(tmp_path)!r} + "/" + name, **r.arrays)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    for name in ("evolution", "random", "reinforce"):
+        one = run(name, seeds=11, width=2, max_proposals=40)
+        eight = np.load(tmp_path / f"{name}.npz")
+        if name == "reinforce":
+            got, want = eight["metric_entropy"][:, :3], one.arrays["metric_entropy"][:, :3]
+            np.testing.assert_allclose(got, want, rtol=1e-4)
+            np.testing.assert_array_equal(eight["tokens"][:, :6], one.arrays["tokens"][:, :6])
+            continue
+        for field in SAME:
+            np.testing.assert_array_equal(eight[field], one.arrays[field])
