@@ -1,0 +1,1 @@
+"""Searchers: each proposes architectures, is told how they did, and learns."""

@@ -1,0 +1,41 @@
+"""One Adam step whose step size and clipping norm are traced."""
+
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PyTree
+
+ADAM = optax.scale_by_adam(eps=1e-5)
+"""The moments; the step size is traced, so that a grid of them is one program."""
+
+
+def init(params: PyTree) -> PyTree:
+    """Returns the optimiser's first state."""
+    return ADAM.init(params)
+
+
+def step(
+    params: PyTree,
+    state: PyTree,
+    grads: PyTree,
+    lr: Float[Array, ""],
+    max_grad_norm: Float[Array, ""],
+) -> tuple[PyTree, PyTree, Float[Array, ""]]:
+    """Returns new parameters, new optimiser state and the norm before clipping.
+
+    Args:
+        params: current parameters.
+        state: of :func:`init`.
+        grads: of the loss; one non-finite leaf makes the whole step a zero gradient.
+        lr: step size, >= 0.
+        max_grad_norm: gradients of a larger global norm are scaled down to it.
+    """
+    norm = optax.global_norm(grads)
+    norm = cast(Array, norm)
+    scale = jnp.where(norm > max_grad_norm, max_grad_norm / norm, 1.0)
+    grads = jax.tree.map(lambda g: jnp.where(jnp.isfinite(norm), g * scale, 0.0), grads)
+    moves, state = ADAM.update(grads, state)
+    params = jax.tree.map(lambda p, m: p - lr * m, params, moves)
+    return params, state, norm

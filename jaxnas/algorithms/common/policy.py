@@ -1,0 +1,157 @@
+"""Policies that write a whole architecture, score it once and learn from the reward."""
+
+import abc
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from jaxnas import registry
+from jaxnas.algorithms.common import optimise
+from jaxnas.algorithms.common import scale as scales
+from jaxnas.controllers.unroll import generate
+from jaxnas.core.errors import UserError
+from jaxnas.core.protocols import SearchSpace
+from jaxnas.core.types import OK, Evaluation, PolicyOutput, Proposal, TokenObs
+
+
+class Episodes(NamedTuple):
+    """A batch of written architectures; rewards are filled in by ``tell``."""
+
+    tokens: Int[Array, "B L"]
+    mask: Bool[Array, "B L V"]
+    log_prob: Float[Array, "B L"]
+    """Of the policy that wrote them, nats."""
+    value: Float[Array, "B L"]
+    """Before each token, in units of the scaled reward."""
+    reward: Float[Array, "B"]
+    valid: Bool[Array, "B"]
+    """False where the evaluation failed or was skipped; its reward is zero and not read."""
+
+
+class PolicyState(NamedTuple):
+    """Everything a policy-gradient search remembers."""
+
+    hparams: Any
+    params: PyTree
+    adam: PyTree
+    scale: scales.RewardScale
+    episodes: Episodes
+
+
+@dataclass(frozen=True)
+class TokenPolicy(abc.ABC):
+    """What the policy-gradient searches share; each adds its ``learn``.
+
+    Args:
+        space: where to search.
+        batch: architectures written a proposal.
+        controller: name of a controller, or a module over ``TokenObs``.
+        hidden: units of a controller given by name.
+        standardise: how rewards are scaled before they teach, so that a preset transfers
+            between objectives of different units: ``running`` (moments of the whole search
+            so far), ``batch`` (of this batch) or ``none``.
+    """
+
+    space: SearchSpace
+    batch: int = 8
+    controller: str | nn.Module = "lstm"
+    hidden: int = 64
+    standardise: str = "running"
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuses sizes that make no sense, before anything is traced."""
+        if self.batch < 1 or self.hidden < 1:
+            raise UserError(
+                f"batch is {self.batch} and hidden is {self.hidden}; both must be positive."
+            )
+        scales.check(self.standardise)
+        _ = self.module
+
+    @property
+    def module(self) -> nn.Module:
+        """The controller, sized for the space."""
+        if isinstance(self.controller, nn.Module):
+            return self.controller
+        sizes = {"num_actions": self.space.vocab, "length": self.space.length}
+        return registry.make_controller(self.controller, hidden=self.hidden, **sizes)
+
+    @abc.abstractmethod
+    def default_hparams(self) -> Any:
+        """Returns the preset."""
+
+    @abc.abstractmethod
+    def learn(
+        self, key: Key[Array, ""], state: PolicyState
+    ) -> tuple[PolicyState, dict[str, Float[Array, ""]]]:
+        """Returns the state after learning from the last batch, and scalar metrics."""
+
+    def init(self, key: Key[Array, ""], hparams: Any) -> PolicyState:
+        """Returns fresh parameters and empty episodes."""
+        params = init_params(key, self.module, self.space)
+        hparams = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), hparams)
+        episodes = empty_episodes(self.batch, self.space)
+        return PolicyState(hparams, params, optimise.init(params), scales.init(), episodes)
+
+    def ask(self, key: Key[Array, ""], state: PolicyState) -> tuple[PolicyState, Proposal]:
+        """Returns ``batch`` architectures drawn from the policy, one PRNG call for all."""
+        uniforms = jax.random.uniform(key, (self.batch, self.space.length))
+        temperature = state.hparams.temperature
+        drawn = generate(self.module, state.params, uniforms, self.space.mask, temperature)
+        episodes = Episodes(*drawn, reward=jnp.zeros(self.batch), valid=_none(self.batch))
+        lanes = jnp.zeros(self.batch, jnp.int32)
+        proposal = Proposal(drawn.tokens, lanes, jnp.ones(self.batch, bool))
+        return state._replace(episodes=episodes), proposal
+
+    def tell(
+        self,
+        key: Key[Array, ""],
+        state: PolicyState,
+        proposal: Proposal,
+        evaluation: Evaluation,
+    ) -> PolicyState:
+        """Returns the state with the rewards; failed and skipped lanes are not valid."""
+        valid = evaluation.status == OK
+        valid = valid & proposal.active & jnp.isfinite(evaluation.reward)
+        reward = jnp.where(valid, evaluation.reward, 0.0)
+        return state._replace(episodes=state.episodes._replace(reward=reward, valid=valid))
+
+
+def init_params(key: Key[Array, ""], module: Any, space: SearchSpace) -> PyTree:
+    """Returns the first parameters of a token controller."""
+    obs = TokenObs(jnp.zeros((1, space.length), jnp.int32), jnp.zeros(1, jnp.int32))
+    return module.init(key, module.initial_carry(1), obs, _none(1))
+
+
+def empty_episodes(batch: int, space: SearchSpace) -> Episodes:
+    """Returns episodes of which none is valid."""
+    shape = (batch, space.length)
+    return Episodes(
+        tokens=jnp.zeros(shape, jnp.int32),
+        mask=jnp.ones((*shape, space.vocab), bool),
+        log_prob=jnp.zeros(shape),
+        value=jnp.zeros(shape),
+        reward=jnp.zeros(batch),
+        valid=_none(batch),
+    )
+
+
+def sequence(module: nn.Module, params: PyTree, tokens: Int[Array, "B L"]) -> PolicyOutput:
+    """Returns logits ``[B, L, V]`` and values ``[B, L]``, teacher-forced."""
+    out = module.apply(params, tokens, method="sequence")
+    assert isinstance(out, PolicyOutput)
+    return out
+
+
+def per_token(lanes: Array, tokens: Int[Array, "B L"]) -> Array:
+    """Returns a value of each lane repeated at each of its tokens, ``[B, L]``."""
+    return jnp.broadcast_to(lanes[:, None], tokens.shape)
+
+
+def _none(batch: int) -> Bool[Array, "B"]:
+    """Returns a flag a lane, all False."""
+    return jnp.zeros(batch, bool)

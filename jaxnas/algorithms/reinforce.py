@@ -1,0 +1,142 @@
+"""REINFORCE over whole architectures (Williams, 1992; Zoph and Le, 2017)."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key, PyTree
+
+from jaxnas.algorithms.common import collapse, losses, optimise
+from jaxnas.algorithms.common import scale as scales
+from jaxnas.algorithms.common.policy import (
+    Episodes,
+    PolicyState,
+    TokenPolicy,
+    per_token,
+    sequence,
+)
+from jaxnas.controllers import heads
+from jaxnas.core.errors import UserError
+
+BASELINES = ("none", "moving-average", "leave-one-out")
+
+
+class ReinforceHparams(NamedTuple):
+    """Traced settings of REINFORCE."""
+
+    lr: float | Float[Array, ""] = 3e-3
+    entropy: float | Float[Array, ""] = 0.03
+    """Weight of the entropy bonus, per nat a token, against standardised rewards."""
+    temperature: float | Float[Array, ""] = 1.0
+    reward_decay: float | Float[Array, ""] = 0.95
+    """Of the running moments: the moving-average baseline and the reward's scale."""
+    max_grad_norm: float | Float[Array, ""] = 1.0
+
+
+@dataclass(frozen=True)
+class Reinforce(TokenPolicy):
+    """REINFORCE with an entropy bonus.
+
+        loss = -mean_{b, t} (R_b - baseline_b) log pi(a_bt | a_b<t) - entropy mean H(pi)
+
+    The mean is over tokens as well as architectures, so the gradient is ``1 / L`` of that
+    of the expected reward.
+
+    Args:
+        baseline: ``none``; ``moving-average``, the running mean of earlier batches (the
+            first batch uses its own mean); or ``leave-one-out``, the mean of the other
+            lanes (Kool et al., 2019).
+    """
+
+    baseline: str = "moving-average"
+    id: str = "reinforce-v1"
+    preferred_width: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuses an unknown baseline, and leave-one-out with nothing left."""
+        super().__post_init__()
+        if self.baseline not in BASELINES:
+            raise UserError(
+                f"baseline is {self.baseline!r}, but must be one of {BASELINES}."
+            )
+        if self.baseline == "leave-one-out" and self.batch < 2:
+            raise UserError("The baseline 'leave-one-out' needs a batch of at least 2.")
+
+    def default_hparams(self) -> ReinforceHparams:
+        """Returns the preset."""
+        return ReinforceHparams()
+
+    def learn(
+        self, key: Key[Array, ""], state: PolicyState
+    ) -> tuple[PolicyState, dict[str, Float[Array, ""]]]:
+        """Returns the state after one gradient step on the last batch."""
+        episodes, hparams = state.episodes, state.hparams
+        reward, valid = episodes.reward, episodes.valid
+        scale = scales.update(state.scale, reward, valid, hparams.reward_decay)
+        _, spread = scales.centre_and_spread(self.standardise, scale, reward, valid)
+        advantage = advantages(self.baseline, state.scale, reward, valid) / spread
+
+        def objective(params: PyTree) -> tuple[Float[Array, ""], Float[Array, ""]]:
+            return self.loss(params, episodes, advantage, hparams)
+
+        gradient = jax.value_and_grad(objective, has_aux=True)
+        (loss, entropy), grads = gradient(state.params)
+        params, adam, norm = optimise.step(
+            state.params, state.adam, grads, hparams.lr, hparams.max_grad_norm
+        )
+        unique = collapse.unique_fraction(episodes.tokens)
+        metrics = {
+            "loss": loss,
+            "entropy": entropy,
+            "grad_norm": norm,
+            "unique": unique,
+            "collapsed": collapse.collapsed(entropy, unique),
+        }
+        return state._replace(params=params, adam=adam, scale=scale), metrics
+
+    def loss(
+        self,
+        params: PyTree,
+        episodes: Episodes,
+        advantage: Float[Array, "B"],
+        hparams: ReinforceHparams,
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Returns the loss and the policy's mean entropy in nats per token."""
+        out = sequence(self.module, params, episodes.tokens)
+        logits = heads.masked(out.logits, episodes.mask, hparams.temperature)
+        drawn = heads.choice(logits, episodes.mask, episodes.tokens)
+        teaches = per_token(episodes.valid, episodes.tokens)
+        policy = losses.policy_gradient(
+            drawn.log_prob, per_token(advantage, episodes.tokens), teaches
+        )
+        entropy = jnp.mean(drawn.entropy)
+        return policy - hparams.entropy * entropy, entropy
+
+
+def advantages(
+    baseline: str,
+    before: scales.RewardScale,
+    reward: Float[Array, "B"],
+    valid: Bool[Array, "B"],
+) -> Float[Array, "B"]:
+    """Returns ``R_b - baseline_b``, zero on lanes that are not valid.
+
+    Args:
+        baseline: one of :data:`BASELINES`.
+        before: moments of the *earlier* batches, so that the baseline does not depend on
+            the actions it is subtracted for.
+        reward: of each lane.
+        valid: which lanes have one.
+    """
+    if baseline == "none":
+        reference = jnp.zeros_like(reward)
+    elif baseline == "moving-average":
+        first, _ = scales.batch_moments(reward, valid)
+        reference = jnp.where(before.batches > 0, before.mean, first)
+    else:
+        count = jnp.sum(valid)
+        total = jnp.sum(jnp.where(valid, reward, 0.0))
+        others = (total - reward) / jnp.maximum(count - 1, 1)
+        reference = jnp.where(count > 1, others, reward)
+    return jnp.where(valid, reward - reference, 0.0)
