@@ -1,0 +1,1 @@
+"""Environments: pure dynamics, their union with an oracle, and faces for outsiders."""

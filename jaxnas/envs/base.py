@@ -1,0 +1,183 @@
+"""What environments share: batches, automatic reset, and observations as plain vectors.
+
+An environment is dynamics only. ``terminated`` (the episode is over, nothing follows) and
+``truncated`` (it was cut off, what would have followed still counts) are never both True.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, cast, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from jaxnas.core.protocols import Environment
+from jaxnas.core.trees import select
+from jaxnas.core.types import Timestep
+
+
+@runtime_checkable
+class Parametrised(Protocol):
+    """An environment that knows its own task."""
+
+    def params(self) -> PyTree:
+        """Returns the traced parameters: switching them does not recompile."""
+        ...
+
+
+@runtime_checkable
+class Vectorial(Protocol):
+    """An environment whose observations are float vectors ``[F]`` between two bounds."""
+
+    @property
+    def observation_size(self) -> int:
+        """Number of features, ``F``."""
+        ...
+
+    @property
+    def observation_bounds(self) -> tuple[float, float]:
+        """Least and greatest value of any feature."""
+        ...
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """Dynamics that build an architecture, to be scored by whoever holds an oracle."""
+
+    def queries(self, state: PyTree) -> Int[Array, "L"]:
+        """Returns the tokens held right now."""
+        ...
+
+    def complete(self, state: PyTree) -> Bool[Array, ""]:
+        """Returns whether they are a finished, legal architecture."""
+        ...
+
+    @property
+    def flat_size(self) -> int:
+        """Number of features of a flattened observation, ``F``."""
+        ...
+
+    @property
+    def flat_bounds(self) -> tuple[float, float]:
+        """Least and greatest value of any of them."""
+        ...
+
+    def flatten(self, obs: PyTree) -> Float[Array, "F"]:
+        """Returns an observation as a float vector."""
+        ...
+
+
+@runtime_checkable
+class Continuing(Protocol):
+    """An environment that restarts itself; ``final_obs`` is from before the restart."""
+
+    @property
+    def continuing(self) -> bool:
+        """True: ``step`` after a finished episode acts in a new one."""
+        ...
+
+
+def default_params(env: Environment) -> PyTree:
+    """Returns the parameters that an environment declares, or an empty tuple."""
+    return cast(Parametrised, env).params() if isinstance(env, Parametrised) else ()
+
+
+def done(timestep: Timestep) -> Bool[Array, "*b"]:
+    """Returns whether the episode is over, for either reason."""
+    return timestep.terminated | timestep.truncated
+
+
+def first(obs: PyTree, mask: Bool[Array, "A"]) -> Timestep:
+    """Returns the time step that opens an episode."""
+    no = jnp.asarray(False)
+    return Timestep(obs, mask, jnp.float32(0.0), no, no, obs)
+
+
+def transition(
+    obs: PyTree,
+    mask: Bool[Array, "A"],
+    reward: Float[Array, ""],
+    terminated: Bool[Array, ""],
+    truncated: Bool[Array, ""],
+) -> Timestep:
+    """Returns the time step after an action, before any reset.
+
+    A step that both ends the episode and meets its time limit counts as terminated.
+    """
+    return Timestep(
+        obs, mask, reward.astype(jnp.float32), terminated, truncated & ~terminated, obs
+    )
+
+
+@dataclass(frozen=True)
+class AutoReset:
+    """Starts a new episode in the step that ends one.
+
+    ``obs`` and ``mask`` then belong to the new episode; ``reward``, ``terminated``,
+    ``truncated`` and ``final_obs`` to the one that ended. Where nothing ended,
+    ``final_obs`` equals ``obs``.
+    """
+
+    env: Environment
+
+    @property
+    def num_actions(self) -> int:
+        """Number of actions, ``A``."""
+        return self.env.num_actions
+
+    @property
+    def continuing(self) -> bool:
+        """True."""
+        return True
+
+    def params(self) -> PyTree:
+        """Returns the parameters of the environment inside."""
+        return default_params(self.env)
+
+    def reset(self, key: Key[Array, ""], params: PyTree) -> tuple[PyTree, Timestep]:
+        """Returns the first state and time step of an episode."""
+        return self.env.reset(key, params)
+
+    def step(
+        self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: PyTree
+    ) -> tuple[PyTree, Timestep]:
+        """Returns the state and time step after ``action`` and, where due, the reset."""
+        step_key, reset_key = jax.random.split(key)
+        state, after = self.env.step(step_key, state, action, params)
+        fresh, opening = self.env.reset(reset_key, params)
+        over = done(after)
+        state = select(over, fresh, state)
+        obs = select(over, opening.obs, after.obs)
+        mask = jnp.where(over, opening.mask, after.mask)
+        return state, after._replace(obs=obs, mask=mask, final_obs=after.final_obs)
+
+
+def continuing(env: Environment) -> Environment:
+    """Returns ``env`` if it restarts itself, else ``AutoReset(env)``."""
+    return env if isinstance(env, Continuing) else AutoReset(env)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``width`` independent copies: states and time steps gain a leading axis ``E``.
+
+    Args:
+        env: what is copied.
+        width: number of copies, ``E >= 1``.
+    """
+
+    env: Environment
+    width: int
+
+    def reset(self, key: Key[Array, ""], params: PyTree) -> tuple[PyTree, Timestep]:
+        """Returns the first states and time steps."""
+        keys = jax.random.split(key, self.width)
+        return jax.vmap(self.env.reset, in_axes=(0, None))(keys, params)
+
+    def step(
+        self, key: Key[Array, ""], state: PyTree, action: Int[Array, "E"], params: PyTree
+    ) -> tuple[PyTree, Timestep]:
+        """Returns the states and time steps after one action each."""
+        keys = jax.random.split(key, self.width)
+        step: Any = jax.vmap(self.env.step, in_axes=(0, 0, 0, None))
+        return step(keys, state, action, params)

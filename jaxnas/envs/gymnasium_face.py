@@ -1,0 +1,316 @@
+"""Environments under gymnasium's interface: one at a time, or any number in one program.
+
+Needs gymnasium (extra ``gym``); importing this module without it is a ``UserError``.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from jaxnas.core.errors import UserError
+from jaxnas.core.protocols import Environment
+from jaxnas.core.trees import select
+from jaxnas.core.types import Timestep
+from jaxnas.envs.base import default_params, done
+from jaxnas.envs.gymnax_face import check_vectorial
+
+try:
+    import gymnasium
+    from gymnasium import spaces
+    from gymnasium.vector import AutoresetMode
+    from gymnasium.vector.utils import batch_space
+except ModuleNotFoundError as error:
+    raise UserError(
+        "The gymnasium face needs gymnasium: run `pip install 'jaxnas[gym]'`."
+    ) from error
+
+
+class Lane(NamedTuple):
+    """One copy of the environment, and the place in its stream of random numbers.
+
+    Step ``t`` of episode ``e`` uses ``fold_in(fold_in(key, e), t)``, reset being ``t = 0``.
+    So a lane of a batch and an environment of its own meet the same numbers.
+    """
+
+    key: Key[Array, ""]
+    episode: Int[Array, ""]
+    time: Int[Array, ""]
+    state: PyTree
+
+
+def _open(
+    env: Environment, params: PyTree, key: Key[Array, ""], episode: Int[Array, ""]
+) -> tuple[Lane, Timestep]:
+    """Returns a lane at the start of an episode."""
+    here = jax.random.fold_in(jax.random.fold_in(key, episode), 0)
+    state, timestep = env.reset(here, params)
+    return Lane(key, jnp.asarray(episode, jnp.int32), jnp.int32(0), state), timestep
+
+
+def _advance(
+    env: Environment, params: PyTree, lane: Lane, action: Int[Array, ""]
+) -> tuple[Lane, Timestep]:
+    """Returns a lane after one action, without any reset."""
+    time = lane.time + 1
+    here = jax.random.fold_in(jax.random.fold_in(lane.key, lane.episode), time)
+    state, timestep = env.step(here, lane.state, action, params)
+    return lane._replace(time=time, state=state), timestep
+
+
+def _advance_restarting(
+    env: Environment, params: PyTree, lane: Lane, action: Int[Array, ""]
+) -> tuple[Lane, Timestep, Array]:
+    """Returns a lane after one action and its reset where due, and the mask before that."""
+    lane, after = _advance(env, params, lane, action)
+    fresh, opening = _open(env, params, lane.key, lane.episode + 1)
+    over = done(after)
+    seen = after._replace(
+        obs=select(over, opening.obs, after.obs),
+        mask=select(over, opening.mask, after.mask),
+    )
+    return select(over, fresh, lane), seen, after.mask
+
+
+_open_one = functools.partial(jax.jit, static_argnums=0)(_open)
+_advance_one = functools.partial(jax.jit, static_argnums=0)(_advance)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _open_all(
+    env: Environment, params: PyTree, keys: Key[Array, "E"], episode: Int[Array, "E"]
+) -> tuple[Lane, Timestep]:
+    """:func:`_open` for every lane."""
+    return jax.vmap(lambda key, e: _open(env, params, key, e))(keys, episode)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _advance_all(
+    env: Environment, params: PyTree, lanes: Lane, actions: Int[Array, "E"]
+) -> tuple[Lane, Timestep, Array]:
+    """:func:`_advance_restarting` for every lane."""
+    return jax.vmap(lambda lane, a: _advance_restarting(env, params, lane, a))(
+        lanes, actions
+    )
+
+
+class GymnasiumEnv(gymnasium.Env):
+    """A ``gymnasium.Env`` over an environment with vector observations.
+
+    ``info["action_mask"]`` is ``int8[A]``, 1 where an action is legal next, as
+    ``action_space.sample(mask)`` takes it. ``task`` may be replaced between episodes by
+    parameters of the same shapes without compiling again.
+
+    Args:
+        env: the environment, such as ``ScoredEnv``.
+        task: its traced parameters; its own by default.
+
+    Raises:
+        UserError: observations that are not vectors.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+
+    def __init__(self, env: Environment, task: PyTree | None = None) -> None:
+        check_vectorial(env)
+        self.env = env
+        self.task = default_params(env) if task is None else task
+        self.observation_space = _box(env)
+        self.action_space = spaces.Discrete(env.num_actions)
+        self._key: Array | None = None
+        self._episode = 0
+        self._lane: Lane | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float[np.ndarray, "F"], dict[str, Any]]:
+        """Returns the first observation of a new episode; ``options`` are not used."""
+        super().reset(seed=seed)
+        if seed is not None or self._key is None:
+            chosen = int(self.np_random.integers(2**31)) if seed is None else seed
+            self._key, self._episode = _seeded(chosen), 0
+        else:
+            self._episode += 1
+        self._lane, timestep = _open_one(
+            self.env, self.task, self._key, jnp.int32(self._episode)
+        )
+        return np.asarray(timestep.obs), {"action_mask": _legal(timestep.mask)}
+
+    def step(
+        self, action: Any
+    ) -> tuple[Float[np.ndarray, "F"], float, bool, bool, dict[str, Any]]:
+        """Returns what an action leads to; the episode is not restarted.
+
+        Raises:
+            UserError: ``reset`` was never called.
+        """
+        if self._lane is None:
+            raise UserError("Call `reset` before `step`.")
+        self._lane, timestep = _advance_one(
+            self.env, self.task, self._lane, jnp.asarray(action, jnp.int32)
+        )
+        return (
+            np.asarray(timestep.obs),
+            float(timestep.reward),
+            bool(timestep.terminated),
+            bool(timestep.truncated),
+            {"action_mask": _legal(timestep.mask)},
+        )
+
+
+class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
+    """``num_envs`` copies behind one vmapped program, gymnasium's ``SAME_STEP`` autoreset.
+
+    Lane ``i`` seeded with ``s + i`` does what ``GymnasiumEnv`` seeded with ``s + i`` does.
+    Where an episode ended, ``obs`` and ``info["action_mask"]`` belong to the next one, and
+    ``info["final_obs"]`` and ``info["final_info"]`` to the one that ended.
+
+    Args:
+        env: the environment, such as ``ScoredEnv``.
+        num_envs: number of copies, at least 1.
+        task: traced parameters that all copies share; the environment's own by default.
+
+    Raises:
+        UserError: observations that are not vectors, or no copies.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {
+        "render_modes": [],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+
+    def __init__(self, env: Environment, num_envs: int, task: PyTree | None = None) -> None:
+        check_vectorial(env)
+        if num_envs < 1:
+            raise UserError(f"num_envs must be at least 1, not {num_envs}.")
+        self.env, self.num_envs = env, num_envs
+        self.task = default_params(env) if task is None else task
+        self.single_observation_space = _box(env)
+        self.single_action_space = spaces.Discrete(env.num_actions)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._keys: Array | None = None
+        self._lanes: Lane | None = None
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Float[np.ndarray, "E F"], dict[str, Any]]:
+        """Returns the first observations of new episodes in all lanes.
+
+        Args:
+            seed: ``s`` seeds lane ``i`` with ``s + i``; a sequence seeds each lane (None
+                goes on with its stream); None goes on with all streams.
+            options: not used; a ``reset_mask`` is refused, as lanes restart by themselves.
+
+        Raises:
+            UserError: a ``reset_mask``, or another number of seeds than of lanes.
+        """
+        if options and "reset_mask" in options:
+            raise UserError(
+                "Lanes restart by themselves (autoreset_mode SAME_STEP); call `reset` "
+                "without a `reset_mask`."
+            )
+        super().reset(seed=seed if isinstance(seed, int) else None)
+        keys, episodes = self._streams(seed)
+        self._keys = keys
+        self._lanes, timestep = _open_all(self.env, self.task, keys, episodes)
+        return np.asarray(timestep.obs), _batched_mask(timestep.mask)
+
+    def step(
+        self, actions: Any
+    ) -> tuple[
+        Float[np.ndarray, "E F"],
+        Float[np.ndarray, "E"],
+        np.ndarray,
+        np.ndarray,
+        dict[str, Any],
+    ]:
+        """Returns what one action a lane leads to.
+
+        Raises:
+            UserError: ``reset`` was never called, or another number of actions than lanes.
+        """
+        if self._lanes is None:
+            raise UserError("Call `reset` before `step`.")
+        actions = jnp.asarray(actions, jnp.int32)
+        if actions.shape != (self.num_envs,):
+            raise UserError(
+                f"Give one action for each of the {self.num_envs} lanes, not an array of "
+                f"shape {actions.shape}."
+            )
+        self._lanes, seen, ended_mask = _advance_all(
+            self.env, self.task, self._lanes, actions
+        )
+        seen, ended_mask = jax.device_get((seen, ended_mask))
+        over = np.asarray(done(seen))
+        info = _batched_mask(seen.mask)
+        if over.any():
+            info.update(_final(seen.final_obs, ended_mask, over))
+        reward = np.asarray(seen.reward, np.float64)
+        return np.asarray(seen.obs), reward, seen.terminated, seen.truncated, info
+
+    def _streams(
+        self, seed: int | Sequence[int | None] | None
+    ) -> tuple[Key[Array, "E"], Int[Array, "E"]]:
+        """Returns every lane's key and the number of its next episode."""
+        if isinstance(seed, int):
+            seeds: list[int | None] = [seed + i for i in range(self.num_envs)]
+        else:
+            seeds = [None] * self.num_envs if seed is None else list(seed)
+        if len(seeds) != self.num_envs:
+            raise UserError(
+                f"Give one seed for each of the {self.num_envs} lanes, not {len(seeds)}."
+            )
+        if self._keys is None or self._lanes is None:
+            fresh = self.np_random.integers(2**31, size=self.num_envs)
+            seeds = [int(f) if s is None else s for s, f in zip(seeds, fresh, strict=True)]
+            return jnp.stack([_seeded(s) for s in seeds if s is not None]), jnp.zeros(
+                self.num_envs, jnp.int32
+            )
+        keys = [self._keys[i] if s is None else _seeded(s) for i, s in enumerate(seeds)]
+        kept = jnp.asarray([s is None for s in seeds])
+        return jnp.stack(keys), jnp.where(kept, self._lanes.episode + 1, 0)
+
+
+def _box(env: Any) -> spaces.Box:
+    """Returns the space of an environment's observations."""
+    low, high = env.observation_bounds
+    return spaces.Box(low, high, (env.observation_size,), np.float32)
+
+
+def _seeded(seed: int) -> Key[Array, ""]:
+    """Returns the key of a seed of any size."""
+    key = jax.random.key(seed % 2**32)
+    return jax.random.fold_in(key, seed >> 32) if seed >> 32 else key
+
+
+def _legal(mask: Array) -> Int[np.ndarray, "*b"]:
+    """Returns a mask in the type that ``Discrete.sample`` takes."""
+    return np.asarray(mask).astype(np.int8)
+
+
+def _batched_mask(mask: Array) -> dict[str, Any]:
+    """Returns the info of all lanes."""
+    legal = _legal(mask)
+    return {"action_mask": legal, "_action_mask": np.ones(len(legal), bool)}
+
+
+def _final(final_obs: np.ndarray, mask: np.ndarray, over: np.ndarray) -> dict[str, Any]:
+    """Returns what gymnasium keeps of the episodes that ended, as its own batches do."""
+    observations = np.full(len(over), None, dtype=object)
+    for lane in np.flatnonzero(over):
+        observations[lane] = final_obs[lane]
+    legal = np.where(over[:, None], _legal(mask), 0).astype(np.int8)
+    return {
+        "final_obs": observations,
+        "_final_obs": over,
+        "final_info": {"action_mask": legal, "_action_mask": over},
+        "_final_info": over,
+    }

@@ -1,0 +1,196 @@
+"""To and from gymnax: the 1.0 signature, in which terminated and truncated are apart."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, Key, PyTree
+
+from jaxnas.core.errors import UserError
+from jaxnas.core.protocols import Environment
+from jaxnas.core.types import Timestep
+from jaxnas.envs.base import AutoReset, Vectorial, default_params
+
+
+class GymnaxState(NamedTuple):
+    """State of the environment, and the legal actions, which gymnax's signature lacks."""
+
+    inner: PyTree
+    mask: Bool[Array, "A"]
+
+
+@dataclass(frozen=True)
+class GymnaxFace:
+    """An environment under gymnax 1.0's signature, for training loops and wrappers of others.
+
+    ``step`` restarts a finished episode; ``info`` has ``terminated``, ``truncated``,
+    ``final_observation`` (before the restart), ``discount`` (0 where terminated) and
+    ``action_mask``, the actions that are legal *next*, also found in ``state.mask``.
+
+    Args:
+        env: an environment with vector observations, such as ``ScoredEnv``.
+
+    Raises:
+        UserError: its observations are not vectors.
+    """
+
+    env: Environment
+
+    def __post_init__(self) -> None:
+        """Refuses environments without vector observations."""
+        check_vectorial(self.env)
+
+    @property
+    def name(self) -> str:
+        """Name of the environment."""
+        return type(self.env).__name__
+
+    @property
+    def num_actions(self) -> int:
+        """Number of actions, ``A``."""
+        return self.env.num_actions
+
+    @property
+    def default_params(self) -> PyTree:
+        """The environment's own task."""
+        return default_params(self.env)
+
+    def reset(
+        self, key: Key[Array, ""], params: PyTree | None = None
+    ) -> tuple[PyTree, GymnaxState]:
+        """Returns the first observation ``[F]`` and state; ``params`` default to the task."""
+        params = self.default_params if params is None else params
+        state, timestep = self.env.reset(key, params)
+        return timestep.obs, GymnaxState(state, timestep.mask)
+
+    def step(
+        self,
+        key: Key[Array, ""],
+        state: GymnaxState,
+        action: int | float | Int[Array, ""],
+        params: PyTree | None = None,
+    ) -> tuple[PyTree, GymnaxState, Array, Array, Array, dict[Any, Any]]:
+        """Returns observation, state, reward, terminated, truncated and ``info``."""
+        params = self.default_params if params is None else params
+        action = jnp.asarray(action, jnp.int32)
+        inner, seen = AutoReset(self.env).step(key, state.inner, action, params)
+        info = {
+            "terminated": seen.terminated,
+            "truncated": seen.truncated,
+            "final_observation": seen.final_obs,
+            "discount": jnp.where(seen.terminated, 0.0, 1.0),
+            "action_mask": seen.mask,
+        }
+        return (
+            seen.obs,
+            GymnaxState(inner, seen.mask),
+            seen.reward,
+            seen.terminated,
+            seen.truncated,
+            info,
+        )
+
+    def action_space(self, params: PyTree | None = None) -> Any:
+        """Returns ``gymnax.environments.spaces.Discrete(A)``.
+
+        Raises:
+            UserError: gymnax is not installed.
+        """
+        return gymnax_spaces().Discrete(self.num_actions)
+
+    def observation_space(self, params: PyTree | None = None) -> Any:
+        """Returns ``gymnax.environments.spaces.Box`` of the features ``[F]``.
+
+        Raises:
+            UserError: gymnax is not installed.
+        """
+        low, high = self.env.observation_bounds
+        shape = (self.env.observation_size,)
+        return gymnax_spaces().Box(low, high, shape, jnp.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class FromGymnax:
+    """An environment written for gymnax 1.0, under the protocol of this library.
+
+    It restarts itself, as gymnax does. Every action is legal. Where gymnax reports a step as
+    both terminated and truncated it counts as terminated.
+
+    Args:
+        env: anything with gymnax 1.0's ``reset``, ``step`` and ``num_actions``.
+    """
+
+    env: Any
+
+    @property
+    def num_actions(self) -> int:
+        """Number of actions, ``A``."""
+        return self.env.num_actions
+
+    @property
+    def continuing(self) -> bool:
+        """True."""
+        return True
+
+    def params(self) -> PyTree:
+        """Returns gymnax's default parameters as float32 and int32 arrays."""
+        return jax.tree.map(jnp.asarray, self.env.default_params)
+
+    def reset(self, key: Key[Array, ""], params: PyTree) -> tuple[PyTree, Timestep]:
+        """Returns the first state and time step of an episode."""
+        obs, state = self.env.reset(key, params)
+        no = jnp.asarray(False)
+        reset = Timestep(obs, self._mask, jnp.float32(0.0), no, no, obs)
+        return jax.tree.map(jnp.asarray, state), reset
+
+    def step(
+        self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: PyTree
+    ) -> tuple[PyTree, Timestep]:
+        """Returns the state and time step after ``action`` and, where due, the reset."""
+        obs, after, reward, terminated, truncated, info = self.env.step(
+            key, state, action, params
+        )
+        after = jax.tree.map(_as_before, after, state)
+        reward = jnp.asarray(reward, jnp.float32).reshape(())
+        final = info["final_observation"]
+        truncated = truncated & ~terminated
+        return after, Timestep(obs, self._mask, reward, terminated, truncated, final)
+
+    @property
+    def _mask(self) -> Bool[Array, "A"]:
+        """Every action."""
+        return jnp.ones(self.num_actions, bool)
+
+
+def _as_before(new: Any, old: Array) -> Array:
+    """Returns a leaf of the state in the type that it had, as a scan needs it."""
+    if jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
+        return new
+    return jnp.asarray(new, old.dtype)
+
+
+def check_vectorial(env: Environment) -> None:
+    """Raises a UserError where observations are not float vectors."""
+    if not isinstance(env, Vectorial):
+        raise UserError(
+            f"The observations of {type(env).__name__} are not vectors; wrap it in "
+            "ScoredEnv, or give it `observation_size` and `observation_bounds`."
+        )
+
+
+@functools.cache
+def gymnax_spaces() -> Any:
+    """Returns gymnax's own module of spaces, so that its wrappers recognise them.
+
+    Raises:
+        UserError: gymnax is not installed.
+    """
+    try:
+        from gymnax.environments import spaces
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "gymnax's spaces need gymnax: run `pip install 'gymnax>=1.0.1'`."
+        ) from error
+    return spaces
