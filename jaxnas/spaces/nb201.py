@@ -28,6 +28,7 @@ OPERATIONS = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_
 """Published name of each token value."""
 SKIP, NONE = 0, 1
 _STRING_EDGES = (0, 1, 3, 2, 4, 5)
+_ARRIVING = {2: (0,), 3: (1, 3), 4: (2, 4, 5)}
 _SPEC_OPS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("identity", {}),
     ("zero", {}),
@@ -245,31 +246,29 @@ def _number(rule: Callable[[tuple[int, ...]], object]) -> np.ndarray:
 
 def _written(tokens: tuple[int, ...]) -> str:
     """Returns what node 4 computes as text; empty where no signal reaches it."""
-    text = {1: "0"}
-
-    def arriving(place: int) -> str:
-        op, signal = tokens[place], text[EDGES[place][0]]
-        if op == NONE or not signal:
-            return ""
-        return signal if op == SKIP else f"({signal})@{OPERATIONS[op]}"
-
-    for node, places in ((2, (0,)), (3, (1, 3)), (4, (2, 4, 5))):
-        text[node] = "+".join(sorted(filter(None, map(arriving, places))))
+    text = {1: "0", 2: "", 3: "", 4: ""}
+    for node, places in _ARRIVING.items():
+        terms = []
+        for place in places:
+            op, signal = tokens[place], text[EDGES[place][0]]
+            if op != NONE and signal:
+                terms.append(signal if op == SKIP else f"({signal})@{OPERATIONS[op]}")
+        text[node] = "+".join(sorted(terms))
     return text[4]
 
 
 def _flattened(tokens: tuple[int, ...]) -> tuple[str, ...]:
     """Returns the sorted terms whose sum is node 4."""
     terms: dict[int, tuple[str, ...]] = {1: ("0",)}
-
-    def arriving(place: int) -> tuple[str, ...]:
-        op, signal = tokens[place], terms[EDGES[place][0]]
-        if op == NONE or not signal:
-            return ()
-        return signal if op == SKIP else (f"({'+'.join(signal)})@{OPERATIONS[op]}",)
-
-    for node, places in ((2, (0,)), (3, (1, 3)), (4, (2, 4, 5))):
-        terms[node] = tuple(sorted(itertools.chain.from_iterable(map(arriving, places))))
+    for node, places in _ARRIVING.items():
+        found: list[str] = []
+        for place in places:
+            op, signal = tokens[place], terms[EDGES[place][0]]
+            if op == SKIP:
+                found += signal
+            elif op != NONE and signal:
+                found.append(f"({'+'.join(signal)})@{OPERATIONS[op]}")
+        terms[node] = tuple(sorted(found))
     return terms[4]
 
 

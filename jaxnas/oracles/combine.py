@@ -1,0 +1,338 @@
+"""Several oracles as one, and limits on what they measure."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, cast, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.protocols import Enumerated, Oracle, SearchSpace, Uncertain
+from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
+from jaxnas.oracles.cost import METRICS as COSTS
+from jaxnas.oracles.cost import CostOracle
+
+Limit = tuple[str, Literal["<=", ">="], float]
+"""Metric, direction, bound in the metric's unit."""
+
+
+@runtime_checkable
+class Selectable(Protocol):
+    """An oracle that can measure more than its objectives."""
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Everything that it can measure."""
+        ...
+
+    def select(self, objective: str | Sequence[str]) -> Oracle:
+        """Returns the same oracle with other objectives."""
+        ...
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Asks several oracles about the same architecture and concatenates their objectives.
+
+    Violations and costs add up; a lane fails where one of them fails. Use :func:`joined`,
+    which returns :class:`JoinedTable` where the truth is known.
+
+    Args:
+        oracles: at least one, all on one space, with distinct objectives.
+
+    Raises:
+        UserError: none, different spaces, or the same objective twice.
+    """
+
+    oracles: tuple[Oracle, ...]
+
+    def __post_init__(self) -> None:
+        if not self.oracles:
+            raise UserError("At least one oracle is needed to join.")
+        spaces = {oracle.space for oracle in self.oracles}
+        if len(spaces) > 1:
+            named = ", ".join(sorted(space.id for space in spaces))
+            raise UserError(f"Joined oracles must score one space, got: {named}.")
+        names = [objective.name for objective in self.objectives]
+        if len(set(names)) != len(names):
+            raise UserError(f"Joined oracles measure the same thing twice: {names}.")
+
+    @property
+    def id(self) -> str:
+        """The parts' ids."""
+        return "+".join(oracle.id for oracle in self.oracles)
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space of all parts."""
+        return self.oracles[0].space
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objectives of all parts, in order."""
+        return tuple(item for oracle in self.oracles for item in oracle.objectives)
+
+    @property
+    def traced(self) -> bool:
+        """Whether every part may live inside jit."""
+        return all(oracle.traced for oracle in self.oracles)
+
+    def params(self) -> tuple[PyTree, ...]:
+        """Returns what each part shares."""
+        return tuple(oracle.params() for oracle in self.oracles)
+
+    def init(self, key: Key[Array, ""], params: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
+        """Returns the state of each part."""
+        keys = jax.random.split(key, len(self.oracles))
+        parts = zip(self.oracles, keys, params, strict=True)
+        return tuple(oracle.init(one, shared) for oracle, one, shared in parts)
+
+    def evaluate(
+        self,
+        key: Key[Array, ""],
+        params: tuple[PyTree, ...],
+        state: tuple[PyTree, ...],
+        tokens: Int[Array | np.ndarray, "B L"],
+        fidelity: Int[Array | np.ndarray, "B"],
+        active: Bool[Array | np.ndarray, "B"],
+    ) -> tuple[tuple[PyTree, ...], Evaluation]:
+        """Returns all measurements side by side; NaN in a lane that any part failed."""
+        keys = jax.random.split(key, len(self.oracles))
+        lanes = (tokens, fidelity, active)
+        states, parts = [], []
+        for oracle, one, shared, own in zip(self.oracles, keys, params, state, strict=True):
+            own, part = oracle.evaluate(one, shared, own, *_lanes_for(oracle, lanes))
+            states.append(own)
+            parts.append(part)
+        statuses = jnp.stack([jnp.asarray(part.status) for part in parts])
+        failed = jnp.any(statuses == FAILED, axis=0)
+        skipped = jnp.any(statuses == SKIPPED, axis=0)
+        status = jnp.where(skipped, SKIPPED, jnp.where(failed, FAILED, OK))
+        values = jnp.concatenate([jnp.asarray(part.objectives) for part in parts], axis=1)
+        return tuple(states), Evaluation(
+            objectives=jnp.where((status == OK)[:, None], values, jnp.nan),
+            violation=jnp.sum(jnp.stack([jnp.asarray(p.violation) for p in parts]), axis=0),
+            cost=jnp.sum(jnp.stack([jnp.asarray(p.cost) for p in parts]), axis=0),
+            status=status.astype(jnp.int32),
+            reward=jnp.full(status.shape, jnp.nan, jnp.float32),
+        )
+
+    def info(self) -> dict[str, Any]:
+        """Returns the facts of the parts that have any, by their id."""
+        return {o.id: cast(Any, o).info() for o in self.oracles if isinstance(o, _Informed)}
+
+
+class JoinedTable(Joined):
+    """Joined oracles that all know the truth, its spread and every column."""
+
+    def truth(
+        self, params: tuple[PyTree, ...], tokens: Int[Array, "B L"]
+    ) -> Float[Array, "B M"]:
+        """Returns the objectives without measurement noise."""
+        parts = zip(self._exact, params, strict=True)
+        return jnp.concatenate([o.truth(shared, tokens) for o, shared in parts], axis=1)
+
+    def spread(
+        self, params: tuple[PyTree, ...], tokens: Int[Array, "B L"]
+    ) -> Float[Array, "B M"]:
+        """Returns the standard deviation of one measurement."""
+        parts = zip(self._exact, params, strict=True)
+        return jnp.concatenate([o.spread(shared, tokens) for o, shared in parts], axis=1)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Returns every metric of every part."""
+        return {name: c for o in self._exact for name, c in o.columns().items()}
+
+    @property
+    def _exact(self) -> tuple[Any, ...]:
+        """The parts, whose capabilities :func:`joined` has checked."""
+        return self.oracles
+
+
+@dataclass(frozen=True)
+class Constrained:
+    """Fills ``Evaluation.violation`` with how far some metrics exceed their limits.
+
+        violation = sum_j max(0, excess_j) / max(|bound_j|, 1e-12)    (|bound_j| = 1 if 0)
+
+    so that limits in different units weigh alike; 0 where all hold. The objectives stay
+    those of ``oracle``; metrics that are limited without being objectives are measured by
+    ``gauges``. Use :func:`constrained`, which finds the gauges.
+
+    Args:
+        oracle: what is searched.
+        limits: ``(metric, "<=" or ">=", bound)``.
+        gauges: further oracles that measure the limited metrics.
+
+    Raises:
+        UserError: a limit on a metric that none of them measures, or that is no number.
+    """
+
+    oracle: Oracle
+    limits: tuple[Limit, ...]
+    gauges: tuple[Oracle, ...] = ()
+
+    def __post_init__(self) -> None:
+        known = [item.name for item in self._all.objectives]
+        if not self.limits:
+            raise UserError("At least one limit is needed to constrain an oracle.")
+        for metric, sign, bound in self.limits:
+            if metric not in known:
+                raise unknown_name("constrained metric", metric, known)
+            if sign not in ("<=", ">=") or not np.isfinite(bound):
+                raise UserError(
+                    f"The limit on {metric!r} must be '<=' or '>=' a finite number, "
+                    f"got {sign!r} {bound}."
+                )
+
+    @property
+    def id(self) -> str:
+        """The inner oracle's id and the limits."""
+        return "|".join([self.oracle.id, *(f"{m}{s}{b:g}" for m, s, b in self.limits)])
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space of the inner oracle."""
+        return self.oracle.space
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objectives of the inner oracle."""
+        return self.oracle.objectives
+
+    @property
+    def traced(self) -> bool:
+        """Whether oracle and gauges may live inside jit."""
+        return self._all.traced
+
+    def params(self) -> tuple[PyTree, ...]:
+        """Returns what the oracle and each gauge share."""
+        return self._all.params()
+
+    def init(self, key: Key[Array, ""], params: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
+        """Returns the state of the oracle and of each gauge."""
+        return self._all.init(key, params)
+
+    def evaluate(
+        self,
+        key: Key[Array, ""],
+        params: tuple[PyTree, ...],
+        state: tuple[PyTree, ...],
+        tokens: Int[Array | np.ndarray, "B L"],
+        fidelity: Int[Array | np.ndarray, "B"],
+        active: Bool[Array | np.ndarray, "B"],
+    ) -> tuple[tuple[PyTree, ...], Evaluation]:
+        """Returns what the inner oracle measured, with the violation of the limits."""
+        state, every = self._all.evaluate(key, params, state, tokens, fidelity, active)
+        names = [item.name for item in self._all.objectives]
+        violation = every.violation
+        for metric, sign, bound in self.limits:
+            value = every.objectives[:, names.index(metric)]
+            excess = value - bound if sign == "<=" else bound - value
+            scale = max(abs(bound), 1e-12) if bound else 1.0
+            violation = violation + jnp.maximum(excess, 0.0) / scale
+        kept = every.objectives[:, : len(self.objectives)]
+        ok = every.status == OK
+        return state, every._replace(
+            objectives=kept, violation=jnp.where(ok, violation, 0.0)
+        )
+
+    def info(self) -> dict[str, Any]:
+        """Returns the facts of the inner oracle, and the limits."""
+        inner = self.oracle
+        facts = cast(Any, inner).info() if isinstance(inner, _Informed) else {}
+        limits = [f"{metric} {sign} {bound:g}" for metric, sign, bound in self.limits]
+        return {**facts, "limits": limits}
+
+    @property
+    def _all(self) -> Joined:
+        """The oracle and its gauges as one."""
+        return Joined((self.oracle, *self.gauges))
+
+
+class ConstrainedTable(Constrained):
+    """A constrained oracle that knows the truth, its spread and every column."""
+
+    def truth(
+        self, params: tuple[PyTree, ...], tokens: Int[Array, "B L"]
+    ) -> Float[Array, "B M"]:
+        """Returns the objectives without measurement noise."""
+        return cast(Uncertain, self.oracle).truth(params[0], tokens)
+
+    def spread(
+        self, params: tuple[PyTree, ...], tokens: Int[Array, "B L"]
+    ) -> Float[Array, "B M"]:
+        """Returns the standard deviation of one measurement."""
+        return cast(Uncertain, self.oracle).spread(params[0], tokens)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Returns every metric of the oracle and of its gauges."""
+        parts = (self.oracle, *self.gauges)
+        every = {n: c for o in parts for n, c in cast(Enumerated, o).columns().items()}
+        return every
+
+
+@runtime_checkable
+class _Informed(Protocol):
+    """An oracle that can say where its numbers come from."""
+
+    def info(self) -> dict[str, Any]: ...
+
+
+def joined(*oracles: Oracle) -> Joined:
+    """Returns several oracles as one, with truth and columns where all parts have them."""
+    return JoinedTable(oracles) if _all_tables(oracles) else Joined(oracles)
+
+
+def constrained(oracle: Oracle, texts: Sequence[str]) -> Constrained:
+    """Returns an oracle under limits such as ``"params<=1e6"`` or ``"digital>=90"``.
+
+    Each metric is looked for among the objectives, then among what else the oracle can
+    measure, then among the exact costs (``params``, ``flops``).
+
+    Raises:
+        UserError: a text of another form, or a metric that nobody measures.
+    """
+    limits = tuple(_parse(text) for text in texts)
+    present = [item.name for item in oracle.objectives]
+    wanted = list(dict.fromkeys(m for m, _, _ in limits if m not in present))
+    more = oracle.metric_names if isinstance(oracle, Selectable) else ()
+    for metric in wanted:
+        if metric not in more and metric not in COSTS:
+            raise unknown_name("constrained metric", metric, {*present, *more, *COSTS})
+    own = tuple(metric for metric in wanted if metric in more)
+    counted = tuple(metric for metric in wanted if metric not in more)
+    gauges: list[Oracle] = []
+    if own:
+        gauges.append(cast(Selectable, oracle).select(own))
+    if counted:
+        gauges.append(CostOracle(oracle.space, counted))
+    kind = ConstrainedTable if _all_tables((oracle, *gauges)) else Constrained
+    return kind(oracle, limits, tuple(gauges))
+
+
+def _parse(text: str) -> Limit:
+    """Returns the parts of a limit."""
+    found = re.fullmatch(r"\s*([\w-]+)\s*(<=|>=)\s*([-+.\deE]+)\s*", text)
+    try:
+        if found is None:
+            raise ValueError(text)
+        return found[1], cast(Literal["<=", ">="], found[2]), float(found[3])
+    except ValueError as error:
+        raise UserError(
+            f"{text!r} is not a constraint; write one such as 'params<=1e6'."
+        ) from error
+
+
+def _all_tables(oracles: Sequence[Oracle]) -> bool:
+    """Returns whether all oracles know the truth, its spread and every column."""
+    return all(isinstance(o, Uncertain) and isinstance(o, Enumerated) for o in oracles)
+
+
+def _lanes_for(oracle: Oracle, lanes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Returns the lanes as jax arrays for a traced oracle, as numpy for a host one."""
+    return tuple(map(jnp.asarray if oracle.traced else np.asarray, lanes))

@@ -1,0 +1,292 @@
+"""What every search space promises, as checks that raise ``AssertionError``.
+
+``SPACE_CHECKS`` lists them; a test suite runs each on each space::
+
+    @pytest.mark.parametrize("check", SPACE_CHECKS)
+    def test_space(check):
+        check(MySpace())
+"""
+
+import functools
+import json
+from collections.abc import Callable
+from typing import cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from jaxnas.core import tokens as tk
+from jaxnas.core.errors import UserError
+from jaxnas.core.protocols import Counted, Mutable, SearchSpace, Sized
+from jaxnas.testing.stats import P_MIN, chi_square_p
+
+BATCH = 64
+DRAWS = 60_000
+"""Draws of a frequency check; nb201 then expects 3.8 of each architecture, pooled."""
+FULL = 4096
+"""Largest space whose architectures are compared one by one; larger ones by first token."""
+
+Sampler = Callable[[Key[Array, ""], SearchSpace], Int[Array, "L"]]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _draw(sampler: Sampler, space: SearchSpace, keys: Key[Array, "B"]) -> Int[Array, "B L"]:
+    """Returns one architecture a key; compiled once for each sampler and space."""
+    return jax.vmap(lambda key: sampler(key, space))(keys)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _masks(space: SearchSpace, tokens: Int[Array, "B L"]) -> Bool[Array, "B L V"]:
+    """Returns the legal tokens everywhere; compiled once for each space."""
+    return jax.vmap(lambda row: tk.masks(space, row))(tokens)
+
+
+def _samples(space: SearchSpace, seed: int = 0) -> Int[Array, "B L"]:
+    """Returns random architectures of a space."""
+    return _draw(tk.sample, space, jax.random.split(jax.random.key(seed), BATCH))
+
+
+def _legal(space: SearchSpace, tokens: Int[Array, "*b L"]) -> Bool[np.ndarray, "*b"]:
+    """Returns which architectures are valid; padded to whole batches, to compile once."""
+    flat = np.asarray(tokens).reshape(-1, space.length)
+    inside = ((flat >= 0) & (flat < space.vocab)).all(axis=1)
+    padded = np.zeros((-(-len(flat) // BATCH) * BATCH, space.length), np.int32)
+    padded[: len(flat)] = np.where(inside[:, None], flat, 0)
+    legal = np.asarray(_masks(space, jnp.asarray(padded)))[: len(flat)]
+    chosen = np.take_along_axis(legal, np.where(inside[:, None], flat, 0)[..., None], -1)
+    return (inside & chosen[..., 0].all(axis=1)).reshape(tokens.shape[:-1])
+
+
+def enumerable(space: SearchSpace) -> bool:
+    """Returns whether a space is small enough to be listed."""
+    if isinstance(space, Sized):
+        return cast(Sized, space).count() <= tk.ENUMERABLE
+    return space.vocab**space.length <= tk.ENUMERABLE
+
+
+def check_static_argument(space: SearchSpace) -> None:
+    """A space is frozen, hashable, described and carries a versioned id."""
+    assert isinstance(space, SearchSpace)
+    assert hash(space) == hash(space)
+    assert space.id.rpartition("-v")[2].isdigit(), space.id
+    assert space.length >= 1
+    assert space.vocab >= 2
+    assert type(space).__doc__
+
+
+def check_samples_valid(space: SearchSpace) -> None:
+    """Every sample, also a uniform one where that is offered, is valid and int32."""
+    tokens = _samples(space)
+    assert tokens.dtype == jnp.int32
+    assert tokens.shape == (BATCH, space.length)
+    assert _legal(space, tokens).all()
+    if isinstance(space, Counted) or enumerable(space):
+        keys = jax.random.split(jax.random.key(1), BATCH)
+        assert _legal(space, _draw(tk.sample_uniform, space, keys)).all()
+
+
+def check_mask_reads_prefix_only(space: SearchSpace) -> None:
+    """``mask`` and ``completions`` ignore tokens from ``t`` on, and some token is legal."""
+    tokens = _samples(space)
+    noise = jax.random.randint(jax.random.key(2), tokens.shape, 0, space.vocab, jnp.int32)
+    places = jnp.arange(space.length)
+    scrambled = jnp.where(places[None, None, :] < places[None, :, None], tokens[:, None], 0)
+    scrambled = scrambled + jnp.where(
+        places[None, None, :] >= places[None, :, None], noise[:, None], 0
+    )
+
+    def both(row: Int[Array, "L"], other: Int[Array, "T L"]) -> tuple[Array, Array]:
+        plain = jax.vmap(lambda t: _rule(space, row, t))(places)
+        return plain, jax.vmap(lambda r, t: _rule(space, r, t))(other, places)
+
+    plain, fuzzed = jax.jit(jax.vmap(both))(tokens, scrambled)
+    np.testing.assert_array_equal(plain, fuzzed)
+    assert np.asarray(plain)[..., 0].any(axis=-1).all()
+
+
+def _rule(space: SearchSpace, row: Int[Array, "L"], t: Int[Array, ""]) -> Array:
+    """Returns mask and, where offered, completions, ``[V, 1 or 2]``."""
+    parts = [space.mask(row, t).astype(jnp.float32)]
+    if isinstance(space, Counted):
+        parts.append(cast(Counted, space).completions(row, t))
+    return jnp.stack(parts, axis=-1)
+
+
+def check_mutation(space: SearchSpace) -> None:
+    """Generic and own mutation return valid architectures that differ."""
+    tokens = _samples(space)
+    keys = jax.random.split(jax.random.key(3), BATCH)
+    operators = [lambda key, row: tk.mutate(key, space, row)]
+    if isinstance(space, Mutable):
+        operators.append(cast(Mutable, space).mutate)
+    for operator in operators:
+        mutated = jax.jit(jax.vmap(operator))(keys, tokens)
+        assert _legal(space, mutated).all()
+        assert np.any(np.asarray(mutated != tokens), axis=1).all()
+
+
+def check_crossover_and_repair(space: SearchSpace) -> None:
+    """Crossover is valid; repair mends anything and leaves a valid architecture alone."""
+    first, second = _samples(space, 4), _samples(space, 5)
+    keys = jax.random.split(jax.random.key(6), BATCH)
+    wild = jax.random.randint(keys[0], first.shape, -2, space.vocab + 2, jnp.int32)
+
+    def operate(key: Array, a: Array, b: Array, w: Array) -> tuple[Array, Array, Array]:
+        mixed = tk.crossover(key, space, a, b)
+        return mixed, tk.repair(key, space, a), tk.repair(key, space, w)
+
+    mixed, kept, mended = jax.jit(jax.vmap(operate))(keys, first, second, wild)
+    np.testing.assert_array_equal(kept, first)
+    assert _legal(space, mixed).all()
+    assert _legal(space, mended).all()
+
+
+def check_neighbours(space: SearchSpace) -> None:
+    """Neighbours are valid, differ from their origin, as many as the mask allows."""
+    tokens = _samples(space, 7)
+    rows, real = jax.jit(jax.vmap(lambda row: tk.neighbours(space, row)))(tokens)
+    assert rows.shape[1] == space.length * (space.vocab - 1)
+    rows, real = np.asarray(rows), np.asarray(real)
+    assert _legal(space, rows)[real].all()
+    assert np.any(rows != np.asarray(tokens)[:, None], axis=2)[real].all()
+    others = np.asarray(_masks(space, tokens)).sum(axis=(1, 2)) - space.length
+    np.testing.assert_array_equal(real.sum(axis=1), others)
+
+
+def check_canonical(space: SearchSpace) -> None:
+    """The canonical form is valid, its own canonical form, and alike under vmap."""
+    tokens = jnp.asarray(_members(space))
+    canonical = jax.jit(jax.vmap(space.canonical))
+    once = canonical(tokens)
+    assert once.dtype == jnp.int32
+    assert _legal(space, once).all()
+    np.testing.assert_array_equal(canonical(once), once)
+    np.testing.assert_array_equal(space.canonical(tokens[0]), once[0])
+
+
+def check_graph(space: SearchSpace) -> None:
+    """Graphs have one shape, edges go forward between present nodes, padding is op 0."""
+    graph = jax.jit(jax.vmap(space.to_graph))(_samples(space))
+    adjacency, present = np.asarray(graph.adjacency), np.asarray(graph.present)
+    nodes = present.shape[1]
+    assert adjacency.shape == (BATCH, nodes, nodes)
+    assert graph.ops.dtype == jnp.int32
+    assert not np.tril(adjacency).any(), "an edge goes backward"
+    assert not (adjacency & ~(present[:, :, None] & present[:, None, :])).any()
+    np.testing.assert_array_equal(np.asarray(graph.ops) == 0, ~present)
+
+
+def check_spec_round_trip(space: SearchSpace) -> None:
+    """A spec survives JSON and gives the tokens back; a foreign one is refused."""
+    rows = np.asarray(_members(space))
+    for row in rows[:: max(1, len(rows) // 500)]:
+        spec = json.loads(json.dumps(space.to_spec(row)))
+        np.testing.assert_array_equal(space.from_spec(spec), row)
+    foreign = {**space.to_spec(rows[0]), "space": "another-v1"}
+    try:
+        space.from_spec(foreign)
+    except UserError:
+        return
+    raise AssertionError("from_spec accepted a spec of another space")
+
+
+def check_count(space: SearchSpace) -> None:
+    """The closed-form size is the number of distinct valid architectures."""
+    if not enumerable(space):
+        assert isinstance(space, Sized), "a space that cannot be listed must know its size"
+        return
+    members = tk.enumerate_space(space)
+    assert len(np.unique(members, axis=0)) == len(members)
+    assert _legal(space, jnp.asarray(members)).all()
+    if isinstance(space, Sized):
+        assert cast(Sized, space).count() == len(members)
+
+
+def check_completions(space: SearchSpace) -> None:
+    """Completion shares are zero where illegal, sum to one and match the listing."""
+    if not isinstance(space, Counted):
+        return
+    counted = cast(Counted, space)
+    tokens = jnp.asarray(_members(space)[:FULL])
+    places = jnp.arange(space.length)
+    shares = jax.jit(
+        jax.vmap(lambda r: jax.vmap(lambda t: counted.completions(r, t))(places))
+    )(tokens)
+    np.testing.assert_array_equal(np.asarray(shares) > 0, _masks(space, tokens))
+    np.testing.assert_allclose(np.asarray(shares).sum(axis=-1), 1.0, atol=1e-6)
+    if enumerable(space):
+        chosen = np.asarray(tokens)[..., None]
+        drawn = np.take_along_axis(np.asarray(shares), chosen, -1)[..., 0]
+        size = len(tk.enumerate_space(space))
+        np.testing.assert_allclose(drawn.prod(axis=1) * size, 1.0, rtol=1e-5)
+
+
+def check_sampling_frequencies(space: SearchSpace) -> None:
+    """``sample`` and ``sample_uniform`` draw with exactly the stated probabilities."""
+    assert sampling_p(space, tk.sample, uniform=False) > P_MIN
+    if isinstance(space, Counted) or enumerable(space):
+        assert sampling_p(space, tk.sample_uniform, uniform=True) > P_MIN
+
+
+def sampling_p(
+    space: SearchSpace, sampler: Sampler, *, uniform: bool, seed: int = 11
+) -> float:
+    """Returns the two-sided chi-square p-value of a sampler's frequencies.
+
+    Args:
+        space: an enumerable space of at most ``FULL`` architectures is compared
+            architecture by architecture, any other by its first token.
+        sampler: draws one architecture from a key.
+        uniform: whether the claim is uniform over architectures, or over legal tokens.
+        seed: of the draws.
+    """
+    keys = jax.random.split(jax.random.key(seed), DRAWS)
+    drawn = np.asarray(_draw(sampler, space, keys))
+    if enumerable(space) and len(tk.enumerate_space(space)) <= FULL:
+        members = tk.enumerate_space(space)
+        order = {tuple(row): i for i, row in enumerate(members.tolist())}
+        rows, times = np.unique(drawn, axis=0, return_counts=True)
+        observed = np.zeros(len(members), np.int64)
+        observed[[order[tuple(row)] for row in rows.tolist()]] = times
+        even = np.full(len(members), 1 / len(members))
+        return chi_square_p(observed, even if uniform else _token_uniform(space, members))
+    first = jnp.zeros(space.length, jnp.int32), jnp.int32(0)
+    shares = np.asarray(space.mask(*first), np.float64)
+    if uniform and isinstance(space, Counted):
+        shares = np.asarray(cast(Counted, space).completions(*first), np.float64)
+    elif uniform:
+        shares = np.bincount(tk.enumerate_space(space)[:, 0], minlength=space.vocab) * 1.0
+    observed = np.bincount(drawn[:, 0], minlength=space.vocab)
+    return chi_square_p(observed, shares / shares.sum())
+
+
+def _token_uniform(
+    space: SearchSpace, members: Int[np.ndarray, "n L"]
+) -> Float[np.ndarray, "n"]:
+    """Returns the probability of each architecture when legal tokens are equally likely."""
+    legal = np.asarray(_masks(space, jnp.asarray(members)), np.float64)
+    return np.prod(1.0 / legal.sum(axis=-1), axis=-1)
+
+
+def _members(space: SearchSpace) -> Int[np.ndarray, "n L"]:
+    """Returns all architectures, or samples of a space too large to list."""
+    return tk.enumerate_space(space) if enumerable(space) else np.asarray(_samples(space))
+
+
+SPACE_CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
+    check_static_argument,
+    check_samples_valid,
+    check_mask_reads_prefix_only,
+    check_mutation,
+    check_crossover_and_repair,
+    check_neighbours,
+    check_canonical,
+    check_graph,
+    check_spec_round_trip,
+    check_count,
+    check_completions,
+    check_sampling_frequencies,
+)
+"""Every promise of a space."""
