@@ -5,7 +5,7 @@ Needs gymnasium (extra ``gym``); importing this module without it is a ``UserErr
 
 import functools
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +113,7 @@ class GymnasiumEnv(gymnasium.Env):
         UserError: observations that are not vectors.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # gymnasium's type
 
     def __init__(self, env: Environment, task: PyTree | None = None) -> None:
         check_vectorial(env)
@@ -178,7 +178,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         UserError: observations that are not vectors, or no copies.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: dict[str, Any] = {  # noqa: RUF012  # gymnasium's type
         "render_modes": [],
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }
@@ -291,12 +291,12 @@ def _seeded(seed: int) -> Key[Array, ""]:
     return jax.random.fold_in(key, seed >> 32) if seed >> 32 else key
 
 
-def _legal(mask: Array) -> Int[np.ndarray, "*b"]:
+def _legal(mask: Array | np.ndarray) -> Int[np.ndarray, "*b"]:
     """Returns a mask in the type that ``Discrete.sample`` takes."""
     return np.asarray(mask).astype(np.int8)
 
 
-def _batched_mask(mask: Array) -> dict[str, Any]:
+def _batched_mask(mask: Array | np.ndarray) -> dict[str, Any]:
     """Returns the info of all lanes."""
     legal = _legal(mask)
     return {"action_mask": legal, "_action_mask": np.ones(len(legal), bool)}

@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ class GymnaxState(NamedTuple):
 
 @dataclass(frozen=True)
 class GymnaxFace:
-    """An environment under gymnax 1.0's signature, for training loops and wrappers of others.
+    """An environment under gymnax 1.0's signature, for others' training loops.
 
     ``step`` restarts a finished episode; ``info`` has ``terminated``, ``truncated``,
     ``final_observation`` (before the restart), ``discount`` (0 where terminated) and
@@ -60,7 +60,7 @@ class GymnaxFace:
     def reset(
         self, key: Key[Array, ""], params: PyTree | None = None
     ) -> tuple[PyTree, GymnaxState]:
-        """Returns the first observation ``[F]`` and state; ``params`` default to the task."""
+        """Returns the first observation ``[F]`` and state; the default task if None."""
         params = self.default_params if params is None else params
         state, timestep = self.env.reset(key, params)
         return timestep.obs, GymnaxState(state, timestep.mask)
@@ -106,8 +106,9 @@ class GymnaxFace:
         Raises:
             UserError: gymnax is not installed.
         """
-        low, high = self.env.observation_bounds
-        shape = (self.env.observation_size,)
+        env = cast(Vectorial, self.env)
+        low, high = env.observation_bounds
+        shape = (env.observation_size,)
         return gymnax_spaces().Box(low, high, shape, jnp.float32)
 
 
@@ -115,8 +116,8 @@ class GymnaxFace:
 class FromGymnax:
     """An environment written for gymnax 1.0, under the protocol of this library.
 
-    It restarts itself, as gymnax does. Every action is legal. Where gymnax reports a step as
-    both terminated and truncated it counts as terminated.
+    It restarts itself, as gymnax does. Every action is legal. Where gymnax reports a step
+    as both terminated and truncated it counts as terminated.
 
     Args:
         env: anything with gymnax 1.0's ``reset``, ``step`` and ``num_actions``.

@@ -85,7 +85,7 @@ class Probe(abc.ABC):
     def step(
         self, key: Key[Array, ""], state: ProbeState, action: Int[Array, ""], params: PyTree
     ) -> tuple[ProbeState, Timestep]:
-        """Returns the reward, which may depend on what was seen and done; ``key`` is unused."""
+        """Returns what the action leads to; ``key`` is not used."""
         out = self.outcome(state, action)
         state = ProbeState(out.obs, state.time + 1, state.cut)
         return state, transition(
@@ -167,7 +167,7 @@ class DelayedReward(Probe):
 
 
 class ChosenReward(Probe):
-    """One step, +1 for action 1 and -1 for action 0: does the policy move, the right way?"""
+    """One step, +1 for action 1, -1 for action 0: does the policy move the right way?"""
 
     def opening(self, uniform: Float[Array, ""]) -> Float[Array, ""]:
         """Returns zero."""

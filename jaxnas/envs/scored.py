@@ -29,9 +29,10 @@ class ScoredEnv:
     """Dynamics whose finished architecture is scored by an oracle.
 
     Observations are float vectors ``[F]`` (the dynamics' ``flatten``); actions, masks and
-    termination are the dynamics'. The reward is zero until the episode terminates, then the oracle's objective with the
-    sign that makes larger better (several objectives: a weighted sum), or ``penalty`` where
-    the episode ended without a legal architecture or the evaluation failed.
+    termination are the dynamics'. The reward is zero until the episode terminates, then the
+    oracle's objective with the sign that makes larger better (several objectives: a
+    weighted sum), or ``penalty`` where the episode ended without a legal architecture or
+    the evaluation failed.
 
     The task is traced: :meth:`params` is ``{"dynamics": ..., "oracle": oracle.params()}``,
     so another objective or data set of the same shape does not recompile, and tasks can be
@@ -71,8 +72,8 @@ class ScoredEnv:
         if self.penalty is None:
             if not all(objective.maximise for objective in self.oracle.objectives):
                 raise UserError(
-                    f"The oracle {self.oracle.id!r} minimises an objective; give `penalty`, "
-                    "the reward of an illegal episode, below any reward you expect."
+                    f"The oracle {self.oracle.id!r} minimises an objective; give "
+                    "`penalty`, the reward of an illegal episode, below any other reward."
                 )
             object.__setattr__(self, "penalty", 0.0)
         elif not np.isfinite(self.penalty):
@@ -119,7 +120,7 @@ class ScoredEnv:
         action: Int[Array, ""],
         params: dict[str, PyTree],
     ) -> tuple[ScoredState, Timestep]:
-        """Returns the state and time step after ``action``, scored where the episode ends."""
+        """Returns the state and time step after ``action``, scored at the episode's end."""
         inner, timestep = self.dynamics.step(
             stream(key, "dynamics"), state.dynamics, action, params["dynamics"]
         )
@@ -129,7 +130,7 @@ class ScoredEnv:
             stream(key, "oracle"), params["oracle"], state.oracle, inner, finished
         )
         failed = ends & timestep.terminated & ~finished
-        reward = jnp.where(finished, score, jnp.where(failed, self.penalty, 0.0))
+        reward = jnp.where(finished, score, jnp.where(failed, self._penalty, 0.0))
         timestep = timestep._replace(reward=timestep.reward + reward)
         return ScoredState(inner, oracle, state.over | ends), self._see(timestep)
 
@@ -157,7 +158,12 @@ class ScoredEnv:
         scalariser = cast(WeightedSum, self.scalariser)
         reward = scalariser(found.objectives, found.violation)[0]
         usable = (found.status[0] == OK) & jnp.isfinite(reward)
-        return state, jnp.where(usable, reward, self.penalty)
+        return state, jnp.where(usable, reward, self._penalty)
+
+    @property
+    def _penalty(self) -> float:
+        """Reward of an episode that earned none."""
+        return cast(float, self.penalty)
 
     def _see(self, timestep: Timestep) -> Timestep:
         """Returns the time step with observations as vectors."""
