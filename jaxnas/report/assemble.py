@@ -1,0 +1,166 @@
+"""``build``: from run directories to report.html, report.md and the figures."""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from jaxnas.core.errors import DiskFullError, UserError
+from jaxnas.report import html, markdown, tables, text
+from jaxnas.report.cells import to_rich
+from jaxnas.report.compare import Study, studies, summarise
+from jaxnas.report.document import Chapter, chapter
+from jaxnas.report.load import RunData, load
+
+TERMINAL_WIDTH = 100
+"""Columns where the output is not a terminal."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A finished report.
+
+    Attributes:
+        html_path: the self-contained page.
+        md_path: the same as Markdown.
+        figures: every figure's file, SVG and PNG.
+        chapters: what it says, one a question.
+    """
+
+    html_path: Path
+    md_path: Path
+    figures: tuple[Path, ...]
+    chapters: tuple[Chapter, ...]
+
+    def print(self, console: Console | None = None) -> None:
+        """Prints the result, the main table and the best architectures."""
+        if console is None:
+            console = Console()
+            if not console.is_terminal:
+                console = Console(width=TERMINAL_WIDTH)
+        for one in self.chapters:
+            _print(console, one)
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the numbers of the main tables as JSON-able data."""
+        return {"studies": [_summary(one) for one in self.chapters]}
+
+
+def build(paths: str | Path | Iterable[str | Path], out: str | Path) -> Report:
+    """Writes a report on any set of runs and returns where it is.
+
+    Args:
+        paths: run directories, parents of some, or glob patterns.
+        out: folder of ``report.html``, ``report.md`` and ``figures/``; made when absent.
+
+    Raises:
+        UserError: no runs there, none with results, or a damaged file.
+        DiskFullError: the report could not be written.
+    """
+    runs = load(paths)
+    chapters = [chapter(study) for study in studies(runs)]
+    made, out = _made(runs), Path(out)
+    folders = ["figures"]
+    if len(chapters) > 1:
+        folders = [f"figures/{i + 1}-{_slug(c.title)}" for i, c in enumerate(chapters)]
+    figures = []
+    try:
+        for one, folder in zip(chapters, folders, strict=True):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+            for drawing in one.drawings:
+                for ending, data in (("svg", drawing.svg), ("png", drawing.png)):
+                    figures.append(out / folder / f"{drawing.name}.{ending}")
+                    _write(figures[-1], data)
+        _write(out / "report.html", html.page(chapters, made).encode())
+        _write(out / "report.md", markdown.page(chapters, made, folders).encode())
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UserError(f"No report can be written to {out}: {error}.") from error
+    except OSError as error:
+        raise DiskFullError(
+            f"The report could not be written to {out}: {error}."
+        ) from error
+    return Report(out / "report.html", out / "report.md", tuple(figures), tuple(chapters))
+
+
+def _slug(title: str) -> str:
+    """Returns a title as a folder name."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Writes a file so that it is either whole and new, or the old one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def _made(runs: Iterable[RunData]) -> str:
+    """Returns when the last run ended, and on what."""
+    made = max((r.provenance for r in runs), key=lambda p: str(p.get("finished") or ""))
+    when = str(made.get("finished") or "")[:16].replace("T", " ")
+    version = f"jaxnas {made['jaxnas']}" if made.get("jaxnas") else ""
+    parts = (f"{when} UTC" if when else "", version, str(made.get("device") or ""))
+    return ", ".join(filter(None, parts))
+
+
+def _print(console: Console, one: Chapter) -> None:
+    """Prints one chapter's essentials."""
+    study = one.study
+    console.print(Text(one.title, style="bold"))
+    for warning in one.warnings:
+        console.print(Text(f"Attention: {warning}", style="yellow"))
+    console.print(to_rich(tables.main_table(study, compact=True)))
+    console.print(Text(one.lead, style="bold"))
+    for verdict in one.verdicts:
+        console.print(Text(verdict))
+    if one.top:
+        console.print()
+        console.print(to_rich(tables.top_table(study, one.top, compact=True)))
+        if one.top[0].metrics:
+            console.print(to_rich(tables.metrics_table(study, one.top, spread=False)))
+
+
+def _summary(one: Chapter) -> dict[str, Any]:
+    """Returns one chapter's numbers."""
+    study: Study = one.study
+    rows = []
+    for method in study.methods:
+        found = summarise(study, method)
+        rows.append(
+            {
+                "method": method.name,
+                "note": method.note,
+                "queries": study.budget,
+                "mean": _plain(found.mean.value),
+                "low": _plain(found.mean.low),
+                "high": _plain(found.mean.high),
+                "median": _plain(found.median.value),
+                "iqm": _plain(found.iqm.value),
+                "regret": _plain(found.regret.value),
+                "class_mean_regret": _plain(found.class_regret.value),
+                "spent": found.spent,
+                "n": found.n,
+                "finished": method.run.finished,
+            }
+        )
+    known = study.task.known
+    return {
+        "oracle": study.task.oracle,
+        "objective": study.task.objective.name,
+        "unit": study.task.objective.unit,
+        "optimum": _plain(known.optimum) if known else None,
+        "headline": text.headline(study),
+        "methods": rows,
+        "warnings": list(one.warnings),
+    }
+
+
+def _plain(x: float) -> float | None:
+    """Returns a number that JSON can hold."""
+    return float(x) if np.isfinite(x) else None

@@ -1,0 +1,158 @@
+"""What a report says, in order, without its form: sections of text, tables and figures."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxnas.report import tables, text
+from jaxnas.report.architectures import Front, Top, front_of, top_found
+from jaxnas.report.audit import Check, audit
+from jaxnas.report.cells import Table
+from jaxnas.report.compare import Study
+from jaxnas.report.drawing import Drawing
+from jaxnas.report.figures import draw_all
+
+
+class Text(NamedTuple):
+    """A paragraph; ``kind`` is plain, lead, note or warning."""
+
+    text: str
+    kind: str = "plain"
+
+
+class Code(NamedTuple):
+    """Lines to be typed, shown as they are."""
+
+    text: str
+
+
+Block = Text | Code | Table | Drawing
+
+
+class Section(NamedTuple):
+    """A titled part of a report."""
+
+    anchor: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+class Chapter(NamedTuple):
+    """All that is said about one question."""
+
+    study: Study
+    title: str
+    subtitle: str
+    lead: str
+    verdicts: tuple[str, ...]
+    warnings: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    """A number and what it counts, for the strip under the title."""
+    sections: tuple[Section, ...]
+    top: tuple[Top, ...]
+
+    @property
+    def drawings(self) -> list[Drawing]:
+        """Every figure of the chapter."""
+        return [b for s in self.sections for b in s.blocks if isinstance(b, Drawing)]
+
+
+def chapter(study: Study) -> Chapter:
+    """Returns everything a report says about a study."""
+    checks = audit(study)
+    top, front = top_found(study), front_of(study)
+    drawn = draw_all(study, top, front)
+    found = [
+        f"{c.label}: it does not hold for {c.failures:,} of {c.checked:,} controllers that "
+        f"{c.statement}."
+        for c in checks
+        if c.failures
+    ]
+    remarks = [*text.verdicts(study), text.digital_rank(study)]
+    return Chapter(
+        study=study,
+        title=f"Searching {study.task.oracle} for {study.task.objective.name}",
+        subtitle=study.task.objective.meaning,
+        lead=text.headline(study),
+        verdicts=tuple(filter(None, remarks)),
+        warnings=tuple(text.warnings(study, found)),
+        facts=_facts(study),
+        sections=tuple(s for s in _sections(study, checks, top, front, drawn) if s.blocks),
+        top=tuple(top),
+    )
+
+
+def _facts(study: Study) -> tuple[tuple[str, str], ...]:
+    """Returns the numbers of the strip under the title."""
+    known = study.task.known
+    controllers = sum(int(m.run.config["controllers"]) for m in study.methods)
+    queries = sum(int(m.results.count.sum()) for m in study.methods)
+    facts = [
+        (f"{study.budget:,}", "distinct queries a controller"),
+        (f"{controllers:,}", "controllers run"),
+        (f"{queries:,}", "queries on record"),
+    ]
+    if known is not None:
+        best = f"{text.number(known.optimum)}{text.unit(study)}"
+        facts.append((best, f"best of all {len(known.members):,}"))
+    return tuple(facts)
+
+
+def _sections(
+    study: Study,
+    checks: Sequence[Check],
+    top: Sequence[Top],
+    front: Front | None,
+    drawn: Sequence[Drawing],
+) -> list[Section]:
+    """Returns the sections in order; one without blocks is left out later."""
+    figure = {d.name: d for d in drawn}
+
+    def some(*names: str) -> list[Block]:
+        return [figure[n] for n in names if n in figure]
+
+    surfaces: list[Block] = []
+    for method in study.methods:
+        mine = [
+            d for d in drawn if d.name.startswith("surface-") and d.owner == method.name
+        ]
+        if mine:
+            surfaces += [*mine, tables.settings_table(study, method)]
+    best: list[Block] = []
+    if top:
+        best = [tables.top_table(study, top), tables.cell_table(study, top)]
+        best += some("cells", "drift")
+        if top[0].metrics:
+            best.append(tables.metrics_table(study, top))
+    trade: list[Block] = some("pareto")
+    if front is not None:
+        trade.append(tables.front_table(study, front))
+    notes = filter(None, (text.class_note(study), text.caveats(study)))
+    results = [tables.main_table(study), *(Text(note, "note") for note in notes)]
+    curves = [*some("regret"), tables.checkpoint_table(study), *some("aggregate")]
+    return [
+        Section("results", "Results", tuple(results)),
+        Section("curves", "Curves", (*curves, tables.robust_table(study))),
+        Section("diagnostics", "Diagnostics", tuple(some("diagnostics", "actions"))),
+        Section("top", "The best architectures", tuple(best)),
+        Section("front", "Digital against analog" if study.task.analog else "Trade-off",
+                tuple(trade)),
+        Section("surface", "Response surfaces", tuple(surfaces)),
+        Section("runs", "What was run, and how to run it again", _runs(study, checks)),
+    ]  # fmt: skip
+
+
+def _runs(study: Study, checks: Sequence[Check]) -> tuple[Block, ...]:
+    """Returns configuration, provenance, checks and commands."""
+    commands = [str(r.provenance.get("command") or "") for r in study.runs]
+    again = "\n".join(dict.fromkeys(filter(None, commands)))
+    blocks: list[Block] = []
+    if again:
+        blocks += [Text("The same command resumes a run, or shows one that is done:")]
+        blocks.append(Code(again))
+    blocks.append(tables.run_table(study.runs))
+    data = tables.data_table(study)
+    if data.rows:
+        blocks.append(data)
+    blocks.append(tables.check_table(checks))
+    blocks.append(Text(text.statistics_note(), "note"))
+    return tuple(blocks)

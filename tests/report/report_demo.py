@@ -1,0 +1,300 @@
+"""Run directories made by plain numpy, so that the report is tested without the run layer.
+
+Every method here is a few lines over the true table: random search, a simple evolution and
+a tabular policy gradient that can collapse. Nothing is shared with the product's code.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import jaxnas
+from jaxnas.core import tokens as tk
+
+
+class Ledger:
+    """Books the queries of ``P`` controllers over the rows of a table."""
+
+    def __init__(self, value: np.ndarray, P: int, budget: int, cap: int) -> None:
+        self.value, self.budget, self.cap = value, budget, cap
+        self.seen = np.zeros((P, len(value)), bool)
+        self.count = np.zeros(P, int)
+        self.proposals = np.zeros(P, int)
+        self.rows = np.full((P, budget), -1)
+
+    @property
+    def open(self) -> np.ndarray:
+        return (self.count < self.budget) & (self.proposals < self.cap)
+
+    def ask(self, rows: np.ndarray) -> np.ndarray:
+        """Books one row for each controller that is still open and returns its value."""
+        p = np.flatnonzero(self.open)
+        self.proposals[p] += 1
+        fresh = p[~self.seen[p, rows[p]]]
+        self.rows[fresh, self.count[fresh]] = rows[fresh]
+        self.seen[fresh, rows[fresh]] = True
+        self.count[fresh] += 1
+        return self.value[rows]
+
+    def arrays(self, members: np.ndarray) -> dict[str, np.ndarray]:
+        there = self.rows >= 0
+        value = np.where(there, self.value[self.rows], -np.inf)
+        curve = np.where(there, np.maximum.accumulate(value, axis=1), np.nan)
+        best = self.rows[np.arange(len(value)), np.argmax(value, axis=1)]
+        tokens = np.where(there[..., None], members[self.rows], -1)
+        measured = np.where(there, self.value[self.rows], np.nan)
+        return {
+            "count": self.count,
+            "proposals": self.proposals,
+            "curve": curve.astype(np.float32),
+            "tokens": tokens.astype(np.int16),
+            "objectives": measured[..., None].astype(np.float32),
+            "best_tokens": members[best].astype(np.int32),
+            "best_true": self.value[best].astype(np.float32),
+        }
+
+
+def random_search(rng, ledger, members):
+    P, n = ledger.seen.shape
+    order = np.argsort(rng.random((P, n)), axis=1)[:, : ledger.budget]
+    for q in range(order.shape[1]):
+        ledger.ask(order[:, q])
+    return {}
+
+
+def _lookup(members):
+    base = int(members.max()) + 1
+    weight = base ** np.arange(members.shape[1] - 1, -1, -1)
+    codes = members @ weight
+
+    def row_of(tokens):
+        code = tokens @ weight
+        at = np.minimum(np.searchsorted(codes, code), len(codes) - 1)
+        return np.where(codes[at] == code, at, -1)
+
+    return row_of
+
+
+def evolution(rng, ledger, members, population=20, sample=10):
+    P, n = ledger.seen.shape
+    L, V = members.shape[1], int(members.max()) + 1
+    row_of = _lookup(members)
+    pool = rng.integers(0, n, (P, population))
+    score = np.stack([ledger.ask(pool[:, i]) for i in range(population)], axis=1)
+    step, every = 0, np.arange(P)
+    while ledger.open.any():
+        picks = np.argsort(rng.random((P, population)), axis=1)[:, :sample]
+        parent = picks[every, np.argmax(score[every[:, None], picks], axis=1)]
+        child = members[pool[every, parent]].copy()
+        place = rng.integers(0, L, P)
+        child[every, place] = (child[every, place] + rng.integers(1, V, P)) % V
+        rows = row_of(child)
+        rows = np.where(rows < 0, rng.integers(0, n, P), rows)
+        slot = step % population
+        score[:, slot], pool[:, slot] = ledger.ask(rows), rows
+        step += 1
+    return {}
+
+
+def policy_gradient(rng, ledger, members, lr, entropy, batch=8, speed=1.0):
+    """A tabular softmax policy with a moving baseline; logs what a real one logs."""
+    P, n = ledger.seen.shape
+    L, V = members.shape[1], int(members.max()) + 1
+    row_of, every = _lookup(members), np.arange(P)
+    logits, baseline = np.zeros((P, L, V)), np.zeros(P)
+    mean, var = np.zeros_like(logits), np.zeros_like(logits)
+    logs: dict[str, list] = {"entropy": [], "unique": [], "collapsed": [], "queries": []}
+    updates = ledger.cap // batch
+    spread = ledger.value.std()
+    for u in range(updates):
+        frozen = ~ledger.open
+        prob = np.exp(logits - logits.max(axis=2, keepdims=True))
+        prob /= prob.sum(axis=2, keepdims=True)
+        plog = np.log(prob + 1e-12)
+        H = -(prob * plog).sum(axis=2)
+        grad = -entropy[:, None, None] * prob * (plog + H[..., None]) * spread
+        rows_seen = []
+        for _ in range(batch):
+            cdf = prob.cumsum(axis=2)
+            tokens = (rng.random((P, L, 1)) > cdf).sum(axis=2).clip(max=V - 1)
+            rows = row_of(tokens)
+            rows = np.where(rows < 0, rng.integers(0, n, P), rows)
+            reward = ledger.ask(rows)
+            rows_seen.append(rows)
+            baseline = np.where(u == 0, reward, 0.95 * baseline + 0.05 * reward)
+            hot = np.eye(V)[members[rows]]
+            grad += (reward - baseline)[:, None, None] * (hot - prob) / batch
+        mean, var = 0.9 * mean + 0.1 * grad, 0.99 * var + 0.01 * grad**2
+        rate = speed * lr[:, None, None]
+        logits += rate * (mean / (1 - 0.9 ** (u + 1))) / (
+            np.sqrt(var / (1 - 0.99 ** (u + 1))) + 1e-8
+        )
+        distinct = np.sort(np.stack(rows_seen, axis=1), axis=1)
+        unique = 1 - (distinct[:, 1:] == distinct[:, :-1]).sum(axis=1) / batch
+        level = H.mean(axis=1)
+        low = (level < 0.1) | (unique <= 0.25)
+        for name, x in (
+            ("entropy", level),
+            ("unique", unique),
+            ("collapsed", low),
+            ("queries", ledger.count),
+        ):
+            logs[name].append(np.where(frozen, np.nan, x))
+    del every
+    return {f"metric_{k}": np.stack(v, axis=1).astype(np.float32) for k, v in logs.items()}
+
+
+GRID = {"lr": [0.01, 0.03, 0.1, 0.3], "entropy": [0.0, 0.01, 0.03, 0.1]}
+PRESET = {"lr": 0.1, "entropy": 0.03}
+IDS = {
+    "random": "random-v1",
+    "evolution": "regularized-evolution-v1",
+    "ppo": "ppo-v1",
+    "reinforce": "reinforce-v1",
+}
+
+
+def settings_of(grid: dict[str, list[float]], preset: dict[str, float]):
+    """The preset first, then every other cell, as the run layer lays them out."""
+    names = list(grid)
+    mesh = np.meshgrid(*grid.values(), indexing="ij")
+    cells = np.stack([m.ravel() for m in mesh], axis=1)
+    rows = [[preset[n] for n in names]]
+    where = []
+    for cell in cells.tolist():
+        if cell not in rows:
+            rows.append(cell)
+        where.append(rows.index(cell))
+    return {n: [r[i] for r in rows] for i, n in enumerate(names)}, where
+
+
+def make_run(
+    path: Path,
+    method: str,
+    *,
+    oracle_name: str = "analog-nasbench",
+    options: dict[str, Any] | None = None,
+    label: str | None = None,
+    seeds: int = 16,
+    budget: int = 60,
+    cap: int = 2,
+    grid: dict[str, list[float]] | None = None,
+    seed: int = 0,
+    finished: bool = True,
+) -> Path:
+    """Writes one run directory and returns its path."""
+    options = dict(options or {})
+    oracle = jaxnas.make_oracle(oracle_name, **options)
+    space = oracle.space
+    members = np.asarray(tk.enumerate_space(space)).astype(np.int64)
+    objective = oracle.objectives[0]
+    value = oracle.columns()[objective.name].astype(np.float32).astype(np.float64)
+    sign = 1 if objective.maximise else -1
+    rng = np.random.default_rng([seed, *method.encode()])
+    hparams, cells = ({}, []) if not grid else settings_of(grid, PRESET)
+    if method in ("ppo", "reinforce") and not grid:
+        hparams = {name: [v] for name, v in PRESET.items()}
+    G = len(hparams["lr"]) if hparams else 1
+    P = G * seeds
+    setting = np.repeat(np.arange(G), seeds)
+    ledger = Ledger(sign * value, P, budget, cap * budget)
+    if method in ("ppo", "reinforce"):
+        lr, bonus = (np.asarray(hparams[n])[setting] for n in ("lr", "entropy"))
+        speed = 1.0 if method == "ppo" else 0.6
+        logs = policy_gradient(rng, ledger, members, lr, bonus, speed=speed)
+    else:
+        logs = {"random": random_search, "evolution": evolution}[method](rng, ledger, members)
+    arrays = ledger.arrays(members)
+    for name in ("curve", "objectives", "best_true"):
+        arrays[name] = sign * arrays[name]
+    arrays |= {"controller": np.arange(P), "setting": setting, "seed": np.arange(P) % seeds}
+    every = np.unique(ledger.rows[ledger.rows >= 0])
+    best = every[np.argsort(-sign * value[every], kind="stable")][:256]
+    config = {
+        "format": 1,
+        "label": label or method,
+        "algorithm": {"id": IDS[method], "fields": {"batch": 8}},
+        "oracle": {"name": oracle_name, "id": oracle.id, "options": options},
+        "space": space.id,
+        "space_name": "nb201" if oracle_name == "analog-nasbench" else "toy",
+        "space_options": {},
+        "objectives": [objective.__dict__],
+        "weights": [1.0],
+        "hparams": hparams,
+        "preset": 0,
+        "grid": grid or {},
+        "grid_cells": cells,
+        "seeds": seeds,
+        "seed0": seed,
+        "controllers": P,
+        "budget": budget,
+        "max_proposals": cap * budget,
+        "chunk": 10,
+        "width": 8,
+    }
+    rows = [
+        {
+            "label": config["label"],
+            "update": u,
+            "proposals": 8.0 * u,
+            "queries": min(8.0 * u, budget),
+            "queries_per_s": 1.0e6,
+            "wall_s": 0.1 * u,
+        }
+        for u in (10, 20)
+    ]
+    write(path, config, provenance(finished), rows)
+    if finished:
+        np.savez(path / "results.npz", **arrays, **logs)
+        np.savez(path / "archive.npz", tokens=members[best], objectives=value[best, None])
+    return path
+
+
+def provenance(finished: bool) -> dict[str, Any]:
+    made = {
+        "command": "jaxnas search --oracle analog-nasbench --algorithms ppo --name demo",
+        "jaxnas": "0.1.0",
+        "jax": "0.10.2",
+        "python": "3.11.9",
+        "numpy": "2.4.6",
+        "platform": "Linux",
+        "device": "2 x cpu",
+        "cpu_count": 2,
+        "git": "abc1234",
+        "data": {"analog-nasbench": "9ea92f01718a722d"},
+        "started": "2025-01-01T10:00:00+00:00",
+        "compile_s": 9.25,
+        "run_s": 61.5,
+    }
+    if finished:
+        made["finished"] = "2025-01-01T10:02:00+00:00"
+    return made
+
+
+def write(path: Path, config: dict, made: dict, rows: list[dict]) -> None:
+    """Writes the three text files of a run directory."""
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.json").write_text(json.dumps(config))
+    (path / "provenance.json").write_text(json.dumps(made))
+    (path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def make_demo(
+    root: Path, *, seeds: int = 64, budget: int = 500, options: dict | None = None
+) -> Path:
+    """Writes the four runs of the main job at full size: 64 seeds, 17 settings, 500 queries."""
+    options = options or {"objective": "analog_1month"}
+    same = {"budget": budget, "options": options}
+    make_run(root / "random", "random", seeds=seeds, **same)
+    make_run(root / "evolution", "evolution", seeds=seeds, **same)
+    make_run(root / "ppo", "ppo", seeds=seeds, grid=GRID, **same)
+    make_run(root / "reinforce", "reinforce", seeds=seeds, grid=GRID, **same)
+    return root
+
+
+if __name__ == "__main__":
+    import sys
+
+    make_demo(Path(sys.argv[1]), seeds=int(sys.argv[2]))
