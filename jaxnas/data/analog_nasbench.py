@@ -73,7 +73,7 @@ def convert(contents: Mapping[str, bytes]) -> Arrays:
     records = loads(contents[FILE], FILE, RECORDS)
     rows = list(itertools.product(range(5), repeat=6))
     try:
-        pairs = np.array([[_pair(records[row], a) for _, a in METRICS] for row in rows])
+        pairs = np.array([_pairs(records[row]) for row in rows])
         complete = len(records) == len(rows) and np.isfinite(pairs).all()
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"The file {FILE} lacks records of some architectures.") from error
@@ -84,12 +84,10 @@ def convert(contents: Mapping[str, bytes]) -> Arrays:
     return {"scores": pairs[..., 0].copy(), "spread": pairs[..., 1].copy()}
 
 
-def _pair(record: Any, attribute: str) -> tuple[float, float]:
-    """Returns the value and the uncertainty of one metric of one record."""
-    value = getattr(record, attribute)
-    if isinstance(value, float):
-        return value, 0.0
-    return float(value.value), float(value.uncertainty)
+def _pairs(record: Any) -> list[tuple[float, float]]:
+    """Returns the value and the uncertainty of every metric of one record."""
+    values = [getattr(record, attribute) for _, attribute in METRICS]
+    return [(v, 0.0) if isinstance(v, float) else (v.value, v.uncertainty) for v in values]
 
 
 RECIPE = Recipe(

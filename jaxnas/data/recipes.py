@@ -146,7 +146,7 @@ def _reinstall(recipe: Recipe) -> str:
 def _read(path: Path) -> Arrays | None:
     """Returns the arrays of a cache file, or None where there is no readable one."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
         return None  # absent or damaged: the caller converts the source again

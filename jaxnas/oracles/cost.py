@@ -13,7 +13,7 @@ from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import SearchSpace
 from jaxnas.core.types import Evaluation, Objective, Spec
-from jaxnas.oracles.metrics import choose, measured, summarise
+from jaxnas.oracles.metrics import choose, measured, members_of, summarise
 
 Shape = tuple[int, ...]
 """Height, width, channels of an image, or the features of a vector; no batch axis."""
@@ -222,7 +222,7 @@ def cost_columns(space: SearchSpace) -> dict[str, np.ndarray]:
     Raises:
         UserError: the space is too large to enumerate.
     """
-    members = tk.enumerate_space(space)
+    members = members_of(space)
     additive = isinstance(space, AdditiveCosts) and cast(AdditiveCosts, space)
     if not (additive and additive.additive_costs):
         counts = np.array([count_costs(space.to_spec(row)) for row in members], np.int64)
@@ -295,7 +295,7 @@ class CostOracle:
         size = self.space.vocab**self.space.length if self.traced else 0
         scores = np.full((size, len(self._names)), np.nan, np.float32)
         if self.traced:
-            members = tk.enumerate_space(self.space)
+            members = members_of(self.space)
             radix = self.space.vocab ** np.arange(self.space.length - 1, -1, -1)
             columns = cost_columns(self.space)
             scores[members @ radix] = np.stack([columns[n] for n in self._names], axis=1)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError, unknown_name
@@ -44,6 +44,21 @@ def choose(
     return tuple(chosen)
 
 
+def members_of(space: SearchSpace) -> Int[np.ndarray, "n L"]:
+    """Returns every architecture; a space known to be too large is refused at once.
+
+    Raises:
+        UserError: more than ``ENUMERABLE`` architectures.
+    """
+    size = tk.count(space)
+    if size is None or size > tk.ENUMERABLE:
+        raise UserError(
+            f"The space {space.id!r} has more than {tk.ENUMERABLE:,} architectures, so "
+            "their metrics cannot be listed."
+        )
+    return tk.enumerate_space(space)
+
+
 def measured(
     objectives: Float[Array, "B M"], cost: Float[Array, "B"], active: Bool[Array, "B"]
 ) -> Evaluation:
@@ -67,7 +82,7 @@ def summarise(
     space: SearchSpace, objectives: Sequence[Objective], columns: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, object]]:
     """Returns unit, meaning, direction, range and optimum of each metric, for people."""
-    members = tk.enumerate_space(space)
+    members = members_of(space)
     facts = {}
     for item in objectives:
         column = columns[item.name]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -13,7 +14,7 @@ from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import SearchSpace
 from jaxnas.core.types import Evaluation, Objective
-from jaxnas.oracles.metrics import choose, measured, summarise
+from jaxnas.oracles.metrics import choose, measured, members_of, summarise
 from jaxnas.registry import make_space
 
 METRICS = {
@@ -130,7 +131,7 @@ class ToyOracle:
         Raises:
             UserError: the space is too large to enumerate.
         """
-        members = tk.enumerate_space(self.space)
+        members = members_of(self.space)
         pair = _pairs(self.space.length, self.space.vocab, self.task)
         before = np.pad(members[:, :-1], ((0, 0), (1, 0)))
         terms = pair[np.arange(self.space.length), before, members]
@@ -177,14 +178,11 @@ class ToyOracle:
     def _transitions(self) -> np.ndarray:
         """Returns ``bool[L, V, V]``: may a token at ``t`` follow this predecessor?"""
         length, vocab = self.space.length, self.space.vocab
-        prefix = np.zeros((vocab, length), np.int32)
-        rows = []
-        for t in range(length):
-            before = prefix.copy()
-            before[:, max(t - 1, 0)] = np.arange(vocab)
-            row = [self.space.mask(jnp.asarray(r), jnp.int32(t)) for r in before]
-            rows.append(np.asarray(jnp.stack(row)))
-        return np.stack(rows)
+        places = np.arange(length)
+        prefixes = np.zeros((length, vocab, length), np.int32)
+        prefixes[places, :, np.maximum(places - 1, 0)] = np.arange(vocab)
+        legal = jax.jit(jax.vmap(jax.vmap(self.space.mask, (0, None))))
+        return np.asarray(legal(jnp.asarray(prefixes), jnp.asarray(places)))
 
 
 @functools.cache
