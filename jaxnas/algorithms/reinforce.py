@@ -1,7 +1,7 @@
 """REINFORCE over whole architectures (Williams, 1992; Zoph and Le, 2017)."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jaxnas.algorithms.common.policy import (
 )
 from jaxnas.controllers import heads
 from jaxnas.core.errors import UserError
+from jaxnas.core.trees import one_at_a_time
 
 BASELINES = ("none", "moving-average", "leave-one-out")
 
@@ -52,6 +53,7 @@ class Reinforce(TokenPolicy):
     baseline: str = "moving-average"
     id: str = "reinforce-v1"
     preferred_width: int = 8
+    replays: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuses an unknown baseline, and leave-one-out with nothing left."""
@@ -77,23 +79,29 @@ class Reinforce(TokenPolicy):
         _, spread = scales.centre_and_spread(self.standardise, scale, reward, valid)
         advantage = advantages(self.baseline, state.scale, reward, valid) / spread
 
-        def objective(params: PyTree) -> tuple[Float[Array, ""], Float[Array, ""]]:
-            return self.loss(params, episodes, advantage, hparams)
-
-        gradient = jax.value_and_grad(objective, has_aux=True)
-        (loss, entropy), grads = gradient(state.params)
-        params, adam, norm = optimise.step(
-            state.params, state.adam, grads, hparams.lr, hparams.max_grad_norm
+        params, adam, metrics = one_at_a_time(self._train)(
+            state.params, state.adam, episodes, advantage, hparams
         )
         unique = collapse.unique_fraction(episodes.tokens)
-        metrics = {
-            "loss": loss,
-            "entropy": entropy,
-            "grad_norm": norm,
-            "unique": unique,
-            "collapsed": collapse.collapsed(entropy, unique),
-        }
+        collapsed = collapse.collapsed(metrics["entropy"], unique)
+        metrics = {**metrics, "unique": unique, "collapsed": collapsed}
         return state._replace(params=params, adam=adam, scale=scale), metrics
+
+    def _train(
+        self,
+        params: PyTree,
+        adam: PyTree,
+        episodes: Episodes,
+        advantage: Float[Array, "B"],
+        hparams: ReinforceHparams,
+    ) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
+        """Returns parameters, optimiser state and metrics after one gradient step."""
+        gradient = jax.value_and_grad(self.loss, has_aux=True)
+        (loss, entropy), grads = gradient(params, episodes, advantage, hparams)
+        params, adam, norm = optimise.step(
+            params, adam, grads, hparams.lr, hparams.max_grad_norm
+        )
+        return params, adam, {"loss": loss, "entropy": entropy, "grad_norm": norm}
 
     def loss(
         self,
@@ -103,7 +111,7 @@ class Reinforce(TokenPolicy):
         hparams: ReinforceHparams,
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Returns the loss and the policy's mean entropy in nats per token."""
-        out = sequence(self.module, params, episodes.tokens)
+        out = sequence(self.module, params, episodes.tokens, episodes.aux)
         logits = heads.masked(out.logits, episodes.mask, hparams.temperature)
         drawn = heads.choice(logits, episodes.mask, episodes.tokens)
         teaches = per_token(episodes.valid, episodes.tokens)

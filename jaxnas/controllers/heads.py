@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from jaxnas.controllers.initialisers import orthogonal
 from jaxnas.core.tokens import inverse_cdf
 from jaxnas.core.types import PolicyOutput
 
@@ -128,6 +129,6 @@ class PolicyValueHead(nn.Module):
 def _head_kernel(key: Key[Array, ""], shape: tuple[int, int]) -> Float[Array, "H K"]:
     """Returns the policy columns at scale 0.01 and the value column at scale 1."""
     keys = jax.random.split(key)
-    policy = nn.initializers.orthogonal(0.01)(keys[0], (shape[0], shape[1] - 1))
-    value = nn.initializers.orthogonal(1.0)(keys[1], (shape[0], 1))
+    policy = orthogonal(0.01)(keys[0], (shape[0], shape[1] - 1))
+    value = orthogonal(1.0)(keys[1], (shape[0], 1))
     return jnp.concatenate([policy, value], axis=1)

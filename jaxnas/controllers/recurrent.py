@@ -4,10 +4,12 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from jaxnas.controllers.heads import PolicyValueHead
+from jaxnas.controllers.initialisers import orthogonal
 from jaxnas.controllers.inputs import (
     check_sizes,
     lookup,
@@ -15,48 +17,107 @@ from jaxnas.controllers.inputs import (
     previous_token,
     shifted,
 )
-from jaxnas.controllers.unroll import Carry, Gate, keep_where, unroll
+from jaxnas.controllers.unroll import Carry, Cell, keep_where, unroll
 from jaxnas.core.types import PolicyOutput
 
 
-def lstm_gate(
-    carry: Carry, inputs: Float[Array, "B G"], memory: Float[Array, "B G"]
-) -> Carry:
-    """Returns ``(h, c)`` from the pre-activations of input, forget, output and candidate.
+def _lstm_step(
+    carry: Carry, inputs: Float[Array, "*b G"], memory: Float[Array, "*b G"]
+) -> tuple[Carry, tuple[Array, Array]]:
+    """Returns ``(h, c)``, the gate activations in the order i, f, o, g, and ``tanh(c)``.
 
-        c' = sigmoid(f) c + sigmoid(i) tanh(g),  h' = sigmoid(o) tanh(c')
-
-    Reference: Hochreiter and Schmidhuber, 1997; forget gate of Gers et al., 2000.
+    The logistic function is written as ``tanh(x / 2) / 2 + 1 / 2``, so that all four gates
+    are one vectorised ``tanh``.
     """
-    i, f, o, g = jnp.split(inputs + memory, 4, axis=-1)
-    c = jax.nn.sigmoid(f) * carry[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return jax.nn.sigmoid(o) * jnp.tanh(c), c
+    hidden = carry[0].shape[-1]
+    sigmoid = np.arange(4 * hidden) < 3 * hidden
+    scale = np.where(sigmoid, 0.5, 1.0).astype(np.float32)
+    shift = np.where(sigmoid, 0.5, 0.0).astype(np.float32)
+    gates = jnp.tanh((inputs + memory) * scale) * scale + shift
+    i, f, o, g = jnp.split(gates, 4, axis=-1)
+    c = f * carry[1] + i * g
+    squashed = jnp.tanh(c)
+    return (o * squashed, c), (gates, squashed)
 
 
-def gru_gate(
-    carry: Carry, inputs: Float[Array, "B G"], memory: Float[Array, "B G"]
-) -> Carry:
-    """Returns ``(h,)`` from the pre-activations of update, reset and candidate.
+def _lstm_slopes(before: Carry, activations: tuple[Array, Array]) -> tuple[Array, ...]:
+    """Returns the derivatives of the four pre-activations, of ``h`` by ``c``, and ``f``."""
+    i, f, o, g = jnp.split(activations[0], 4, axis=-1)
+    squashed = activations[1]
+    return (
+        g * i * (1.0 - i),
+        before[1] * f * (1.0 - f),
+        squashed * o * (1.0 - o),
+        i * (1.0 - g * g),
+        o * (1.0 - squashed * squashed),
+        f,
+    )
 
-        z = sigmoid(x_z + m_z),  r = sigmoid(x_r + m_r)
-        h' = z h + (1 - z) tanh(x_n + r m_n)
 
-    Reference: Cho et al., 2014, with the reset gate after the product, so that one product
-    a step serves all three (as in cuDNN), and without its second bias.
-    """
+def _lstm_pull(slopes: tuple[Array, ...], d_carry: Carry) -> tuple[Carry, Array, Array]:
+    """Returns the gradients of the old carry and of the pre-activations."""
+    by_i, by_f, by_o, by_g, by_c, f = slopes
+    d_h = d_carry[0]
+    d_c = d_carry[1] + d_h * by_c
+    d_gates = [d_c * by_i, d_c * by_f, d_h * by_o, d_c * by_g]
+    d_inputs = jnp.concatenate(d_gates, axis=-1)
+    return (jnp.zeros_like(d_h), d_c * f), d_inputs, d_inputs
+
+
+LSTM_CELL = Cell(_lstm_step, _lstm_slopes, _lstm_pull)
+"""Input, forget and output gates i, f, o and candidate g.
+
+    c' = sigmoid(f) c + sigmoid(i) tanh(g),  h' = sigmoid(o) tanh(c')
+
+Reference: Hochreiter and Schmidhuber, 1997; forget gate of Gers et al., 2000.
+"""
+
+
+def _gru_step(
+    carry: Carry, inputs: Float[Array, "*b G"], memory: Float[Array, "*b G"]
+) -> tuple[Carry, tuple[Array, ...]]:
+    """Returns ``(h,)`` and the activations z, r, n and the candidate's memory."""
     x_z, x_r, x_n = jnp.split(inputs, 3, axis=-1)
     m_z, m_r, m_n = jnp.split(memory, 3, axis=-1)
-    z = jax.nn.sigmoid(x_z + m_z)
-    n = jnp.tanh(x_n + jax.nn.sigmoid(x_r + m_r) * m_n)
-    return (z * carry[0] + (1.0 - z) * n,)
+    z, r = jax.nn.sigmoid(x_z + m_z), jax.nn.sigmoid(x_r + m_r)
+    n = jnp.tanh(x_n + r * m_n)
+    return (z * carry[0] + (1.0 - z) * n,), (z, r, n, m_n)
+
+
+def _gru_slopes(before: Carry, activations: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Returns the derivatives of z, of the candidate and of r through it, and r, z."""
+    z, r, n, m_n = activations
+    by_z = (before[0] - n) * z * (1.0 - z)
+    return by_z, (1.0 - z) * (1.0 - n * n), m_n * r * (1.0 - r), r, z
+
+
+def _gru_pull(slopes: tuple[Array, ...], d_carry: Carry) -> tuple[Carry, Array, Array]:
+    """Returns the gradients of the old carry, of the inputs and of the memory."""
+    by_z, by_n, by_r, r, z = slopes
+    d_h = d_carry[0]
+    d_n = d_h * by_n
+    d_z, d_r = d_h * by_z, d_n * by_r
+    d_inputs = jnp.concatenate([d_z, d_r, d_n], axis=-1)
+    return (d_h * z,), d_inputs, jnp.concatenate([d_z, d_r, d_n * r], axis=-1)
+
+
+GRU_CELL = Cell(_gru_step, _gru_slopes, _gru_pull)
+"""Update gate z, reset gate r and candidate n.
+
+    z = sigmoid(x_z + m_z),  r = sigmoid(x_r + m_r)
+    h' = z h + (1 - z) tanh(x_n + r m_n)
+
+Reference: Cho et al., 2014, with the reset gate after the product, so that one product a
+step serves all three (as in cuDNN), and without its second bias.
+"""
 
 
 class Recurrent(nn.Module):
     """What LSTM and GRU share; a token enters as a row of a ``[vocab + 1, G]`` table.
 
     The table stands for embedding and input product together, so that reading a token is a
-    gather; its last row is the start of a sequence. Subclasses give ``gate``, the number of
-    pre-activations a unit and the leaves of the memory.
+    gather; its last row is the start of a sequence. Subclasses give the cell, its
+    pre-activations a unit and the leaves of its memory.
 
     Attributes:
         num_actions: logits, ``V`` or ``A``.
@@ -70,7 +131,7 @@ class Recurrent(nn.Module):
     vocab: int = 0
     hidden: int = 64
 
-    gate: ClassVar[Gate]
+    cell: ClassVar[Cell]
     gates: ClassVar[int]
     leaves: ClassVar[int]
 
@@ -109,10 +170,10 @@ class Recurrent(nn.Module):
             inputs = lookup(self.table, previous_token(obs, num_tokens(self)))
         else:
             inputs = self.dense(obs)
-        carry = keep_where(reset, carry)
-        memory = carry[0] @ self.recurrent
-        carry = type(self).gate(carry, inputs + self.bias, memory)
-        return carry, self.head(carry[0])
+        before = keep_where(reset, carry)
+        memory = before[0] @ self.recurrent
+        carry, _ = self.cell.step(before, inputs + self.bias, memory)
+        return carry, self.head(carry[0])._replace(aux=before)
 
     def sequence(
         self,
@@ -128,15 +189,33 @@ class Recurrent(nn.Module):
             carry: memory before the first step; zeros by default.
             reset: True where memory is cleared before that step.
         """
+        return self._unrolled(obs, carry, reset, None)
+
+    def replay(self, obs: Array, aux: Carry) -> PolicyOutput:
+        """Returns what ``sequence`` does, from what each step kept, without a recurrence.
+
+        Args:
+            obs: tokens ``[B, L]`` or vectors ``[B, L, F]`` that these parameters acted on.
+            aux: of each of those steps, ``[L, B, H]`` each.
+        """
+        return self._unrolled(obs, None, None, aux)
+
+    def _unrolled(
+        self,
+        obs: Array,
+        carry: Carry | None,
+        reset: Bool[Array, "B L"] | None,
+        history: Carry | None,
+    ) -> PolicyOutput:
+        """Reads all inputs, unrolls, and applies the heads to all steps."""
         if self.length:
             inputs = lookup(self.table, shifted(obs, num_tokens(self)).T)
         else:
             inputs = self.dense(jnp.swapaxes(obs, 0, 1))
         carry = self.initial_carry(obs.shape[0]) if carry is None else carry
         clear = None if reset is None else reset.T
-        _, hidden = unroll(
-            type(self).gate, inputs + self.bias, self.recurrent, carry, clear
-        )
+        inputs = inputs + self.bias
+        _, hidden = unroll(self.cell, inputs, self.recurrent, carry, clear, history)
         out = self.head(hidden)
         return PolicyOutput(jnp.swapaxes(out.logits, 0, 1), out.value.T)
 
@@ -144,14 +223,14 @@ class Recurrent(nn.Module):
 def _blocks(key: Key[Array, ""], shape: tuple[int, int]) -> Float[Array, "H G"]:
     """Returns one orthogonal square a gate, side by side."""
     keys = jax.random.split(key, shape[1] // shape[0])
-    square = nn.initializers.orthogonal()
+    square = orthogonal()
     return jnp.concatenate([square(k, (shape[0], shape[0])) for k in keys], axis=1)
 
 
 class LSTM(Recurrent):
     """LSTM over the previous token (Zoph and Le, 2017) or a vector observation."""
 
-    gate: ClassVar[Gate] = staticmethod(lstm_gate)
+    cell: ClassVar[Cell] = LSTM_CELL
     gates: ClassVar[int] = 4
     leaves: ClassVar[int] = 2
 
@@ -159,6 +238,6 @@ class LSTM(Recurrent):
 class GRU(Recurrent):
     """GRU over the previous token or a vector observation."""
 
-    gate: ClassVar[Gate] = staticmethod(gru_gate)
+    cell: ClassVar[Cell] = GRU_CELL
     gates: ClassVar[int] = 3
     leaves: ClassVar[int] = 1

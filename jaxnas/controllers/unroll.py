@@ -2,22 +2,33 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxnas.controllers import heads
-from jaxnas.core.types import TokenObs
+from jaxnas.core.types import PolicyOutput, TokenObs
 
 Carry = tuple[Array, ...]
-"""Memory of a recurrent cell, the hidden state first."""
+"""Memory of a recurrent cell, ``[B, H]`` each, the hidden state first."""
 
 
-Gate = Callable[[Carry, Array, Array], Carry]
-"""The elementwise part of a recurrent cell, ``(carry, inputs [B, G], memory [B, G])`` to
-the new carry, from input and recurrent pre-activations. A plain function, so it is hashable."""
+class Cell(NamedTuple):
+    """The elementwise part of a recurrent cell and its derivative, as plain functions.
+
+    All three work on any leading axes, so that whatever does not depend on the step before
+    is computed for all steps at once.
+    """
+
+    step: Callable[[Carry, Array, Array], tuple[Carry, PyTree]]
+    """``(carry, inputs, memory)`` to the new carry and the activations that made it."""
+    slopes: Callable[[Carry, PyTree], PyTree]
+    """``(carry before, activations)`` to the factors of the reverse pass."""
+    pull: Callable[[PyTree, Carry], tuple[Carry, Array, Array]]
+    """``(slopes, d carry)`` to the gradients of the old carry (its path through the
+    recurrent product left out), of the inputs and of the memory."""
 
 
 def keep_where(reset: Bool[Array, "B"], carry: Carry) -> Carry:
@@ -26,86 +37,87 @@ def keep_where(reset: Bool[Array, "B"], carry: Carry) -> Carry:
 
 
 def unroll(
-    gate: Gate,
+    cell: Cell,
     inputs: Float[Array, "T B G"],
     recurrent: Float[Array, "H G"],
     carry: Carry,
     reset: Bool[Array, "T B"] | None = None,
+    history: Carry | None = None,
 ) -> tuple[Carry, Float[Array, "T B H"]]:
-    """Returns the last carry and the hidden states of ``carry = gate(carry, x, h @ W)``.
+    """Returns the last carry and the hidden states of ``carry = step(carry, x, h @ W)``.
 
-    Its reverse pass collects the gradient of the pre-activations and then forms that of
+    The reverse pass collects the gradient of the pre-activations and then forms that of
     ``W`` as one ``[H, T B] x [T B, G]`` product, instead of adding up ``T`` thin ones.
 
     Args:
-        gate: elementwise cell.
+        cell: elementwise part.
         inputs: input pre-activations, bias included, of all steps at once.
         recurrent: ``W``.
         carry: memory before the first step.
         reset: True where memory is cleared before that step.
+        history: what the carry before each step is, ``[T, B, H]`` each, where it is known
+            already because the same weights ran these steps while acting. The forward pass
+            then has no recurrence: one product for all steps. Gradients are the same.
     """
-    return cast(Any, _unroll)(gate, inputs, recurrent, carry, reset)
+    return cast(Any, _unroll)(cell, inputs, recurrent, carry, reset, history)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _unroll(
-    gate: Gate,
+    cell: Cell,
     inputs: Float[Array, "T B G"],
     recurrent: Float[Array, "H G"],
     carry: Carry,
     reset: Bool[Array, "T B"] | None,
+    history: Carry | None,
 ) -> tuple[Carry, Float[Array, "T B H"]]:
     """Computes :func:`unroll`."""
-
-    def step(carry: Carry, xs: PyTree) -> tuple[Carry, Array]:
-        x, clear = xs
-        carry = carry if clear is None else keep_where(clear, carry)
-        carry = gate(carry, x, carry[0] @ recurrent)
-        return carry, carry[0]
-
-    return jax.lax.scan(step, carry, (inputs, reset))
+    return _forward(cell, inputs, recurrent, carry, reset, history)[0]
 
 
 def _forward(
-    gate: Gate,
+    cell: Cell,
     inputs: Float[Array, "T B G"],
     recurrent: Float[Array, "H G"],
     carry: Carry,
     reset: Bool[Array, "T B"] | None,
+    history: Carry | None,
 ) -> tuple[tuple[Carry, Float[Array, "T B H"]], PyTree]:
-    """Runs :func:`unroll` and keeps what each step's reverse pass needs."""
+    """Runs :func:`unroll` and keeps what the reverse pass needs."""
 
     def step(carry: Carry, xs: PyTree) -> tuple[Carry, PyTree]:
         x, clear = xs
-        carry = carry if clear is None else keep_where(clear, carry)
-        before = carry[0]
-        carry, pull = jax.vjp(gate, carry, x, before @ recurrent)
-        return carry, (carry[0], before, pull)
+        before = carry if clear is None else keep_where(clear, carry)
+        carry, activations = cell.step(before, x, before[0] @ recurrent)
+        return carry, (before, carry[0], activations)
 
-    last, (hidden, before, pulls) = jax.lax.scan(step, carry, (inputs, reset))
-    return (last, hidden), (recurrent, before, pulls, reset)
+    if history is None:
+        last, (history, hidden, activations) = jax.lax.scan(step, carry, (inputs, reset))
+    else:
+        after, activations = cell.step(history, inputs, history[0] @ recurrent)
+        last, hidden = jax.tree.map(lambda leaf: leaf[-1], after), after[0]
+    return (last, hidden), (recurrent, history, activations, reset)
 
 
-def _backward(gate: Gate, saved: PyTree, grads: PyTree) -> tuple[Any, ...]:
+def _backward(cell: Cell, saved: PyTree, grads: PyTree) -> tuple[Any, ...]:
     """Returns the gradients of inputs, recurrent weights and first carry."""
-    del gate
-    recurrent, before, pulls, reset = saved
+    recurrent, history, activations, reset = saved
     d_last, d_hidden = grads
+    transposed = recurrent.T
 
     def step(d_carry: Carry, xs: PyTree) -> tuple[Carry, PyTree]:
-        d_h, pull, clear = xs
+        d_h, slopes, clear = xs
         d_carry = (d_carry[0] + d_h, *d_carry[1:])
-        d_carry, d_inputs, d_memory = pull(d_carry)
-        d_carry = (d_carry[0] + d_memory @ recurrent.T, *d_carry[1:])
+        d_carry, d_inputs, d_memory = cell.pull(slopes, d_carry)
+        d_carry = (d_carry[0] + d_memory @ transposed, *d_carry[1:])
         d_carry = d_carry if clear is None else keep_where(clear, d_carry)
         return d_carry, (d_inputs, None if d_memory is d_inputs else d_memory)
 
-    d_first, (d_inputs, d_memory) = jax.lax.scan(
-        step, d_last, (d_hidden, pulls, reset), reverse=True
-    )
+    xs = (d_hidden, cell.slopes(history, activations), reset)
+    d_first, (d_inputs, d_memory) = jax.lax.scan(step, d_last, xs, reverse=True)
     d_memory = d_inputs if d_memory is None else d_memory
-    d_recurrent = jnp.tensordot(before, d_memory, axes=((0, 1), (0, 1)))
-    return d_inputs, d_recurrent, d_first, None
+    d_recurrent = jnp.tensordot(history[0], d_memory, axes=((0, 1), (0, 1)))
+    return d_inputs, d_recurrent, d_first, None, None
 
 
 _unroll.defvjp(_forward, _backward)
@@ -121,6 +133,21 @@ class Generated(NamedTuple):
     """Nats."""
     value: Float[Array, "B L"]
     """Value before each token."""
+    aux: PyTree
+    """``PolicyOutput.aux`` of every step, ``[L, B, ...]``; None where it was not kept."""
+
+
+@runtime_checkable
+class Replayable(Protocol):
+    """A controller whose whole-sequence pass is cheaper after it has just acted.
+
+    What its steps gave as ``PolicyOutput.aux`` stands in for the recurrence, as long as the
+    parameters are the same.
+    """
+
+    def replay(self, obs: Array, aux: PyTree) -> PolicyOutput:
+        """Returns what ``sequence`` would, with the same gradients."""
+        ...
 
 
 def generate(
@@ -129,6 +156,8 @@ def generate(
     uniforms: Float[Array, "B L"],
     mask: Callable[[Int[Array, "L"], Int[Array, ""]], Bool[Array, "V"]],
     temperature: Float[Array, ""] | float = 1.0,
+    *,
+    keep_aux: bool = False,
 ) -> Generated:
     """Returns ``B`` architectures written token by token, one uniform a token.
 
@@ -138,6 +167,8 @@ def generate(
         uniforms: in [0, 1).
         mask: ``space.mask``.
         temperature: of the policy, > 0.
+        keep_aux: whether to keep what the controller says beside its policy, for
+            :class:`Replayable`.
     """
     batch, length = uniforms.shape
     fresh = jnp.zeros(batch, bool)
@@ -146,14 +177,18 @@ def generate(
         memory, tokens = carry
         t, uniform = xs
         obs = TokenObs(tokens, jnp.full(batch, t))
-        memory, out = module.apply(params, memory, obs, fresh)
+        memory, out = cast(
+            tuple[PyTree, PolicyOutput], module.apply(params, memory, obs, fresh)
+        )
         legal = jax.vmap(mask, in_axes=(0, None))(tokens, t)
         logits = heads.masked(out.logits, legal, temperature)
         token = heads.sample(uniform, logits, legal)
         tokens = jnp.where(jnp.arange(length) == t, token[:, None], tokens)
-        return (memory, tokens), (legal, heads.log_prob(logits, legal, token), out.value)
+        return (memory, tokens), (legal, logits, out.value, out.aux if keep_aux else None)
 
     start = (module.initial_carry(batch), jnp.zeros((batch, length), jnp.int32))
     steps = (jnp.arange(length), uniforms.T)
-    (_, tokens), (legal, log_prob, value) = jax.lax.scan(write, start, steps)
-    return Generated(tokens, jnp.swapaxes(legal, 0, 1), log_prob.T, value.T)
+    (_, tokens), (legal, logits, value, aux) = jax.lax.scan(write, start, steps)
+    legal, logits = jnp.swapaxes(legal, 0, 1), jnp.swapaxes(logits, 0, 1)
+    log_prob = heads.log_prob(logits, legal, tokens)
+    return Generated(tokens, legal, log_prob, value.T, aux)

@@ -11,6 +11,9 @@ ADAM = optax.scale_by_adam(eps=1e-5)
 """The moments; the step size is traced, so that a grid of them is one program."""
 
 
+Scalar = float | Float[Array, ""]
+
+
 def init(params: PyTree) -> PyTree:
     """Returns the optimiser's first state."""
     return ADAM.init(params)
@@ -20,8 +23,8 @@ def step(
     params: PyTree,
     state: PyTree,
     grads: PyTree,
-    lr: Float[Array, ""],
-    max_grad_norm: Float[Array, ""],
+    lr: Scalar,
+    max_grad_norm: Scalar,
 ) -> tuple[PyTree, PyTree, Float[Array, ""]]:
     """Returns new parameters, new optimiser state and the norm before clipping.
 

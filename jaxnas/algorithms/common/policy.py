@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxnas import registry
 from jaxnas.algorithms.common import optimise
 from jaxnas.algorithms.common import scale as scales
-from jaxnas.controllers.unroll import generate
+from jaxnas.controllers.unroll import Replayable, generate
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import SearchSpace
 from jaxnas.core.types import OK, Evaluation, PolicyOutput, Proposal, TokenObs
@@ -27,6 +27,8 @@ class Episodes(NamedTuple):
     """Of the policy that wrote them, nats."""
     value: Float[Array, "B L"]
     """Before each token, in units of the scaled reward."""
+    aux: PyTree
+    """What a ``Replayable`` controller kept; None where nothing is."""
     reward: Float[Array, "B"]
     valid: Bool[Array, "B"]
     """False where the evaluation failed or was skipped; its reward is zero and not read."""
@@ -63,6 +65,10 @@ class TokenPolicy(abc.ABC):
     standardise: str = "running"
     rounds: int = 1
 
+    replays: ClassVar[bool] = False
+    """Whether ``learn`` starts with the parameters that wrote, so that a controller which
+    can need not run its recurrence again."""
+
     def __post_init__(self) -> None:
         """Refuses sizes that make no sense, before anything is traced."""
         if self.batch < 1 or self.hidden < 1:
@@ -94,17 +100,26 @@ class TokenPolicy(abc.ABC):
         """Returns fresh parameters and empty episodes."""
         params = init_params(key, self.module, self.space)
         hparams = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), hparams)
-        episodes = empty_episodes(self.batch, self.space)
+        shapes = jax.eval_shape(self._write, key, params, hparams.temperature)
+        episodes = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return PolicyState(hparams, params, optimise.init(params), scales.init(), episodes)
+
+    def _write(
+        self, key: Key[Array, ""], params: PyTree, temperature: Float[Array, ""]
+    ) -> Episodes:
+        """Returns unscored architectures drawn from the policy."""
+        uniforms = jax.random.uniform(key, (self.batch, self.space.length))
+        keep = self.replays and isinstance(self.module, Replayable)
+        drawn = generate(
+            self.module, params, uniforms, self.space.mask, temperature, keep_aux=keep
+        )
+        return Episodes(*drawn, reward=jnp.zeros(self.batch), valid=_none(self.batch))
 
     def ask(self, key: Key[Array, ""], state: PolicyState) -> tuple[PolicyState, Proposal]:
         """Returns ``batch`` architectures drawn from the policy, one PRNG call for all."""
-        uniforms = jax.random.uniform(key, (self.batch, self.space.length))
-        temperature = state.hparams.temperature
-        drawn = generate(self.module, state.params, uniforms, self.space.mask, temperature)
-        episodes = Episodes(*drawn, reward=jnp.zeros(self.batch), valid=_none(self.batch))
+        episodes = self._write(key, state.params, state.hparams.temperature)
         lanes = jnp.zeros(self.batch, jnp.int32)
-        proposal = Proposal(drawn.tokens, lanes, jnp.ones(self.batch, bool))
+        proposal = Proposal(episodes.tokens, lanes, jnp.ones(self.batch, bool))
         return state._replace(episodes=episodes), proposal
 
     def tell(
@@ -127,24 +142,22 @@ def init_params(key: Key[Array, ""], module: Any, space: SearchSpace) -> PyTree:
     return module.init(key, module.initial_carry(1), obs, _none(1))
 
 
-def empty_episodes(batch: int, space: SearchSpace) -> Episodes:
-    """Returns episodes of which none is valid."""
-    shape = (batch, space.length)
-    return Episodes(
-        tokens=jnp.zeros(shape, jnp.int32),
-        mask=jnp.ones((*shape, space.vocab), bool),
-        log_prob=jnp.zeros(shape),
-        value=jnp.zeros(shape),
-        reward=jnp.zeros(batch),
-        valid=_none(batch),
-    )
+def sequence(
+    module: nn.Module, params: PyTree, tokens: Int[Array, "B L"], aux: PyTree = None
+) -> PolicyOutput:
+    """Returns logits ``[B, L, V]`` and values ``[B, L]``, teacher-forced.
 
-
-def sequence(module: nn.Module, params: PyTree, tokens: Int[Array, "B L"]) -> PolicyOutput:
-    """Returns logits ``[B, L, V]`` and values ``[B, L]``, teacher-forced."""
-    out = module.apply(params, tokens, method="sequence")
-    assert isinstance(out, PolicyOutput)
-    return out
+    Args:
+        module: a controller over tokens.
+        params: its variables.
+        tokens: what was written.
+        aux: kept by the steps that wrote them with these ``params``, or None.
+    """
+    if aux is None:
+        out = module.apply(params, tokens, method="sequence")
+    else:
+        out = module.apply(params, tokens, aux, method="replay")
+    return cast(PolicyOutput, out)
 
 
 def per_token(lanes: Array, tokens: Int[Array, "B L"]) -> Array:
