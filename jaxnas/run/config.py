@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -52,7 +51,7 @@ def expand_hparams(algo: Algorithm, overrides: Any) -> tuple[PyTree, int]:
     if len(set(sizes.values())) > 1:
         raise UserError(f"Hyperparameters differ in length: {sizes}; give each the same.")
     settings = max(sizes.values(), default=1)
-    full = {n: jnp.asarray(np.broadcast_to(c, (settings,))) for n, c in columns.items()}
+    full = {n: np.broadcast_to(c, (settings,)) for n, c in columns.items()}
     return type(preset)(**full), settings
 
 

@@ -2,10 +2,8 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
@@ -14,7 +12,7 @@ from jaxnas.core import rng
 from jaxnas.core.protocols import Algorithm
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.run.fanout import HostCache
-from jaxnas.run.population import Layout, Member, Programs
+from jaxnas.run.population import Layout, Member, programs
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,10 @@ class Engine:
 
     def __init__(self, job: Job, cache: HostCache | None) -> None:
         self.job, self.cache = job, cache
-        self.programs = Programs(job.algo, job.oracle, job.layout, job.mesh, job.updates)
+        self.programs = programs(job.algo, job.oracle, job.layout, job.mesh, job.updates)
         params = job.oracle.params() if cache is None else ()
         self.params: PyTree = self.programs.share(params)
-        self._spent = jax.jit(jax.vmap(jax.vmap(job.oracle.spent)))
         self.compile_s = 0.0
-        self._init: Any = None
-        self._run: Any = None
 
     def ids(self, first: int, count: int) -> np.ndarray:
         """Returns the global ids of one wave's controllers, -1 for padding."""
@@ -57,45 +52,33 @@ class Engine:
         """Returns the members before the first update; compiles on first use."""
         begun = time.perf_counter()
         setting = np.maximum(ids, 0) // self.job.seeds
-        hparams = jax.tree.map(lambda x: x[setting], self.job.settings)
+        hparams = jax.tree.map(lambda x: np.asarray(x)[setting], self.job.settings)
         root = jax.random.key_data(rng.root_key(self.job.seed0))
-        first = self._init is None
-        if first:
-            self._init = self.programs.init_program()
-        args = (self.programs.blocked((jnp.asarray(ids, jnp.int32), hparams)), root)
-        members = jax.block_until_ready(self._init(*args, self.params))
-        if first:
-            self._compile(members)
+        blocks = self.programs.blocked((ids.astype(np.int32), hparams))
+        members = self.programs.init(blocks, root, self.params)
+        if self.cache is None:
+            members = self.advance(members, 0, 0)
+        jax.block_until_ready(members)
+        if not self.compile_s:
             self.compile_s = time.perf_counter() - begun
         return members
-
-    def _compile(self, members: Member) -> None:
-        """Compiles the programs that advance the members."""
-        if self.cache is None:
-            zero = jnp.int32(0)
-            program = self.programs.run_program()
-            self._run = program.lower(members, self.params, zero, zero).compile()
-        else:
-            self._ask = self.programs.ask_program()
-            self._tell = self.programs.tell_program()
-            self._learn = self.programs.learn_program()
 
     def advance(self, members: Member, start: int, stop: int) -> Member:
         """Returns the members after updates ``start`` to ``stop - 1``."""
         if self.cache is None:
-            members = self._run(members, self.params, jnp.int32(start), jnp.int32(stop))
-            return jax.block_until_ready(members)
+            steps = np.int32(start), np.int32(stop)
+            return jax.block_until_ready(self.programs.run(members, self.params, *steps))
         for step in range(start, stop):
-            members = self._split_update(members, jnp.int32(step))
+            members = self._split_update(members, np.int32(step))
         return members
 
-    def _split_update(self, old: Member, step: jax.Array) -> Member:
+    def _split_update(self, old: Member, step: np.int32) -> Member:
         """Returns the members after one update with a host oracle."""
         assert self.cache is not None
         members = old
         for r in range(self.job.algo.rounds):
-            turn = jnp.int32(r)
-            members, proposal, admission = self._ask(members, step, turn)
+            turn = np.int32(r)
+            members, proposal, admission = self.programs.ask(members, step, turn)
             shape = proposal.active.shape
             found = self.cache.evaluate(
                 np.asarray(proposal.tokens).reshape(-1, self.job.oracle.space.length),
@@ -104,9 +87,11 @@ class Engine:
             )
             found = type(found)(*(x.reshape(shape + x.shape[1:]) for x in found))
             items = (members, proposal, admission, self.programs.place(found))
-            members = self._tell(items, step, turn)
-        return self._learn((old, members), step)
+            members = self.programs.tell(items, step, turn)
+        return self.programs.learn((old, members), step)
 
     def spent(self, members: Member) -> np.ndarray:
-        """Returns which members are finished, ``[blocks, width]``."""
-        return np.asarray(self._spent(members.oracle))
+        """Returns which members are finished, ``[blocks, width]``; host side."""
+        ledger, book = members.oracle.ledger, self.job.oracle
+        proposals = np.asarray(ledger.proposals)
+        return (np.asarray(ledger.count) >= book.budget) | (proposals >= book.max_proposals)

@@ -1,7 +1,7 @@
 """Evaluating on the host: requests go out, answers come back, nothing is asked twice."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ class Answer(NamedTuple):
     status: int
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Runs a function over requests, in any order."""
 

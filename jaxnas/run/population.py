@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
@@ -103,6 +104,7 @@ def init_member(
     )
 
 
+@functools.lru_cache(maxsize=64)
 def metric_names(algo: Algorithm) -> tuple[str, ...]:
     """Returns the names of an algorithm's metrics, and ``queries``."""
 
@@ -194,10 +196,11 @@ class Programs:
     def blocked(self, tree: PyTree) -> PyTree:
         """Returns ``[n, ...]`` leaves as ``[blocks, width, ...]``."""
         shape = (self.layout.blocks, self.layout.width)
-        return jax.tree.map(lambda x: jnp.reshape(x, shape + x.shape[1:]), tree)
+        return jax.tree.map(lambda x: np.reshape(x, shape + x.shape[1:]), tree)
 
-    def init_program(self) -> Any:
-        """Returns the jitted ``init((ids, hparams), root, params) -> members``.
+    @functools.cached_property
+    def init(self) -> Any:
+        """The jitted ``init((ids, hparams), root, params) -> members``.
 
         ``ids`` and ``hparams`` are ``[blocks, width]``; the id of padding is -1.
         """
@@ -225,8 +228,9 @@ class Programs:
 
         return jax.jit(spread)
 
-    def run_program(self) -> Any:
-        """Returns the jitted ``run(members, params, start, stop) -> members``, donating."""
+    @functools.cached_property
+    def run(self) -> Any:
+        """The jitted ``run(members, params, start, stop) -> members``, donating."""
 
         def block(members: Member, params: PyTree, start: Array, stop: Array) -> Member:
             return _advance_block(self.algo, self.oracle, params, start, stop, members)
@@ -234,8 +238,9 @@ class Programs:
         inner = self._over_blocks(block)
         return jax.jit(lambda m, p, start, stop: inner(m, p, start, stop), donate_argnums=0)
 
-    def ask_program(self) -> Any:
-        """Returns the jitted split half before a host oracle: ask and admit."""
+    @functools.cached_property
+    def ask(self) -> Any:
+        """The jitted split half before a host oracle: ask and admit."""
 
         def member(member: Member, step: Array, r: Array) -> tuple[Member, Any, Any]:
             key = rng.step_key(jax.random.wrap_key_data(member.key), step)
@@ -254,8 +259,9 @@ class Programs:
 
         return self._over_blocks(block)
 
-    def tell_program(self) -> Any:
-        """Returns the jitted split half after a host oracle: record and tell."""
+    @functools.cached_property
+    def tell(self) -> Any:
+        """The jitted split half after a host oracle: record and tell."""
 
         def member(
             item: tuple[Member, Proposal, Admission, Any], step: Array, r: Array
@@ -276,8 +282,9 @@ class Programs:
 
         return self._over_blocks(block)
 
-    def learn_program(self) -> Any:
-        """Returns the jitted end of a split update: learn, log, and freeze the finished."""
+    @functools.cached_property
+    def learn(self) -> Any:
+        """The jitted end of a split update: learn, log, and freeze the finished."""
 
         def member(pair: tuple[Member, Member], step: Array) -> Member:
             old, new = pair
@@ -292,3 +299,11 @@ class Programs:
             return jax.vmap(lambda pair: member(pair, step))(pairs)
 
         return self._over_blocks(block)
+
+
+@functools.lru_cache(maxsize=32)
+def programs(
+    algo: Algorithm, oracle: Budgeted, layout: Layout, mesh: Mesh, updates: int
+) -> Programs:
+    """Returns the programs of a population; the same arguments compile once a process."""
+    return Programs(algo, oracle, layout, mesh, updates)

@@ -110,8 +110,10 @@ def best_distinct(
     rows = _first_rows(oracle.space, every)
     every, values = every[rows], np.concatenate(objectives)[rows]
     if isinstance(oracle.oracle, Truthful) and len(every):
-        values = np.asarray(oracle.oracle.truth(params, every.astype(np.int32)))
-    reward = np.asarray(oracle.scalariser(values, np.zeros(len(values), np.float32)))
+        values = np.asarray(jax.jit(oracle.oracle.truth)(params, every.astype(np.int32)))
+    reward = np.asarray(
+        jax.jit(oracle.scalariser)(values, np.zeros(len(values), np.float32))
+    )
     order = np.argsort(-np.nan_to_num(reward, nan=-np.inf), kind="stable")[:capacity]
     return {"tokens": every[order].astype(np.int32), "objectives": values[order]}
 

@@ -12,6 +12,7 @@ from jaxnas.moo.scalarise import weighted_sum
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.oracles.noise import Noisy
 from jaxnas.registry import make_oracle, make_space
+from jaxnas.testing.fakes import Flaky, OnHost
 
 SMALL = make_space("toy")
 LARGE = make_space("toy", length=20, vocab=4)
@@ -129,8 +130,6 @@ def test_resampling_costs_a_query_each_and_recommends_by_the_mean():
 
 
 def test_a_failed_evaluation_costs_a_query_and_never_wins():
-    from jaxnas.testing.fakes import Flaky
-
     oracle = Flaky(make_oracle("toy", space=SMALL), rate=0.5)
     book = Budgeted(oracle, weighted_sum(oracle.objectives), 16, 100)
     params = book.params()
@@ -172,6 +171,6 @@ def test_impossible_budgets_are_refused(budget, cap):
 
 def test_noise_needs_a_recorded_spread():
     with pytest.raises(UserError, match="no uncertainty"):
-        Noisy(make_oracle("toy"), "stored")
+        Noisy(OnHost(make_oracle("toy")), "stored")
     with pytest.raises(UserError, match="Unknown noise"):
         make_oracle("analog-nasbench", noise="gaussian")
