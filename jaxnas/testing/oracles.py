@@ -17,7 +17,7 @@ from jaxnas.core import tokens as tk
 from jaxnas.core.protocols import Enumerated, Oracle, Truthful, Uncertain
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation
 from jaxnas.registry import lookup, make_oracle, make_space
-from jaxnas.testing.spaces import enumerable
+from jaxnas.testing.spaces import enumerable, samples
 
 BATCH = 6
 
@@ -49,13 +49,18 @@ def ask(
         convert(np.ones(lanes, bool) if active is None else active),
     )
     _, evaluation = _evaluator(oracle)(key, params, state, *batch)
-    return Evaluation(*map(np.asarray, evaluation))
+    return _map(np.asarray, evaluation)
+
+
+def _map(function: Callable[..., Any], *evaluations: Evaluation) -> Evaluation:
+    """Returns an evaluation made field by field."""
+    leaves: list[Any] = [function(*leaf) for leaf in zip(*evaluations, strict=True)]
+    return Evaluation(*leaves)
 
 
 def lanes_of(oracle: Oracle, seed: int = 0, batch: int = BATCH) -> np.ndarray:
     """Returns random architectures of an oracle's space."""
-    keys = jax.random.split(jax.random.key(seed), batch)
-    return np.asarray(jax.vmap(lambda key: tk.sample(key, oracle.space))(keys))
+    return np.asarray(samples(oracle.space, seed))[:batch]
 
 
 def _same(first: Evaluation, second: Evaluation) -> None:
@@ -94,14 +99,14 @@ def check_batch_equals_loop(oracle: Oracle) -> None:
     tokens = lanes_of(oracle)
     whole = ask(oracle, tokens)
     parts = [ask(oracle, tokens[i : i + 1]) for i in range(BATCH)]
-    _same(whole, Evaluation(*(np.concatenate(leaf) for leaf in zip(*parts, strict=True))))
+    _same(whole, _map(lambda *lanes: np.concatenate(lanes), *parts))
 
 
 def check_permutation(oracle: Oracle) -> None:
     """Permuting the lanes permutes the answers."""
     tokens, order = lanes_of(oracle), np.roll(np.arange(BATCH), 2)
     whole = ask(oracle, tokens)
-    _same(ask(oracle, tokens[order]), Evaluation(*(leaf[order] for leaf in whole)))
+    _same(ask(oracle, tokens[order]), _map(lambda leaf: leaf[order], whole))
 
 
 def check_finite_or_flagged(oracle: Oracle) -> None:
@@ -118,7 +123,7 @@ def check_same_key_same_score(oracle: Oracle) -> None:
     tokens = np.repeat(lanes_of(oracle, 2, BATCH // 2), 2, axis=0)
     first = ask(oracle, tokens)
     _same(first, ask(oracle, tokens))
-    _same(Evaluation(*(x[::2] for x in first)), Evaluation(*(x[1::2] for x in first)))
+    _same(_map(lambda leaf: leaf[::2], first), _map(lambda leaf: leaf[1::2], first))
 
 
 def check_inactive_skipped(oracle: Oracle) -> None:
@@ -129,7 +134,7 @@ def check_inactive_skipped(oracle: Oracle) -> None:
     assert (part.status[~active] == SKIPPED).all()
     assert np.isnan(part.objectives[~active]).all()
     assert (part.cost[~active] == 0).all()
-    _same(Evaluation(*(x[active] for x in part)), Evaluation(*(x[active] for x in whole)))
+    _same(_map(lambda leaf: leaf[active], part), _map(lambda leaf: leaf[active], whole))
 
 
 def check_truth(oracle: Oracle) -> None:

@@ -43,20 +43,22 @@ def _masks(space: SearchSpace, tokens: Int[Array, "B L"]) -> Bool[Array, "B L V"
     return jax.vmap(lambda row: tk.masks(space, row))(tokens)
 
 
-def _samples(space: SearchSpace, seed: int = 0) -> Int[Array, "B L"]:
-    """Returns random architectures of a space."""
+def samples(space: SearchSpace, seed: int = 0) -> Int[Array, "B L"]:
+    """Returns ``BATCH`` random architectures; compiled once for each space."""
     return _draw(tk.sample, space, jax.random.split(jax.random.key(seed), BATCH))
 
 
-def _legal(space: SearchSpace, tokens: Int[Array, "*b L"]) -> Bool[np.ndarray, "*b"]:
+def _legal(
+    space: SearchSpace, tokens: Int[Array | np.ndarray, "*b L"]
+) -> Bool[np.ndarray, "*b"]:
     """Returns which architectures are valid; padded to whole batches, to compile once."""
     flat = np.asarray(tokens).reshape(-1, space.length)
-    inside = ((flat >= 0) & (flat < space.vocab)).all(axis=1)
+    inside = np.all((flat >= 0) & (flat < space.vocab), axis=1)
     padded = np.zeros((-(-len(flat) // BATCH) * BATCH, space.length), np.int32)
     padded[: len(flat)] = np.where(inside[:, None], flat, 0)
     legal = np.asarray(_masks(space, jnp.asarray(padded)))[: len(flat)]
     chosen = np.take_along_axis(legal, np.where(inside[:, None], flat, 0)[..., None], -1)
-    return (inside & chosen[..., 0].all(axis=1)).reshape(tokens.shape[:-1])
+    return np.reshape(inside & chosen[..., 0].all(axis=1), tokens.shape[:-1])
 
 
 def enumerable(space: SearchSpace) -> bool:
@@ -78,7 +80,7 @@ def check_static_argument(space: SearchSpace) -> None:
 
 def check_samples_valid(space: SearchSpace) -> None:
     """Every sample, also a uniform one where that is offered, is valid and int32."""
-    tokens = _samples(space)
+    tokens = samples(space)
     assert tokens.dtype == jnp.int32
     assert tokens.shape == (BATCH, space.length)
     assert _legal(space, tokens).all()
@@ -89,7 +91,7 @@ def check_samples_valid(space: SearchSpace) -> None:
 
 def check_mask_reads_prefix_only(space: SearchSpace) -> None:
     """``mask`` and ``completions`` ignore tokens from ``t`` on, and some token is legal."""
-    tokens = _samples(space)
+    tokens = samples(space)
     noise = jax.random.randint(jax.random.key(2), tokens.shape, 0, space.vocab, jnp.int32)
     places = jnp.arange(space.length)
     scrambled = jnp.where(places[None, None, :] < places[None, :, None], tokens[:, None], 0)
@@ -116,9 +118,9 @@ def _rule(space: SearchSpace, row: Int[Array, "L"], t: Int[Array, ""]) -> Array:
 
 def check_mutation(space: SearchSpace) -> None:
     """Generic and own mutation return valid architectures that differ."""
-    tokens = _samples(space)
+    tokens = samples(space)
     keys = jax.random.split(jax.random.key(3), BATCH)
-    operators = [lambda key, row: tk.mutate(key, space, row)]
+    operators: list[Callable[..., Array]] = [lambda key, row: tk.mutate(key, space, row)]
     if isinstance(space, Mutable):
         operators.append(cast(Mutable, space).mutate)
     for operator in operators:
@@ -129,7 +131,7 @@ def check_mutation(space: SearchSpace) -> None:
 
 def check_crossover_and_repair(space: SearchSpace) -> None:
     """Crossover is valid; repair mends anything and leaves a valid architecture alone."""
-    first, second = _samples(space, 4), _samples(space, 5)
+    first, second = samples(space, 4), samples(space, 5)
     keys = jax.random.split(jax.random.key(6), BATCH)
     wild = jax.random.randint(keys[0], first.shape, -2, space.vocab + 2, jnp.int32)
 
@@ -145,7 +147,7 @@ def check_crossover_and_repair(space: SearchSpace) -> None:
 
 def check_neighbours(space: SearchSpace) -> None:
     """Neighbours are valid, differ from their origin, as many as the mask allows."""
-    tokens = _samples(space, 7)
+    tokens = samples(space, 7)
     rows, real = jax.jit(jax.vmap(lambda row: tk.neighbours(space, row)))(tokens)
     assert rows.shape[1] == space.length * (space.vocab - 1)
     rows, real = np.asarray(rows), np.asarray(real)
@@ -168,7 +170,7 @@ def check_canonical(space: SearchSpace) -> None:
 
 def check_graph(space: SearchSpace) -> None:
     """Graphs have one shape, edges go forward between present nodes, padding is op 0."""
-    graph = jax.jit(jax.vmap(space.to_graph))(_samples(space))
+    graph = jax.jit(jax.vmap(space.to_graph))(samples(space))
     adjacency, present = np.asarray(graph.adjacency), np.asarray(graph.present)
     nodes = present.shape[1]
     assert adjacency.shape == (BATCH, nodes, nodes)
@@ -272,7 +274,7 @@ def _token_uniform(
 
 def _members(space: SearchSpace) -> Int[np.ndarray, "n L"]:
     """Returns all architectures, or samples of a space too large to list."""
-    return tk.enumerate_space(space) if enumerable(space) else np.asarray(_samples(space))
+    return tk.enumerate_space(space) if enumerable(space) else np.asarray(samples(space))
 
 
 SPACE_CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
