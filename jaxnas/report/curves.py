@@ -60,51 +60,51 @@ def regret_curves(
     """
     known = optimum is not None
     figure, axes = canvas(3.5, columns=2 if known else 1)
-    left = axes[0, 0]
     places = [q - 1 for q in marks]
+    _value_panel(axes[0, 0], curves, optimum, direction, exact, places)
+    axes[0, 0].set(ylabel=value_label, title="Best value so far")
+    if optimum is not None:
+        _regret_panel(axes[0, 1], curves, optimum, direction, exact, resolution, places)
+        axes[0, 1].set(ylabel=regret_label, title="Regret (log scale)")
+    for axis in axes[0]:
+        axis.set_xlabel("distinct queries")
+    legend_below(figure, axes[0, 0], min(len(curves) + (exact is not None), 5))
+    return figure
+
+
+def _value_panel(
+    axis: Axes,
+    curves: Sequence[Curve],
+    optimum: float | None,
+    direction: float,
+    exact: np.ndarray | None,
+    places: list[int],
+) -> None:
+    """Draws values; the first steps, far below what matters, run out of the frame."""
     queries = np.arange(1, len(curves[0].value.value) + 1)
     for curve in curves:
-        _curve(left, queries, curve.value, curve, places)
+        _curve(axis, queries, curve.value, curve, places)
     if exact is not None:
-        left.plot(queries, exact, color=MUTED, lw=1, ls=":", label="random search (exact)")
+        axis.plot(queries, exact, color=MUTED, lw=1, ls=":", label="random search (exact)")
     start = min(len(queries) - 1, max(4, len(queries) // 40))
-    shown = [
-        direction * float(np.nanmin(direction * c.value.value[start:])) for c in curves
-    ]
-    worst = direction * min(direction * v for v in shown)
-    best = (
-        optimum
-        if known
-        else direction
-        * max(
-            direction * float(np.nanmax(direction * c.value.value)) * direction
-            for c in curves
-        )
+    score = np.stack([direction * c.value.value for c in curves])
+    late = score[:, start:][np.isfinite(score[:, start:])]
+    low, high = (late.min(), late.max()) if len(late) else (0.0, 1.0)
+    high = high if optimum is None else direction * optimum
+    room = 0.06 * (high - low) or 1.0
+    axis.set_ylim(*sorted((direction * (low - 0.2 * room), direction * (high + room))))
+    if optimum is None:
+        return
+    axis.axhline(optimum, color=INK, lw=0.9, ls=(0, (6, 3)))
+    axis.annotate(
+        f"optimum {optimum:.2f}",
+        (queries[-1], optimum),
+        xytext=(0, 2 * direction),
+        textcoords="offset points",
+        ha="right",
+        va="bottom" if direction > 0 else "top",
+        fontsize=7.5,
     )
-    room = 0.06 * abs(best - worst) or 1.0
-    left.set_ylim(*sorted((worst, best + direction * room)))
-    if not direction > 0:
-        left.invert_yaxis()
-    left.set(xlabel="distinct queries", ylabel=value_label, title="Best value so far")
-    if known:
-        left.axhline(optimum, color=INK, lw=0.9, ls=(0, (6, 3)))
-        left.annotate(
-            f"optimum {optimum:.2f}",
-            (queries[-1], optimum),
-            xytext=(0, 2),
-            textcoords="offset points",
-            ha="right",
-            va="bottom",
-            fontsize=7.5,
-        )
-        _regret_panel(
-            axes[0, 1], queries, curves, optimum, direction, exact, resolution, places
-        )
-        axes[0, 1].set(
-            xlabel="distinct queries", ylabel=regret_label, title="Regret (log scale)"
-        )
-    legend_below(figure, left, min(len(curves) + (exact is not None), 5))
-    return figure
 
 
 def _curve(axis: Axes, x: np.ndarray, band: Any, curve: Curve, places: list[int]) -> None:
@@ -127,7 +127,6 @@ def _curve(axis: Axes, x: np.ndarray, band: Any, curve: Curve, places: list[int]
 
 def _regret_panel(
     axis: Axes,
-    queries: np.ndarray,
     curves: Sequence[Curve],
     optimum: float,
     direction: float,
@@ -136,6 +135,7 @@ def _regret_panel(
     places: list[int],
 ) -> None:
     """Draws regret on a logarithmic axis."""
+    queries = np.arange(1, len(curves[0].value.value) + 1)
     axis.set_yscale("log")
     lowest = np.inf
     for curve in curves:
@@ -210,27 +210,29 @@ def aggregate(
     if k == 1:
         right.set_visible(False)
         return figure
-    grid = np.array(
-        [[np.nan if c is None else c.value for c in row] for row in improvement]
-    )
-    image = matrix(right, grid, Normalize(-0.2, 1.2), "PuOr")
-    for i, row in enumerate(improvement):
-        for j, cell in enumerate(row):
-            if cell is None:
-                continue
-            color = ink_on(image.to_rgba(cell.value))
-            right.text(
-                j, i - 0.1, f"{cell.value:.2f}", ha="center", va="center", color=color
-            )
-            if np.isfinite(cell.low):
-                text = f"{cell.low:.2f} to {cell.high:.2f}"
-                right.text(
-                    j, i + 0.24, text, ha="center", va="center", color=color, fontsize=6
-                )
+    _odds(right, improvement)
     right.set_xticks(range(k), labels, rotation=20 if k > 4 else 0)
     right.set_yticks(range(k), labels)
     right.set(xlabel="than this method", title="Probability that the row does better")
     return figure
+
+
+def _odds(axis: Axes, improvement: Sequence[Sequence[Interval | None]]) -> None:
+    """Draws probabilities of improvement with their intervals in the cells."""
+    values = [
+        [np.nan if cell is None else cell.value for cell in row] for row in improvement
+    ]
+    image = matrix(axis, np.array(values), Normalize(-0.2, 1.2), "PuOr")
+    for i, row in enumerate(improvement):
+        for j, cell in enumerate(row):
+            if cell is None or not np.isfinite(cell.value):
+                continue
+            color = ink_on(image.to_rgba(cell.value))
+            middle: dict[str, Any] = {"ha": "center", "va": "center", "color": color}
+            axis.text(j, i - 0.1, f"{cell.value:.2f}", **middle)
+            if np.isfinite(cell.low):
+                text = f"{cell.low:.2f} to {cell.high:.2f}"
+                axis.text(j, i + 0.24, text, fontsize=6, **middle)
 
 
 class Trace(NamedTuple):
@@ -330,7 +332,7 @@ def drift(items: Sequence[Drift], *, value_label: str, names: Sequence[str]) -> 
                 label=family,
             )
         axis.set_xscale("log")
-        axis.xaxis.set_major_locator(FixedLocator(item.seconds))
+        axis.xaxis.set_major_locator(FixedLocator(item.seconds.tolist()))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xticks(
             item.seconds, ["1 min", "1 h", "1 day", "1 month"][: len(item.seconds)]

@@ -46,13 +46,16 @@ def draw_all(study: Study, top: Sequence[Top], front: Front | None) -> list[Draw
     return [figure for figure in drawn if figure is not None]
 
 
-def draw_regret(study: Study) -> Drawing:
+def draw_regret(study: Study) -> Drawing | None:
     """Returns mean best value and regret against distinct queries."""
     known = study.task.known
     lines = [
-        curves.Curve(m.name, look, stats.mean_band(m.curve))
+        curves.Curve(m.name, look, stats.mean_band(m.curve[np.isfinite(m.final)]))
         for m, look in zip(study.methods, _looks(study), strict=True)
+        if np.any(np.isfinite(m.final))
     ]
+    if not lines:
+        return None
     exact = None
     if known is not None and all(m.run.algorithm != "random" for m in study.methods):
         values = known.value[np.isfinite(known.value)]
@@ -133,7 +136,7 @@ def _quartiles(x: Float[np.ndarray, "n U"]) -> Float[np.ndarray, "3 U"]:
     return np.nanquantile(stats.carry_forward(x), [0.25, 0.5, 0.75], axis=0)
 
 
-def _trace(study: Study, method: Method, look: plots.Look) -> curves.Trace | None:
+def _trace(method: Method, look: plots.Look) -> curves.Trace | None:
     """Returns a method's logged diagnostics, or None where it logged none."""
     metrics = method.results.metrics
     logged = {n: metrics[n][method.keep] for n in ("entropy", "unique") if n in metrics}
@@ -152,7 +155,6 @@ def _trace(study: Study, method: Method, look: plots.Look) -> curves.Trace | Non
         first = found.first[found.first >= 0]
         collapsed = np.bincount(first, minlength=updates).cumsum()[:end] / len(found.first)
         marks = np.unique(first)
-    del study
     return curves.Trace(
         label=method.name,
         look=look,
@@ -167,7 +169,7 @@ def _trace(study: Study, method: Method, look: plots.Look) -> curves.Trace | Non
 def draw_diagnostics(study: Study) -> Drawing | None:
     """Returns entropy, new architectures and collapse, where any method logged them."""
     pairs = zip(study.methods, _looks(study), strict=True)
-    traces = [t for m, look in pairs if (t := _trace(study, m, look)) is not None]
+    traces = [t for m, look in pairs if (t := _trace(m, look)) is not None]
     if not traces:
         return None
     last = {t.label: t.collapsed[-1] for t in traces if t.collapsed is not None}

@@ -259,7 +259,8 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Returns the arrays of an npz file, without pickle."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # opened here: numpy leaves a damaged file open
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise _damaged(path, error) from error

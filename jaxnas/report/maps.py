@@ -214,19 +214,7 @@ def pareto(
         right.annotate(
             name, at, xytext=(6, 4), textcoords="offset points", fontsize=6.5, zorder=7
         )
-    for item in found:
-        right.scatter(
-            item.x,
-            item.y,
-            s=14 + 220 * item.share,
-            color=item.look.color,
-            marker=item.look.marker,
-            alpha=0.7,
-            lw=0.4,
-            edgecolors="white",
-            label=item.label,
-            zorder=5,
-        )
+    _points(right, found)
     left.set(title="Every architecture", ylabel=labels[1])
     right.set(title="The best corner, and what the methods recommend")
     window = [
@@ -238,6 +226,23 @@ def pareto(
     left.indicate_inset((x0, y0, x1 - x0, y1 - y0), edgecolor=INK, alpha=0.9)
     legend_below(figure, right, 6)
     return figure
+
+
+def _points(axis: Axes, found: Sequence[Found]) -> None:
+    """Draws what the methods recommend, larger where more controllers agree."""
+    for item in found:
+        axis.scatter(
+            item.x,
+            item.y,
+            s=14 + 220 * item.share,
+            color=item.look.color,
+            marker=item.look.marker,
+            alpha=0.7,
+            lw=0.4,
+            edgecolors="white",
+            label=item.label,
+            zorder=5,
+        )
 
 
 def _window(

@@ -73,10 +73,11 @@ def mean_band(curves: Float[np.ndarray, "n Q"]) -> Band:
     NaN where some controller has no value yet: no mean is over a part of the controllers.
     """
     n = curves.shape[0]
-    mean = np.mean(curves, axis=0, dtype=np.float64)
+    mean = np.asarray(np.mean(curves, axis=0, dtype=np.float64))
     if n < 2:
         return Band(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
-    half = student_t(n - 1.0) * np.std(curves, axis=0, ddof=1) / np.sqrt(n)
+    deviation = np.asarray(np.std(curves, axis=0, ddof=1))
+    half = student_t(n - 1.0) * deviation / np.sqrt(n)
     return Band(mean, mean - half, mean + half)
 
 
@@ -107,12 +108,12 @@ def interquartile_mean(x: Float[np.ndarray, "*b n"]) -> Float[np.ndarray, "*b"]:
     """
     n = x.shape[-1]
     cut = n // 4
-    return np.mean(np.sort(x, axis=-1)[..., cut : n - cut], axis=-1)
+    return np.asarray(np.mean(np.sort(x, axis=-1)[..., cut : n - cut], axis=-1))
 
 
 def median(x: Float[np.ndarray, "*b n"]) -> Float[np.ndarray, "*b"]:
     """Returns the median over the last axis."""
-    return np.median(x, axis=-1)
+    return np.asarray(np.median(x, axis=-1))
 
 
 def bootstrap(
@@ -171,7 +172,7 @@ def probability_of_improvement(
 
     def share(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         below = np.cumsum(b, axis=-1) - b / 2
-        return np.sum(a * below, axis=-1) / (len(x) * len(y))
+        return np.asarray(np.sum(a * below, axis=-1) / (len(x) * len(y)))
 
     value = float(share(in_x, in_y))
     n = min(len(x), len(y))

@@ -29,6 +29,7 @@ def draw_surface(study: Study, method: Method) -> Drawing | None:
     what = "mean regret" if known is not None else "mean best value"
     where = difference_unit(study) if known is not None else unit(study)
     label = f"{what}{bracket(where)}"
+    less = known is not None or not study.task.objective.maximise
     settings = _settings(
         final, results.count >= study.budget, results.setting, run.num_settings
     )
@@ -38,9 +39,7 @@ def draw_surface(study: Study, method: Method) -> Drawing | None:
     preset = run.preset if run.preset is not None and on_grid[run.preset] else None
     named = [maps.Axis(HPARAMS.get(n) or n, [short(v) for v in grid[n]]) for n in axes]
     if len(axes) <= 2:
-        figure = _heat_map(
-            named, places, axes, settings, on_grid, preset, label, known is not None
-        )
+        figure = _heat_map(named, places, axes, settings, on_grid, preset, label, less)
         spread = (
             "Each cell: mean ± standard deviation over its controllers. Framed: the "
             "preset, fixed before the run."

@@ -124,6 +124,8 @@ def checkpoint_table(study: Study) -> Table:
     maximise = study.task.objective.maximise
 
     def cell(values: Float[np.ndarray, "n"]) -> str:
+        if np.any(np.isnan(values)):
+            return number(np.nan)
         if known is not None:
             values = stats.regret(values, known.optimum, maximise=maximise)
         found = stats.mean_interval(values)
@@ -134,7 +136,10 @@ def checkpoint_table(study: Study) -> Table:
             else number(found.value)
         )
 
-    rows = [(_label(m), *(cell(m.curve[:, q - 1]) for q in places)) for m in study.methods]
+    rows = [
+        (_label(m), *(cell(m.curve[np.isfinite(m.final), q - 1]) for q in places))
+        for m in study.methods
+    ]
     what = "regret to the optimum" if known is not None else "best true value"
     where = difference_unit(study) if known is not None else unit(study)
     if known is not None and not any(m.run.algorithm == "random" for m in study.methods):

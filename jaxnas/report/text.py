@@ -195,7 +195,7 @@ def caveats(study: Study) -> str:
     size = int(known.classes.size[row])
     text = (
         f"The table holds one training of each of its {len(known.members):,} "
-        f"architectures, so the optimum, {number(known.optimum)}{unit(study)} at ({tokens}), "
+        f"architectures, so the best, {number(known.optimum)}{unit(study)} at ({tokens}), "
         "is partly luck"
     )
     if size > 1:

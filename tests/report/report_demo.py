@@ -17,12 +17,12 @@ from jaxnas.core import tokens as tk
 class Ledger:
     """Books the queries of ``P`` controllers over the rows of a table."""
 
-    def __init__(self, value: np.ndarray, P: int, budget: int, cap: int) -> None:
+    def __init__(self, value: np.ndarray, count: int, budget: int, cap: int) -> None:
         self.value, self.budget, self.cap = value, budget, cap
-        self.seen = np.zeros((P, len(value)), bool)
-        self.count = np.zeros(P, int)
-        self.proposals = np.zeros(P, int)
-        self.rows = np.full((P, budget), -1)
+        self.seen = np.zeros((count, len(value)), bool)
+        self.count = np.zeros(count, int)
+        self.proposals = np.zeros(count, int)
+        self.rows = np.full((count, budget), -1)
 
     @property
     def open(self) -> np.ndarray:
@@ -128,8 +128,10 @@ def policy_gradient(rng, ledger, members, lr, entropy, batch=8, speed=1.0):
             grad += (reward - baseline)[:, None, None] * (hot - prob) / batch
         mean, var = 0.9 * mean + 0.1 * grad, 0.99 * var + 0.01 * grad**2
         rate = speed * lr[:, None, None]
-        logits += rate * (mean / (1 - 0.9 ** (u + 1))) / (
-            np.sqrt(var / (1 - 0.99 ** (u + 1))) + 1e-8
+        logits += (
+            rate
+            * (mean / (1 - 0.9 ** (u + 1)))
+            / (np.sqrt(var / (1 - 0.99 ** (u + 1))) + 1e-8)
         )
         distinct = np.sort(np.stack(rows_seen, axis=1), axis=1)
         unique = 1 - (distinct[:, 1:] == distinct[:, :-1]).sum(axis=1) / batch
@@ -205,7 +207,9 @@ def make_run(
         speed = 1.0 if method == "ppo" else 0.6
         logs = policy_gradient(rng, ledger, members, lr, bonus, speed=speed)
     else:
-        logs = {"random": random_search, "evolution": evolution}[method](rng, ledger, members)
+        logs = {"random": random_search, "evolution": evolution}[method](
+            rng, ledger, members
+        )
     arrays = ledger.arrays(members)
     for name in ("curve", "objectives", "best_true"):
         arrays[name] = sign * arrays[name]
@@ -284,7 +288,7 @@ def write(path: Path, config: dict, made: dict, rows: list[dict]) -> None:
 def make_demo(
     root: Path, *, seeds: int = 64, budget: int = 500, options: dict | None = None
 ) -> Path:
-    """Writes the four runs of the main job at full size: 64 seeds, 17 settings, 500 queries."""
+    """Writes the four runs of the main job at full size: 64 seeds, 500 queries."""
     options = options or {"objective": "analog_1month"}
     same = {"budget": budget, "options": options}
     make_run(root / "random", "random", seeds=seeds, **same)
