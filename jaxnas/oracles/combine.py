@@ -130,14 +130,14 @@ class JoinedTable(Joined):
     """Joined oracles that all know the truth, its spread and every column."""
 
     def truth(
-        self, params: tuple[PyTree, ...], tokens: Int[Array, "B L"]
+        self, params: tuple[PyTree, ...], tokens: Int[Array | np.ndarray, "B L"]
     ) -> Float[Array, "B M"]:
         """Returns the objectives without measurement noise."""
         parts = zip(self._exact, params, strict=True)
         return jnp.concatenate([o.truth(shared, tokens) for o, shared in parts], axis=1)
 
     def spread(
-        self, params: tuple[PyTree, ...], tokens: Int[Array, "B L"]
+        self, params: tuple[PyTree, ...], tokens: Int[Array | np.ndarray, "B L"]
     ) -> Float[Array, "B M"]:
         """Returns the standard deviation of one measurement."""
         parts = zip(self._exact, params, strict=True)
@@ -258,16 +258,16 @@ class ConstrainedTable(Constrained):
     """A constrained oracle that knows the truth, its spread and every column."""
 
     def truth(
-        self, params: tuple[PyTree, ...], tokens: Int[Array, "B L"]
+        self, params: tuple[PyTree, ...], tokens: Int[Array | np.ndarray, "B L"]
     ) -> Float[Array, "B M"]:
         """Returns the objectives without measurement noise."""
-        return cast(Uncertain, self.oracle).truth(params[0], tokens)
+        return cast(Uncertain, self.oracle).truth(params[0], jnp.asarray(tokens))
 
     def spread(
-        self, params: tuple[PyTree, ...], tokens: Int[Array, "B L"]
+        self, params: tuple[PyTree, ...], tokens: Int[Array | np.ndarray, "B L"]
     ) -> Float[Array, "B M"]:
         """Returns the standard deviation of one measurement."""
-        return cast(Uncertain, self.oracle).spread(params[0], tokens)
+        return cast(Uncertain, self.oracle).spread(params[0], jnp.asarray(tokens))
 
     def columns(self) -> dict[str, np.ndarray]:
         """Returns every metric of the oracle and of its gauges."""

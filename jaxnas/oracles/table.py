@@ -123,13 +123,17 @@ class TableOracle:
         row = tk.index(self.space, tokens)
         return state, measured(params.scores[row], params.seconds[row], active)
 
-    def truth(self, params: TableParams, tokens: Int[Array, "B L"]) -> Float[Array, "B M"]:
+    def truth(
+        self, params: TableParams, tokens: Int[Array | np.ndarray, "B L"]
+    ) -> Float[Array, "B M"]:
         """Returns the recorded means."""
-        return params.scores[tk.index(self.space, tokens)]
+        return params.scores[tk.index(self.space, jnp.asarray(tokens))]
 
-    def spread(self, params: TableParams, tokens: Int[Array, "B L"]) -> Float[Array, "B M"]:
+    def spread(
+        self, params: TableParams, tokens: Int[Array | np.ndarray, "B L"]
+    ) -> Float[Array, "B M"]:
         """Returns the standard deviation of one measurement, 0 where none is recorded."""
-        return params.spread[tk.index(self.space, tokens)]
+        return params.spread[tk.index(self.space, jnp.asarray(tokens))]
 
     def columns(self) -> dict[str, np.ndarray]:
         """Returns every metric of the table, chosen or not, ``float64[n]``."""

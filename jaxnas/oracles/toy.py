@@ -113,14 +113,19 @@ class ToyOracle:
         layers = jnp.sum(tokens > 0, axis=1).astype(jnp.float32)
         return state, measured(self.truth(params, tokens), layers, active)
 
-    def truth(self, params: ToyParams, tokens: Int[Array, "B L"]) -> Float[Array, "B M"]:
+    def truth(
+        self, params: ToyParams, tokens: Int[Array | np.ndarray, "B L"]
+    ) -> Float[Array, "B M"]:
         """Returns the exact values."""
+        tokens = jnp.asarray(tokens)
         before = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)))
         score = jnp.sum(params.pair[jnp.arange(tokens.shape[1]), before, tokens], axis=1)
         layers = jnp.sum(tokens > 0, axis=1).astype(jnp.float32)
         return jnp.stack([score, layers], axis=1)[:, params.chosen]
 
-    def spread(self, params: ToyParams, tokens: Int[Array, "B L"]) -> Float[Array, "B M"]:
+    def spread(
+        self, params: ToyParams, tokens: Int[Array | np.ndarray, "B L"]
+    ) -> Float[Array, "B M"]:
         """Returns the synthetic spread of one reading: none for the layers."""
         one = jnp.where(params.chosen == 0, SPREAD, 0.0)
         return jnp.broadcast_to(one, (tokens.shape[0], one.shape[0]))

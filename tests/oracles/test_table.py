@@ -179,6 +179,17 @@ def test_switching_task_does_not_compile_again():
     assert len(traces) == 1
 
 
+def test_truth_and_spread_accept_what_a_host_has():
+    """Reports ask with numpy; drift is recorded with a spread, which is looked up alike."""
+    oracle = analog_nasbench()
+    params, tokens = oracle.params(), MEMBERS[[7611, 0]]
+    np.testing.assert_allclose(
+        oracle.truth(params, tokens)[:, 0], MONTH[[7611, 0]], rtol=1e-6
+    )
+    recorded = oracle.spreads()["analog_1month"][[7611, 0]]
+    np.testing.assert_allclose(oracle.spread(params, tokens)[:, 0], recorded, rtol=1e-6)
+
+
 def test_published_table_costs_its_training_runs_once():
     """Accuracy and time of one data set come from one run; two data sets are two runs."""
     seconds = {name: PUBLISHED[f"{name}_time"] for name in ("cifar10", "cifar100")}
