@@ -173,6 +173,12 @@ def enumerate_space(space: SearchSpace) -> Int[np.ndarray, "n L"]:
     Raises:
         UserError: the space has more than ``ENUMERABLE`` members.
     """
+    too_many = UserError(
+        f"The space {space.id!r} has more than {ENUMERABLE:,} architectures and cannot be "
+        "enumerated; use sampling instead."
+    )
+    if isinstance(space, Sized) and cast(Sized, space).count() > ENUMERABLE:
+        raise too_many
     members = np.zeros((1, space.length), np.int32)
     with jax.ensure_compile_time_eval():
         for t in range(space.length):
@@ -183,10 +189,7 @@ def enumerate_space(space: SearchSpace) -> Int[np.ndarray, "n L"]:
             )
             rows, choices = np.nonzero(legal)
             if len(rows) > ENUMERABLE:
-                raise UserError(
-                    f"The space {space.id!r} has more than {ENUMERABLE:,} architectures and "
-                    "cannot be enumerated; use sampling instead."
-                )
+                raise too_many
             members = members[rows].copy()
             members[:, t] = choices
     members.setflags(write=False)
