@@ -26,6 +26,8 @@ class Table(NamedTuple):
     """Index of a row to be set in bold; -1 for none."""
     left: tuple[int, ...] = (0,)
     """Columns that are aligned left."""
+    breakable: bool = False
+    """Whether numbers may be broken over two lines on the page, to save width."""
 
 
 _MARKDOWN = str.maketrans(
@@ -120,9 +122,10 @@ def to_html(table: Table) -> str:
         )
     title = f"<h3>{esc(table.title)}</h3>" if table.title else ""
     note = f'<p class="note">{esc(table.note)}</p>' if table.note else ""
+    kind_of_table = ' class="breakable"' if table.breakable else ""
     label = esc(table.title or table.columns[0], quote=True)
     return (
         f'{title}<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
-        f"<table>"
+        f"<table{kind_of_table}>"
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{note}"
     )

@@ -265,8 +265,14 @@ def large_class(study: Study) -> int:
 
 
 def checkpoints(budget: int) -> list[int]:
-    """Returns the queries at which curves are tabulated, the budget itself last."""
-    return [q for q in CHECKPOINTS if q < budget] + [budget]
+    """Returns the queries at which curves are tabulated, the budget itself last.
+
+    A budget with fewer than three of the usual ones is cut into quarters instead.
+    """
+    usual = [q for q in CHECKPOINTS if q < budget]
+    if len(usual) < 2:
+        usual = sorted({q for q in (budget // 4, budget // 2, 3 * budget // 4) if q > 0})
+    return [*usual, budget]
 
 
 def resolution(study: Study) -> float:
@@ -274,7 +280,7 @@ def resolution(study: Study) -> float:
 
     The pooled standard deviation of rows about their class mean, over all rows of the
     classes whose mean is in the best tenth. Classes are chosen by their mean: choosing rows
-    by their own value would cut the spread off.
+    by their own value would cut the spread off. NaN where equal networks score alike.
     """
     known = study.task.known
     if known is None:
@@ -282,4 +288,5 @@ def resolution(study: Study) -> float:
     score = study.task.direction * known.classes.mean
     score = np.where(np.isfinite(score), score, -np.inf)
     among = (score >= np.quantile(score, 0.9)) & np.isfinite(known.value)
-    return stats.spread_within_classes(known.classes, known.value, among)
+    spread = stats.spread_within_classes(known.classes, known.value, among)
+    return spread if spread > 0 else np.nan

@@ -68,6 +68,7 @@ def regret_curves(
         axes[0, 1].set(ylabel=regret_label, title="Regret (log scale)")
     for axis in axes[0]:
         axis.set_xlabel("distinct queries")
+        axis.locator_params(axis="x", integer=True)
     legend_below(figure, axes[0, 0], min(len(curves) + (exact is not None), 5))
     return figure
 
@@ -206,6 +207,7 @@ def aggregate(
     left.set_yticks(range(k), labels)
     left.set_ylim(k - 0.5, -0.5)
     left.grid(visible=False, axis="y")
+    left.locator_params(axis="x", nbins=5)
     left.set(xlabel=value_label, title="Interquartile mean")
     if k == 1:
         right.set_visible(False)

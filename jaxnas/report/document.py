@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxnas.report import tables, text
+from jaxnas.report import provenance, tables, text
 from jaxnas.report.architectures import Front, Top, front_of, top_found
 from jaxnas.report.audit import Check, audit
 from jaxnas.report.cells import Table
@@ -149,10 +149,10 @@ def _runs(study: Study, checks: Sequence[Check]) -> tuple[Block, ...]:
     if again:
         blocks += [Text("The same command resumes a run, or shows one that is done:")]
         blocks.append(Code(again))
-    blocks.append(tables.run_table(study.runs))
-    data = tables.data_table(study)
+    blocks += provenance.run_tables(study.runs)
+    data = provenance.data_table(study)
     if data.rows:
         blocks.append(data)
-    blocks.append(tables.check_table(checks))
+    blocks.append(provenance.check_table(checks))
     blocks.append(Text(text.statistics_note(), "note"))
     return tuple(blocks)

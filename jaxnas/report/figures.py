@@ -255,10 +255,11 @@ def draw_drift(study: Study, top: Sequence[Top]) -> Drawing | None:
     if known is None or "digital" not in known.columns or not top:
         return None
     families = drift_families(known.columns)
-    own = next((f for f in families if study.task.objective.name.startswith(f)), None)
-    own = own or next(iter(families), None)
-    if own is None:
+    if not families:
         return None
+    usual = "analog" if "analog" in families else next(iter(families))
+    searched = study.task.objective.name
+    own = next((f for f in families if searched.startswith(f)), usual)
     times = families[own]
     others = [f for f in families if f != own and len(families[f]) == len(times)]
     items = [

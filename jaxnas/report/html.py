@@ -42,6 +42,7 @@ def _chapter(chapter: Chapter, number: int, *, alone: bool) -> str:
     esc = html.escape
     prefix = "" if alone else f"q{number}-"
     head = "h1" if alone else "h2"
+    big = "" if alone else ' class="chapter"'
     verdicts = "".join(f"<li>{esc(v)}</li>" for v in chapter.verdicts)
     facts = "".join(
         f"<li><b>{esc(n)}</b><span>{esc(w)}</span></li>" for n, w in chapter.facts
@@ -54,7 +55,7 @@ def _chapter(chapter: Chapter, number: int, *, alone: bool) -> str:
         for w in chapter.warnings
     )
     return (
-        f'<header id="q{number}"><{head}>{esc(chapter.title)}</{head}>'
+        f'<header id="q{number}"><{head}{big}>{esc(chapter.title)}</{head}>'
         f'<p class="subtitle">{esc(chapter.subtitle)}</p>{warnings}'
         f'<p class="lead">{esc(chapter.lead)}</p>'
         f'<ul class="verdicts">{verdicts}</ul><ul class="facts">{facts}</ul>'

@@ -210,10 +210,7 @@ def pareto(
     right.plot(
         fx, fy, "o", ms=6.5, mfc="none", mec=INK, mew=1.1, zorder=6, label=front_label
     )
-    for at, name in zip(zip(fx, fy), np.asarray(names)[order]):
-        right.annotate(
-            name, at, xytext=(6, 4), textcoords="offset points", fontsize=6.5, zorder=7
-        )
+    _name_points(right, fx, fy, [str(name) for name in np.asarray(names)[order]])
     _points(right, found)
     left.set(title="Every architecture", ylabel=labels[1])
     right.set(title="The best corner, and what the methods recommend")
@@ -226,6 +223,26 @@ def pareto(
     left.indicate_inset((x0, y0, x1 - x0, y1 - y0), edgecolor=INK, alpha=0.9)
     legend_below(figure, right, 6)
     return figure
+
+
+def _name_points(
+    axis: Axes, x: Float[np.ndarray, "k"], y: Float[np.ndarray, "k"], names: Sequence[str]
+) -> None:
+    """Writes each point's name beside it: below where the next point is close."""
+    width, height = np.ptp(x) or 1.0, np.ptp(y) or 1.0
+    for i, name in enumerate(names):
+        crowded = i + 1 < len(x) and x[i + 1] - x[i] < 0.25 * width
+        below = crowded and abs(y[i + 1] - y[i]) < 0.06 * height
+        axis.annotate(
+            name,
+            (x[i], y[i]),
+            xytext=(-6, -4) if below else (6, 4),
+            textcoords="offset points",
+            ha="right" if below else "left",
+            va="top" if below else "bottom",
+            fontsize=6.5,
+            zorder=7,
+        )
 
 
 def _points(axis: Axes, found: Sequence[Found]) -> None:
@@ -285,7 +302,7 @@ def surface(
     """
     rows, columns = mean.shape
     figure, panels = canvas(
-        max(2.2, 1.0 + 0.5 * rows), columns=2, width_ratios=(1.5, 1), sharey=True
+        max(1.7, 1.0 + 0.5 * rows), columns=2, width_ratios=(1.5, 1), sharey=True
     )
     shade = SEQUENTIAL if less_is_better else SEQUENTIAL.reversed()
     norm = Normalize(np.nanmin(mean), np.nanmax(mean))

@@ -168,6 +168,8 @@ def ink_on(rgba: Sequence[float]) -> str:
 def legend_below(figure: Figure, axis: Axes, columns: int) -> None:
     """Puts one legend under all panels, every scattered marker at one size."""
     handles, labels = axis.get_legend_handles_labels()
+    rows = -(-len(labels) // columns)
+    columns = -(-len(labels) // rows)
     legend = figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, handlelength=2.8
     )

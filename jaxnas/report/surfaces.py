@@ -40,9 +40,10 @@ def draw_surface(study: Study, method: Method) -> Drawing | None:
     named = [maps.Axis(HPARAMS.get(n) or n, [short(v) for v in grid[n]]) for n in axes]
     if len(axes) <= 2:
         figure = _heat_map(named, places, axes, settings, on_grid, preset, label, less)
-        spread = (
-            "Each cell: mean ± standard deviation over its controllers. Framed: the "
-            "preset, fixed before the run."
+        spread = "Each cell: mean ± standard deviation over its controllers. " + (
+            "Framed: the preset, fixed before the run."
+            if preset is not None
+            else "The preset, fixed before the run, is no cell of this grid."
         )
     else:
         points = [(places[n][on_grid], settings[0][on_grid]) for n in axes]

@@ -1,7 +1,6 @@
 """The tables of a report, as strings: what each number is, never how it is drawn."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -9,7 +8,6 @@ from jaxtyping import Float
 from jaxnas.report import stats
 from jaxnas.report.anatomy import describe, digits
 from jaxnas.report.architectures import Front, Top
-from jaxnas.report.audit import Check
 from jaxnas.report.cells import Table
 from jaxnas.report.compare import (
     Method,
@@ -19,7 +17,6 @@ from jaxnas.report.compare import (
     large_class,
     summarise,
 )
-from jaxnas.report.load import RunData
 from jaxnas.report.text import (
     bracket,
     difference_unit,
@@ -224,7 +221,7 @@ def metrics_table(study: Study, top: Sequence[Top], *, spread: bool = True) -> T
             text = number(item.metrics[name])
             around = item.spread.get(name)
             if spread and around:
-                text += f" ± {number(around, 1)}"
+                text += f" ±\N{NO-BREAK SPACE}{number(around, 1)}"
             cells.append(text)
         rows.append((name, *cells))
     return Table(
@@ -234,6 +231,7 @@ def metrics_table(study: Study, top: Sequence[Top], *, spread: bool = True) -> T
         note="± is the uncertainty that the table records for a single drift value."
         if spread and any(item.spread for item in top)
         else "",
+        breakable=True,
     )
 
 
@@ -287,108 +285,4 @@ def settings_table(study: Study, method: Method) -> Table:
         title=f"Every setting of {method.name}",
         columns=(*columns, "s.d. over seeds", "spent the budget", "n"),
         rows=tuple(rows),
-    )
-
-
-def _seconds(value: Any) -> str:
-    """Returns a duration, or nothing where none is recorded."""
-    return f"{float(value):,.1f} s" if isinstance(value, int | float) else ""
-
-
-def run_table(runs: Sequence[RunData]) -> Table:
-    """Returns what was run: one column a method, compile time named apart."""
-    entries: list[tuple[str, list[str]]] = []
-
-    def add(name: str, values: list[str]) -> None:
-        if any(values):
-            entries.append((name, values))
-
-    def config(name: str) -> list[str]:
-        return [_plain(run.config.get(name)) for run in runs]
-
-    def made(name: str) -> list[str]:
-        return [_plain(run.provenance.get(name)) for run in runs]
-
-    add("algorithm", [_plain(r.config["algorithm"].get("id")) for r in runs])
-    for name in _union(r.config["algorithm"].get("fields") or {} for r in runs):
-        fields = [(r.config["algorithm"].get("fields") or {}).get(name) for r in runs]
-        add(name.replace("_", " "), [_plain(value) for value in fields])
-    for name in _union(r.hparams for r in runs):
-        add(name.replace("_", " "), [_hparam(r, name) for r in runs])
-    for name in ("controllers", "seeds", "seed0", "budget", "max_proposals", "width"):
-        label = {"seed0": "first seed", "width": "block width"}.get(name, name)
-        add(label.replace("_", " "), config(name))
-    add("compile time", [_seconds(r.provenance.get("compile_s")) for r in runs])
-    add("run time", [_seconds(r.provenance.get("run_s")) for r in runs])
-    for name in ("started", "finished", "device", "cpu_count", "platform", "python"):
-        add(name.replace("cpu_count", "CPU cores"), made(name))
-    for name in ("jaxnas", "git", "jax", "jaxlib", "flax", "optax", "numpy"):
-        add(name.replace("git", "commit"), made(name))
-    return Table(
-        title="What was run",
-        columns=("", *(run.label for run in runs)),
-        rows=tuple((name, *values) for name, values in entries),
-    )
-
-
-def _union(maps: Any) -> list[str]:
-    """Returns the keys of several mappings in order of appearance."""
-    return list(dict.fromkeys(key for mapping in maps for key in mapping))
-
-
-def _hparam(run: RunData, name: str) -> str:
-    """Returns the preset's value of a hyperparameter, or the range of a bare sweep."""
-    column = run.hparams.get(name)
-    if column is None:
-        return ""
-    if run.preset is not None:
-        return short(column[run.preset])
-    low, high = short(column.min()), short(column.max())
-    return low if low == high else f"{low} to {high}"
-
-
-def _plain(value: Any) -> str:
-    """Returns a recorded value as text."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return short(value)
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value))
-    return str(value)
-
-
-def data_table(study: Study) -> Table:
-    """Returns where the oracle's numbers come from."""
-    names = ("source", "version", "licence", "citation", "homepage", "checksum")
-    facts = {n: str(study.task.info[n]) for n in names if study.task.info.get(n)}
-    for run in study.runs:
-        for name, checksum in (run.provenance.get("data") or {}).items():
-            facts.setdefault(f"checksum of {name} in the runs", str(checksum))
-    return Table(
-        title="Data",
-        columns=("", study.task.oracle),
-        rows=tuple(facts.items()),
-        left=(0, 1),
-    )
-
-
-def check_table(checks: Sequence[Check]) -> Table:
-    """Returns what was recomputed from the raw queries, and whether it held."""
-    statements = list(dict.fromkeys(c.statement for c in checks))
-    rows = []
-    for statement in statements:
-        mine = [c for c in checks if c.statement == statement]
-        failed, looked = sum(c.failures for c in mine), sum(c.checked for c in mine)
-        verdict = "holds" if failed == 0 else f"FAILS for {failed:,}"
-        rows.append((statement, verdict, f"{looked:,}"))
-    return Table(
-        title="Recomputed from the raw queries",
-        columns=("statement", "result", "controllers"),
-        rows=tuple(rows),
-        left=(0, 1),
     )

@@ -131,7 +131,9 @@ def _verdict(study: Study, method: Method, rival: Method) -> str:
     """Returns ``loses to regularised evolution by ...``."""
     gap = advantage(study, method, rival)
     if not decided(gap):
-        return f"cannot be told from {rival.nice} (difference {_of(study, gap)})"
+        size = f"difference {number(gap.value)}{difference_unit(study)}"
+        around = interval(gap) if np.isfinite(gap.low) else "unknown: one seed"
+        return f"cannot be told from {rival.nice} ({size}, 95 % interval {around})"
     word = "beats" if gap.value > 0 else "loses to"
     return f"{word} {rival.nice} by {_of(study, gap)}"
 
@@ -249,7 +251,8 @@ def warnings(study: Study, failures: Sequence[str]) -> list[str]:
     for run in study.runs:
         for name, checksum in (run.provenance.get("data") or {}).items():
             plain = str(checksum).rpartition(" ")[2]
-            if study.task.known is not None and plain not in described:
+            ours = name == study.task.oracle and study.task.known is not None
+            if ours and plain not in described:
                 found.append(
                     f"{run.label} read {name} with checksum {plain[:16]}, which is not "
                     "that of the table here."
