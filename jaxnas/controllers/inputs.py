@@ -2,7 +2,6 @@
 
 from typing import Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -39,34 +38,6 @@ def num_tokens(module: Sizes) -> int:
     return module.vocab or module.num_actions
 
 
-@jax.custom_vjp
-def lookup(table: Float[Array, "V G"], index: Int[Array, "*b"]) -> Float[Array, "*b G"]:
-    """Returns ``table[index]``; its reverse pass is a one-hot product, not a scatter.
-
-    XLA's CPU backend writes a scatter row by row.
-    """
-    return jnp.take(table, index, axis=0, mode="clip")
-
-
-def _lookup_forward(
-    table: Float[Array, "V G"], index: Int[Array, "*b"]
-) -> tuple[Float[Array, "*b G"], tuple[Array, Array]]:
-    """Runs :func:`lookup` and keeps the rows that were read."""
-    return lookup(table, index), (table, index)
-
-
-def _lookup_backward(
-    saved: tuple[Array, Array], grad: Float[Array, "*b G"]
-) -> tuple[Float[Array, "V G"], None]:
-    """Returns the gradient of the table."""
-    table, index = saved
-    one_hot = jax.nn.one_hot(index.reshape(-1), table.shape[0], dtype=grad.dtype)
-    return one_hot.T @ grad.reshape(-1, grad.shape[-1]), None
-
-
-lookup.defvjp(_lookup_forward, _lookup_backward)
-
-
 def previous_token(obs: TokenObs, start: int) -> Int[Array, "B"]:
     """Returns the last token of each prefix, or ``start`` where it is empty."""
     before = jnp.arange(obs.tokens.shape[-1]) == obs.position[:, None] - 1
@@ -77,3 +48,23 @@ def previous_token(obs: TokenObs, start: int) -> Int[Array, "B"]:
 def shifted(tokens: Int[Array, "B L"], start: int) -> Int[Array, "B L"]:
     """Returns at each position the token before it, ``start`` at the first."""
     return jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)), constant_values=start)
+
+
+def with_ones(features: Float[Array, "*b F"]) -> Float[Array, "*b K"]:
+    """Returns the features and one that is always 1, whose weight is a bias."""
+    return jnp.concatenate([features, jnp.ones_like(features[..., :1])], axis=-1)
+
+
+def masked_prefix(
+    tokens: Int[Array, "*b L"], position: Int[Array, "*b"], vocab: int
+) -> Float[Array, "*b F"]:
+    """Returns the one-hot prefix and the one-hot position, ``F = L V + L + 1``.
+
+    Tokens at ``position`` and after it enter as zeros.
+    """
+    length = tokens.shape[-1]
+    seen = jnp.arange(length) < position[..., None]
+    prefix = (tokens[..., None] == jnp.arange(vocab)) & seen[..., None]
+    place = jnp.arange(length + 1) == position[..., None]
+    flat = prefix.reshape(*tokens.shape[:-1], length * vocab)
+    return jnp.concatenate([flat, place], axis=-1).astype(jnp.float32)

@@ -1,5 +1,8 @@
 """Recurrent controllers: LSTM and GRU over the previous token or a vector observation."""
 
+import functools
+import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import jax
@@ -12,12 +15,12 @@ from jaxnas.controllers.heads import PolicyValueHead
 from jaxnas.controllers.initialisers import orthogonal
 from jaxnas.controllers.inputs import (
     check_sizes,
-    lookup,
     num_tokens,
     previous_token,
     shifted,
+    with_ones,
 )
-from jaxnas.controllers.unroll import Carry, Cell, keep_where, unroll
+from jaxnas.controllers.unroll import Carry, Cell, keep_where, read, unroll
 from jaxnas.core.types import PolicyOutput
 
 
@@ -113,11 +116,11 @@ step serves all three (as in cuDNN), and without its second bias.
 
 
 class Recurrent(nn.Module):
-    """What LSTM and GRU share; a token enters as a row of a ``[vocab + 1, G]`` table.
+    """What LSTM and GRU share.
 
-    The table stands for embedding and input product together, so that reading a token is a
-    gather; its last row is the start of a sequence. Subclasses give the cell, its
-    pre-activations a unit and the leaves of its memory.
+    A token enters as a row of a learned ``[vocab + 1, G]`` table, which stands for
+    embedding and input product together; the last row is the start of a sequence.
+    Subclasses give the cell, its pre-activations a unit and the leaves of its memory.
 
     Attributes:
         num_actions: logits, ``V`` or ``A``.
@@ -143,20 +146,10 @@ class Recurrent(nn.Module):
     def setup(self) -> None:
         """Declares the parameters."""
         width = self.gates * self.hidden
-        if self.length:
-            init = nn.initializers.normal(self.hidden**-0.5)
-            self.table = self.param("table", init, (num_tokens(self) + 1, width))
-        else:
-            self.dense = nn.Dense(width, use_bias=False)
-        self.bias = self.param("bias", self.first_bias, (width,))
+        rows = _token_rows if self.length else _feature_rows
+        self.inputs = InputKernel(width, functools.partial(rows, forget=self.gates == 4))
         self.recurrent = self.param("recurrent", _blocks, (self.hidden, width))
         self.head = PolicyValueHead(self.num_actions)
-
-    def first_bias(self, key: Key[Array, ""], shape: tuple[int]) -> Float[Array, "G"]:
-        """Returns a bias of one for the second gate of the LSTM (forget), else zeros."""
-        del key
-        unit = jnp.arange(shape[0]) // self.hidden
-        return jnp.where((unit == 1) & (self.gates == 4), 1.0, 0.0)
 
     def initial_carry(self, batch: int) -> Carry:
         """Returns the memory before the first step, zeros."""
@@ -166,13 +159,11 @@ class Recurrent(nn.Module):
         self, carry: Carry, obs: PyTree, reset: Bool[Array, "B"]
     ) -> tuple[Carry, PolicyOutput]:
         """Returns the new memory and the policy for one step."""
-        if self.length:
-            inputs = lookup(self.table, previous_token(obs, num_tokens(self)))
-        else:
-            inputs = self.dense(obs)
         before = keep_where(reset, carry)
-        memory = before[0] @ self.recurrent
-        carry, _ = self.cell.step(before, inputs + self.bias, memory)
+        rows = num_tokens(self) + 1
+        x = previous_token(obs, rows - 1) if self.length else with_ones(obs)
+        kernel = self.inputs(rows if self.length else x.shape[-1])
+        carry, _ = self.cell.step(before, read(kernel, x), before[0] @ self.recurrent)
         return carry, self.head(carry[0])._replace(aux=before)
 
     def sequence(
@@ -208,16 +199,54 @@ class Recurrent(nn.Module):
         history: Carry | None,
     ) -> PolicyOutput:
         """Reads all inputs, unrolls, and applies the heads to all steps."""
-        if self.length:
-            inputs = lookup(self.table, shifted(obs, num_tokens(self)).T)
-        else:
-            inputs = self.dense(jnp.swapaxes(obs, 0, 1))
+        rows = num_tokens(self) + 1
+        x = shifted(obs, rows - 1) if self.length else with_ones(obs)
+        kernel = self.inputs(rows if self.length else x.shape[-1])
         carry = self.initial_carry(obs.shape[0]) if carry is None else carry
         clear = None if reset is None else reset.T
-        inputs = inputs + self.bias
-        _, hidden = unroll(self.cell, inputs, self.recurrent, carry, clear, history)
+        x = jnp.swapaxes(x, 0, 1)
+        _, hidden = unroll(self.cell, x, kernel, self.recurrent, carry, clear, history)
         out = self.head(hidden)
         return PolicyOutput(jnp.swapaxes(out.logits, 0, 1), out.value.T)
+
+
+class InputKernel(nn.Module):
+    """The input weights ``[F, G]`` of a recurrent cell.
+
+    Attributes:
+        width: pre-activations, ``G``.
+        first: initialiser.
+    """
+
+    width: int
+    first: Callable[[Key[Array, ""], tuple[int, int]], Array]
+
+    @nn.compact
+    def __call__(self, features: int) -> Float[Array, "F G"]:
+        """Returns the kernel for this many features."""
+        return self.param("kernel", self.first, (features, self.width))
+
+
+def _token_rows(
+    key: Key[Array, ""], shape: tuple[int, int], forget: bool
+) -> Float[Array, "F G"]:
+    """Returns small random rows, with a one in the forget gate where there is one.
+
+    Reference: Jozefowicz et al., 2015, on starting with an open forget gate.
+    """
+    units = shape[1] // 4
+    rows = jax.random.normal(key, shape) / math.sqrt(units)
+    return rows.at[:, units : 2 * units].add(1.0) if forget else rows
+
+
+def _feature_rows(
+    key: Key[Array, ""], shape: tuple[int, int], forget: bool
+) -> Float[Array, "F G"]:
+    """Returns a row for each feature and last the bias, a one in the forget gate."""
+    units = shape[1] // 4
+    rows = jax.random.normal(key, shape) / math.sqrt(shape[0])
+    rows = rows.at[-1].set(0.0)
+    return rows.at[-1, units : 2 * units].set(1.0) if forget else rows
 
 
 def _blocks(key: Key[Array, ""], shape: tuple[int, int]) -> Float[Array, "H G"]:

@@ -38,20 +38,23 @@ def keep_where(reset: Bool[Array, "B"], carry: Carry) -> Carry:
 
 def unroll(
     cell: Cell,
-    inputs: Float[Array, "T B G"],
+    inputs: Int[Array, "T B"] | Float[Array, "T B F"],
+    kernel: Float[Array, "F G"],
     recurrent: Float[Array, "H G"],
     carry: Carry,
     reset: Bool[Array, "T B"] | None = None,
     history: Carry | None = None,
 ) -> tuple[Carry, Float[Array, "T B H"]]:
-    """Returns the last carry and the hidden states of ``carry = step(carry, x, h @ W)``.
+    """Returns the last carry and hidden states of ``carry = step(carry, x @ U, h @ W)``.
 
-    The reverse pass collects the gradient of the pre-activations and then forms that of
-    ``W`` as one ``[H, T B] x [T B, G]`` product, instead of adding up ``T`` thin ones.
+    The reverse pass collects the gradient of the pre-activations and then forms those of
+    ``U`` and ``W`` as one ``[F + H, T B] x [T B, G]`` product, instead of adding up ``T``
+    thin ones.
 
     Args:
         cell: elementwise part.
-        inputs: input pre-activations, bias included, of all steps at once.
+        inputs: features, or the row of ``U`` that stands for a one-hot feature.
+        kernel: ``U``; an input bias is the row of a constant feature.
         recurrent: ``W``.
         carry: memory before the first step.
         reset: True where memory is cleared before that step.
@@ -59,25 +62,19 @@ def unroll(
             already because the same weights ran these steps while acting. The forward pass
             then has no recurrence: one product for all steps. Gradients are the same.
     """
-    return cast(Any, _unroll)(cell, inputs, recurrent, carry, reset, history)
+    return cast(Any, _unroll)(cell, inputs, kernel, recurrent, carry, reset, history)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _unroll(
-    cell: Cell,
-    inputs: Float[Array, "T B G"],
-    recurrent: Float[Array, "H G"],
-    carry: Carry,
-    reset: Bool[Array, "T B"] | None,
-    history: Carry | None,
-) -> tuple[Carry, Float[Array, "T B H"]]:
+def _unroll(cell: Cell, *args: Any) -> tuple[Carry, Float[Array, "T B H"]]:
     """Computes :func:`unroll`."""
-    return _forward(cell, inputs, recurrent, carry, reset, history)[0]
+    return _forward(cell, *args)[0]
 
 
 def _forward(
     cell: Cell,
-    inputs: Float[Array, "T B G"],
+    inputs: Int[Array, "T B"] | Float[Array, "T B F"],
+    kernel: Float[Array, "F G"],
     recurrent: Float[Array, "H G"],
     carry: Carry,
     reset: Bool[Array, "T B"] | None,
@@ -91,36 +88,55 @@ def _forward(
         carry, activations = cell.step(before, x, before[0] @ recurrent)
         return carry, (before, carry[0], activations)
 
+    x = read(kernel, inputs)
     if history is None:
-        last, (history, hidden, activations) = jax.lax.scan(step, carry, (inputs, reset))
+        last, (history, hidden, activations) = jax.lax.scan(step, carry, (x, reset))
     else:
-        after, activations = cell.step(history, inputs, history[0] @ recurrent)
+        after, activations = cell.step(history, x, history[0] @ recurrent)
         last, hidden = jax.tree.map(lambda leaf: leaf[-1], after), after[0]
-    return (last, hidden), (recurrent, history, activations, reset)
+    return (last, hidden), (inputs, kernel, recurrent, history, activations, reset)
 
 
 def _backward(cell: Cell, saved: PyTree, grads: PyTree) -> tuple[Any, ...]:
-    """Returns the gradients of inputs, recurrent weights and first carry."""
-    recurrent, history, activations, reset = saved
+    """Returns the gradients of inputs, kernels and first carry."""
+    inputs, kernel, recurrent, history, activations, reset = saved
     d_last, d_hidden = grads
     transposed = recurrent.T
 
     def step(d_carry: Carry, xs: PyTree) -> tuple[Carry, PyTree]:
         d_h, slopes, clear = xs
         d_carry = (d_carry[0] + d_h, *d_carry[1:])
-        d_carry, d_inputs, d_memory = cell.pull(slopes, d_carry)
+        d_carry, d_x, d_memory = cell.pull(slopes, d_carry)
         d_carry = (d_carry[0] + d_memory @ transposed, *d_carry[1:])
         d_carry = d_carry if clear is None else keep_where(clear, d_carry)
-        return d_carry, (d_inputs, None if d_memory is d_inputs else d_memory)
+        return d_carry, (d_x, None if d_memory is d_x else d_memory)
 
     xs = (d_hidden, cell.slopes(history, activations), reset)
-    d_first, (d_inputs, d_memory) = jax.lax.scan(step, d_last, xs, reverse=True)
-    d_memory = d_inputs if d_memory is None else d_memory
-    d_recurrent = jnp.tensordot(history[0], d_memory, axes=((0, 1), (0, 1)))
-    return d_inputs, d_recurrent, d_first, None, None
+    d_first, (d_x, d_memory) = jax.lax.scan(step, d_last, xs, reverse=True)
+    steps = ((0, 1), (0, 1))
+    rows = inputs.ndim == d_x.ndim - 1
+    features = jax.nn.one_hot(inputs, len(kernel), dtype=d_x.dtype) if rows else inputs
+    if d_memory is None:
+        both = jnp.concatenate([history[0], features], axis=-1)
+        d_both = jnp.tensordot(both, d_x, axes=steps)
+        d_recurrent, d_kernel = d_both[: len(recurrent)], d_both[len(recurrent) :]
+    else:
+        d_recurrent = jnp.tensordot(history[0], d_memory, axes=steps)
+        d_kernel = jnp.tensordot(features, d_x, axes=steps)
+    d_inputs = None if rows else d_x @ kernel.T
+    return d_inputs, d_kernel, d_recurrent, d_first, None, None
 
 
 _unroll.defvjp(_forward, _backward)
+
+
+def read(
+    kernel: Float[Array, "F G"], inputs: Int[Array, "*b"] | Float[Array, "*b F"]
+) -> Float[Array, "*b G"]:
+    """Returns ``inputs @ kernel``, a gather where inputs are the rows themselves."""
+    if jnp.issubdtype(inputs.dtype, jnp.integer):
+        return jnp.take(kernel, inputs, axis=0, mode="clip")
+    return inputs @ kernel
 
 
 class Generated(NamedTuple):
