@@ -109,6 +109,25 @@ def transition(
     )
 
 
+def restart(
+    state: PyTree, after: Timestep, fresh: PyTree, opening: Timestep
+) -> tuple[PyTree, Timestep]:
+    """Returns ``state, after`` with a new episode begun where ``after`` ends one.
+
+    Args:
+        state: after a step.
+        after: what the step returned.
+        fresh: first state of the new episode.
+        opening: its first time step.
+    """
+    over = done(after)
+    seen = after._replace(
+        obs=select(over, opening.obs, after.obs),
+        mask=select(over, opening.mask, after.mask),
+    )
+    return select(over, fresh, state), seen
+
+
 @dataclass(frozen=True)
 class AutoReset:
     """Starts a new episode in the step that ends one.
@@ -144,12 +163,7 @@ class AutoReset:
         """Returns the state and time step after ``action`` and, where due, the reset."""
         step_key, reset_key = jax.random.split(key)
         state, after = self.env.step(step_key, state, action, params)
-        fresh, opening = self.env.reset(reset_key, params)
-        over = done(after)
-        state = select(over, fresh, state)
-        obs = select(over, opening.obs, after.obs)
-        mask = jnp.where(over, opening.mask, after.mask)
-        return state, after._replace(obs=obs, mask=mask, final_obs=after.final_obs)
+        return restart(state, after, *self.env.reset(reset_key, params))
 
 
 def continuing(env: Environment) -> Environment:

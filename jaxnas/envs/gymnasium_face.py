@@ -14,9 +14,8 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Environment
-from jaxnas.core.trees import select
 from jaxnas.core.types import Timestep
-from jaxnas.envs.base import default_params, done
+from jaxnas.envs.base import default_params, done, restart
 from jaxnas.envs.gymnax_face import check_vectorial
 
 try:
@@ -68,12 +67,7 @@ def _advance_restarting(
     """Returns a lane after one action and its reset where due, and the mask before that."""
     lane, after = _advance(env, params, lane, action)
     fresh, opening = _open(env, params, lane.key, lane.episode + 1)
-    over = done(after)
-    seen = after._replace(
-        obs=select(over, opening.obs, after.obs),
-        mask=select(over, opening.mask, after.mask),
-    )
-    return select(over, fresh, lane), seen, after.mask
+    return *restart(lane, after, fresh, opening), after.mask
 
 
 _open_one = functools.partial(jax.jit, static_argnums=0)(_open)

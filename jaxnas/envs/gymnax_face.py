@@ -6,12 +6,12 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Environment
 from jaxnas.core.types import Timestep
-from jaxnas.envs.base import AutoReset, Vectorial, default_params
+from jaxnas.envs.base import AutoReset, Vectorial, default_params, first, transition
 
 
 class GymnaxState(NamedTuple):
@@ -114,13 +114,13 @@ class GymnaxFace:
 
 @dataclass(frozen=True, eq=False)
 class FromGymnax:
-    """An environment written for gymnax 1.0, under the protocol of this library.
+    """Anything with gymnax 1.0's ``reset`` and ``step``, wrappers too; it restarts itself.
 
-    It restarts itself, as gymnax does. Every action is legal. Where gymnax reports a step
-    as both terminated and truncated it counts as terminated.
+    Every action is legal. Where gymnax reports a step as both terminated and truncated it
+    counts as terminated. :func:`from_gymnax` chooses the faster form where there is one.
 
     Args:
-        env: anything with gymnax 1.0's ``reset``, ``step`` and ``num_actions``.
+        env: what is adapted.
     """
 
     env: Any
@@ -142,9 +142,8 @@ class FromGymnax:
     def reset(self, key: Key[Array, ""], params: PyTree) -> tuple[PyTree, Timestep]:
         """Returns the first state and time step of an episode."""
         obs, state = self.env.reset(key, params)
-        no = jnp.asarray(False)
-        reset = Timestep(obs, self._mask, jnp.float32(0.0), no, no, obs)
-        return jax.tree.map(jnp.asarray, state), reset
+        opening = first(obs, jnp.ones(self.num_actions, bool))
+        return jax.tree.map(jnp.asarray, state), opening
 
     def step(
         self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: PyTree
@@ -153,16 +152,70 @@ class FromGymnax:
         obs, after, reward, terminated, truncated, info = self.env.step(
             key, state, action, params
         )
-        after = jax.tree.map(_as_before, after, state)
-        reward = jnp.asarray(reward, jnp.float32).reshape(())
-        final = info["final_observation"]
-        truncated = truncated & ~terminated
-        return after, Timestep(obs, self._mask, reward, terminated, truncated, final)
+        mask = jnp.ones(self.num_actions, bool)
+        seen = transition(obs, mask, _scalar(reward), terminated, truncated)
+        seen = seen._replace(final_obs=info["final_observation"])
+        return jax.tree.map(_as_before, after, state), seen
+
+
+@dataclass(frozen=True, eq=False)
+class FromGymnaxDynamics:
+    """The dynamics of a gymnax environment without its automatic reset.
+
+    Whoever steps it decides when to draw new episodes, which a rollout does all at once:
+    random bits inside a step loop cost more on CPU than a small environment does.
+
+    Args:
+        env: an instance of gymnax's ``Environment`` that does not override ``step``.
+    """
+
+    env: Any
 
     @property
-    def _mask(self) -> Bool[Array, "A"]:
-        """Every action."""
-        return jnp.ones(self.num_actions, bool)
+    def num_actions(self) -> int:
+        """Number of actions, ``A``."""
+        return self.env.num_actions
+
+    def params(self) -> PyTree:
+        """Returns gymnax's default parameters as float32 and int32 arrays."""
+        return jax.tree.map(jnp.asarray, self.env.default_params)
+
+    def reset(self, key: Key[Array, ""], params: PyTree) -> tuple[PyTree, Timestep]:
+        """Returns the first state and time step of an episode."""
+        obs, state = self.env.reset_env(key, params)
+        opening = first(obs, jnp.ones(self.num_actions, bool))
+        return jax.tree.map(jnp.asarray, state), opening
+
+    def step(
+        self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: PyTree
+    ) -> tuple[PyTree, Timestep]:
+        """Returns the state and time step after ``action``."""
+        obs, after, reward, terminated, _ = self.env.step_env(key, state, action, params)
+        truncated = self.env.is_truncated(after, params)
+        mask = jnp.ones(self.num_actions, bool)
+        seen = transition(obs, mask, _scalar(reward), terminated, truncated)
+        return jax.tree.map(_as_before, after, state), seen
+
+
+def from_gymnax(env: Any) -> FromGymnax | FromGymnaxDynamics:
+    """Returns a gymnax 1.0 environment under the protocol of this library.
+
+    Args:
+        env: an environment, or a wrapper around one.
+    """
+    try:
+        from gymnax.environments.environment import Environment as GymnaxEnvironment
+    except ModuleNotFoundError:  # the signature without the package
+        return FromGymnax(env)
+    own_step = (
+        isinstance(env, GymnaxEnvironment) and type(env).step is GymnaxEnvironment.step
+    )
+    return FromGymnaxDynamics(env) if own_step else FromGymnax(env)
+
+
+def _scalar(reward: Any) -> Float[Array, ""]:
+    """Returns a reward as a float32 scalar; some environments give ``[1]``."""
+    return jnp.asarray(reward, jnp.float32).reshape(())
 
 
 def _as_before(new: Any, old: Array) -> Array:
