@@ -36,8 +36,9 @@ class RegularizedEvolution:
     """Mutates the best of a random sample of the population; the oldest individual dies.
 
     Real et al. 2019, "Regularized evolution for image classifier architecture search",
-    Algorithm 1. The tournament draws ``sample`` individuals with replacement. An individual
-    whose evaluation failed enters with fitness ``-inf`` and never wins.
+    Algorithm 1. The tournament draws ``sample`` distinct individuals. An individual whose
+    evaluation failed enters with fitness ``-inf`` and never wins. A child that was seen
+    before enters like any other, and costs no query.
 
     Args:
         space: where to search.
@@ -86,12 +87,10 @@ class RegularizedEvolution:
 
         def child(key: Key[Array, ""]) -> Int[Array, "L"]:
             fresh_key, pick_key, mutate_key = jax.random.split(key, 3)
-            entrants = jax.random.randint(
-                pick_key, (self.population,), 0, self.population
-            )
-            counted = jnp.arange(self.population) < state.hparams.sample
-            fitness = jnp.where(counted, state.fitness[entrants], -jnp.inf)
-            parent = state.tokens[entrants[jnp.argmax(fitness)]]
+            order = jnp.argsort(jax.random.uniform(pick_key, (self.population,)))
+            entered = jnp.arange(self.population) < state.hparams.sample
+            fitness = jnp.where(entered, state.fitness[order], -jnp.inf)
+            parent = state.tokens[order[jnp.argmax(fitness)]]
             fresh = tk.sample_uniform(fresh_key, self.space)
             return jnp.where(filling, fresh, self._mutate(mutate_key, parent))
 

@@ -15,6 +15,10 @@ from jaxnas.core import tokens as tk
 from jaxnas.core.errors import unknown_name
 
 
+PLAIN_WIDTH = 120
+"""Columns where the output is not a terminal."""
+
+
 @dataclass(frozen=True)
 class Info:
     """Shows an oracle's or a space's size, metrics, ranges, source, licence and checksum."""
@@ -31,12 +35,14 @@ class Info:
             print(json.dumps(facts, indent=1, default=str))
             return 0
         console = Console()
+        if not console.is_terminal:
+            console = Console(width=PLAIN_WIDTH)
         metrics = facts.pop("metrics", None)
         table = Table(box=None, show_header=False)
         table.add_column(style="bold", no_wrap=True)
         table.add_column()
         for key, value in facts.items():
-            table.add_row(key, str(value))
+            table.add_row(key, _short(value))
         console.print(table)
         if metrics:
             console.print(_metric_table(metrics))
@@ -60,10 +66,19 @@ def describe(name: str) -> dict[str, Any]:
         if kind == "space":
             facts |= _space(name)
         elif kind == "oracle":
-            facts |= registry.make_oracle(name).info()  # pyright: ignore[reportAttributeAccessIssue]
+            facts |= _oracle(name)
         else:
             facts |= {"options": _options(kind, name)}
     return facts
+
+
+def _oracle(name: str) -> dict[str, Any]:
+    """Returns what an oracle says of itself; one for any space is shown on nb201."""
+    parameters = inspect.signature(registry.lookup("oracle", name)).parameters
+    needs_space = "space" in parameters and parameters["space"].default is inspect._empty
+    space = registry.make_space("nb201") if needs_space else None
+    oracle: Any = registry.make_oracle(name, space=space)
+    return oracle.info()
 
 
 def _space(name: str) -> dict[str, Any]:
@@ -95,7 +110,7 @@ def _metric_table(metrics: Any) -> Table:
     rows = (
         metrics.items() if isinstance(metrics, dict) else ((m["name"], m) for m in metrics)
     )
-    rows = [(name, dict(facts)) for name, facts in rows]
+    rows = [(name, {k: v for k, v in dict(f).items() if k != "better"}) for name, f in rows]
     columns = [c for c in rows[0][1] if c != "name"]
     table = Table(title="Metrics", title_justify="left", header_style="bold")
     for column in ("metric", *columns):
@@ -107,4 +122,8 @@ def _metric_table(metrics: Any) -> Table:
 
 def _short(value: Any) -> str:
     """Returns a cell's text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, tuple | list):
+        return ", ".join(map(str, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

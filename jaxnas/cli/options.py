@@ -84,6 +84,13 @@ class Chosen:
     """Hyperparameters set to another value than the preset's."""
 
 
+def _number(name: str, value: Any) -> float:
+    """Returns a hyperparameter's value as a number, or the sentence that refuses it."""
+    if isinstance(value, str):
+        raise UserError(f"The setting {name!r} needs a number, got {value!r}.")
+    return float(value)
+
+
 def make_algorithm(name: str, space: SearchSpace, settings: Sequence[str]) -> Chosen:
     """Returns an algorithm with ``NAME=VALUE`` settings, structural or numeric.
 
@@ -101,7 +108,7 @@ def make_algorithm(name: str, space: SearchSpace, settings: Sequence[str]) -> Ch
         if key in structural:
             fields[key] = values[0]
         else:
-            numeric[key] = values[0]
+            numeric[key] = _number(key, values[0])
     algo = registry.make_algorithm(name, space=space, **fields)
     names = hparam_names(algo)
     for key in numeric:

@@ -159,6 +159,7 @@ def run_one(
     hparams: dict[str, Any] = dict(choice.hparams)
     cells: list[int] = []
     if grid:
+        grid = {name: [float(v) for v in values] for name, values in grid.items()}
         columns, cells = grid_settings(choice.algo, grid, choice.hparams)
         hparams = dict(columns)
     try:

@@ -34,7 +34,7 @@ class Objective:
 class Evaluation(NamedTuple):
     """What was measured, in natural units, and the scalar that a search maximises.
 
-    ``reward`` is filled by :class:`jaxnas.oracles.wrap.Scored` through
+    ``reward`` is filled by :class:`jaxnas.oracles.budget.Budgeted` through
     ``moo.scalarise`` and nowhere else; a bare oracle leaves it NaN.
     """
 

@@ -79,7 +79,7 @@ def test_sweep_loops_structural_axes_and_vmaps_numeric_ones(capsys, tmp_path):
         (["search", "--set", "dqn.lr=1"], "Unknown algorithm"),
         (["search", "--grid", "ppo.lr=log:0:1:3"], "above zero"),
         (["search", "--grid", "ppo.lr"], "NAME=V1,V2"),
-        (["search", "--noise", "stored", "--oracle", "cost", "--objective", "params"], "no unc"),
+        (["search", "--noise", "stored", "--oracle", "cost", "--space", "nb201", "--objective", "params"], "no unc"),
         (["search", "--workers", "0"], "At least one worker"),
         (["search", "--quiet", "--json"], "either"),
         (["search", "--constraint", "params<"], "params<"),
