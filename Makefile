@@ -1,46 +1,57 @@
-# The README's commands. Each builds what it needs: Python 3.11 and a network are enough.
+# The README's commands. Each builds what it needs: Python 3.11 and a package index are enough.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
-RUN ?= runs/main
+OUT ?= runs
+NAME ?= main
 
-.PHONY: search test test-slow check bench clean
+# 16 settings of each policy-gradient method: 4 learning rates x 4 entropy bonuses.
+GRID := ppo.lr=0.001,0.003,0.01,0.03 ppo.entropy=0.03,0.1,0.2,0.4 \
+        reinforce.lr=0.003,0.01,0.03,0.1 reinforce.entropy=0.02,0.04,0.08,0.16
 
-search: $(BIN)/.installed
-	$(BIN)/jaxnas search \
-	  --algorithms random evolution reinforce ppo \
+.PHONY: help search test test-slow check lint bench clean
+
+help:
+	@echo "make search     thousands of controllers search AnalogNAS-Bench; ends with a report"
+	@echo "make test       the default tests, under 10 minutes on 2 cores"
+	@echo "make test-slow  the slow tests"
+	@echo "make check      lint, types and the default tests"
+	@echo "make bench      the benchmarks; see benchmarks/README.md"
+
+search: $(VENV)/.installed
+	$(BIN)/jaxnas search --algorithms random evolution reinforce ppo \
 	  --objective analog_1month --budget 500 --max-proposals 1000 --seeds 64 \
-	  --grid $(GRID) \
-	  --out $(dir $(RUN)) --name $(notdir $(RUN))
+	  --grid $(GRID) --out $(OUT) --name $(NAME)
 
-test: $(BIN)/.installed-dev
+test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
-test-slow: $(BIN)/.installed-dev
-	$(BIN)/python -m pytest -m slow
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "slow and not external"
 
-check: $(BIN)/.installed-dev
+check: lint test
+
+lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
-	$(BIN)/codespell jaxnas tests benchmarks docs README.md CHANGELOG.md Makefile
-	$(BIN)/python -m pytest
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright
+	$(BIN)/codespell jaxnas tests benchmarks experiments docs README.md CHANGELOG.md
 
-bench: $(BIN)/.installed-dev
+bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/regret.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(BIN)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --editable .
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-$(BIN)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --editable ".[dev]"
-	touch $(BIN)/.installed $@
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $(VENV)/.installed $@
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Shared settings of the suite: strict shapes, one compilation cache, clean trace counters."""
+"""Shared settings of the suite: quick compilation, clean trace counters."""
 
 import os
 from pathlib import Path

@@ -47,7 +47,7 @@ class LocalSearch:
     the search moves as soon as something better than the centre is told; else it asks the
     whole neighbourhood first. At a local minimum it goes on from the best architecture that
     has not been expanded. White, Nolen and Savani 2021, "Exploring the loss landscape in
-    neural architecture search", Algorithm 1, where we continue at minima instead of stopping.
+    neural architecture search", Algorithm 1; we continue at minima where it stops.
 
     Args:
         space: where to search.

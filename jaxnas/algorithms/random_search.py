@@ -32,7 +32,7 @@ class RandomSearch:
     Where the space can be enumerated (at most ``2**20`` members) a keyed permutation of its
     members is walked: a Feistel network over the next power of four, leaving out values
     beyond the last member (cycle walking; Black and Rogaway 2002, "Ciphers with arbitrary
-    finite domains"). It needs no memory, unlike a shuffled table for each controller. Larger
+    finite domains"). It needs no memory, unlike a shuffled table each. Larger
     spaces are drawn exactly uniformly; a repeat is then free, as everywhere.
 
     Args:
@@ -54,9 +54,7 @@ class RandomSearch:
         """Returns the start of a random order."""
         return RandomState(hparams, jax.random.key_data(key), jnp.int32(0))
 
-    def ask(
-        self, key: Key[Array, ""], state: RandomState
-    ) -> tuple[RandomState, Proposal]:
+    def ask(self, key: Key[Array, ""], state: RandomState) -> tuple[RandomState, Proposal]:
         """Returns the next ``batch`` architectures; lanes past the last are inactive."""
         number = state.position + jnp.arange(self.batch)
         total = tk.count(self.space)
@@ -89,9 +87,7 @@ class RandomSearch:
         return state, {}
 
 
-def permuted(
-    key_data: Array, number: Int[Array, "n"], total: int
-) -> Int[Array, "n"]:
+def permuted(key_data: Array, number: Int[Array, "n"], total: int) -> Int[Array, "n"]:
     """Returns where a keyed permutation of ``range(total)`` sends each number."""
     half = max(1, -(-(total - 1).bit_length() // 2))
     mask = jnp.uint32((1 << half) - 1)

@@ -25,7 +25,7 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Doctor:
-    """Checks the installation: versions, devices, data, and the exact command that mends."""
+    """Checks the installation: versions, devices, data, and what mends it."""
 
     def run(self) -> int:
         """Prints the findings; exit code 1 when something the main job needs is missing."""

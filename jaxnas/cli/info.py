@@ -14,14 +14,13 @@ from jaxnas import registry
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import unknown_name
 
-
 PLAIN_WIDTH = 120
 """Columns where the output is not a terminal."""
 
 
 @dataclass(frozen=True)
 class Info:
-    """Shows an oracle's or a space's size, metrics, ranges, source, licence and checksum."""
+    """Shows an oracle's or a space's size, metrics, ranges, source and checksum."""
 
     name: Annotated[str, tyro.conf.Positional]
     """What to describe, for example analog-nasbench, nb201 or ppo."""

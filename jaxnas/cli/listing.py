@@ -18,7 +18,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class List:
-    """Lists the spaces, oracles, environments, controllers and algorithms, one line each."""
+    """Lists spaces, oracles, environments, controllers and algorithms, one line each."""
 
     def run(self) -> int:
         """Prints the tables."""

@@ -17,9 +17,10 @@ from jaxnas.run.devices import configure_host
 class Sweep:
     """Runs one algorithm over a grid of settings and draws the response surface.
 
-    Numeric axes (learning rate, entropy bonus, ...) are vmapped: all cells and seeds train in
-    one compiled program. Structural axes (hidden, controller, batch, ...) compile once each.
-    Example: jaxnas sweep --algorithm reinforce --grid lr=log:1e-3:1e-1:4 entropy=0,0.01
+    Numeric axes (learning rate, entropy bonus, ...) are vmapped: all cells and seeds train
+    in one compiled program. Structural axes (hidden, controller, batch, ...) compile once
+    each. Example: jaxnas sweep --algorithm reinforce --grid lr=log:1e-3:1e-1:4
+    entropy=0,0.01
     """
 
     grid: tuple[str, ...]

@@ -215,7 +215,7 @@ class Controller(Protocol):
     def __call__(
         self, carry: PyTree, obs: PyTree, reset: Bool[Array, "B"]
     ) -> tuple[PyTree, PolicyOutput]:
-        """Returns the new memory and the policy for one step; ``reset`` clears memory first."""
+        """Returns the new memory and one step's policy; ``reset`` clears memory first."""
         ...
 
 
@@ -273,5 +273,5 @@ class Algorithm(Protocol):
     def learn(
         self, key: Key[Array, ""], state: PyTree
     ) -> tuple[PyTree, dict[str, Float[Array, ""]]]:
-        """Returns the state after learning, and scalar metrics with a fixed set of names."""
+        """Returns the state after learning, and scalar metrics under fixed names."""
         ...

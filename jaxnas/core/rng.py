@@ -17,7 +17,7 @@ def root_key(seed: int) -> Key[Array, ""]:
 
 
 def controller_key(root: Key[Array, ""], controller: Int[Array, ""]) -> Key[Array, ""]:
-    """Returns the key of one controller from its *global* id, never its place in a block."""
+    """Returns a controller's key, from its *global* id, never its place in a block."""
     return jax.random.fold_in(root, controller)
 
 
@@ -27,7 +27,7 @@ def step_key(key: Key[Array, ""], step: Int[Array, ""] | int) -> Key[Array, ""]:
 
 
 def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:
-    """Returns a named sub-stream: ``stream(key, "ask")`` and ``stream(key, "noise")`` differ.
+    """Returns a named sub-stream: those of ``"ask"`` and of ``"noise"`` differ.
 
     The name enters by its CRC-32, so adding a stream never moves another one.
     """

@@ -76,7 +76,7 @@ def sample_uniform(key: Key[Array, ""], space: SearchSpace) -> Int[Array, "L"]:
 def repair(
     key: Key[Array, ""], space: SearchSpace, tokens: Int[Array, "L"]
 ) -> Int[Array, "L"]:
-    """Returns ``tokens`` with each illegal one replaced by a random legal one, left to right.
+    """Returns ``tokens``, each illegal one replaced by a random legal one, left to right.
 
     A legal architecture is returned unchanged.
     """
@@ -115,7 +115,7 @@ def is_valid(space: SearchSpace, tokens: Int[Array, "L"]) -> Bool[Array, ""]:
 def mutate(
     key: Key[Array, ""], space: SearchSpace, tokens: Int[Array, "L"]
 ) -> Int[Array, "L"]:
-    """Returns a valid architecture that differs at one position, the rest repaired after it.
+    """Returns a valid architecture that differs at one position, repaired after it.
 
     The position is uniform over those with an alternative and the new token uniform over
     the alternatives, so the work is bounded and the result always differs (unless the space
@@ -254,6 +254,6 @@ def digest(space: SearchSpace, tokens: Int[Array, "L"]) -> UInt32[Array, "2"]:
 
 
 def digest_host(space: SearchSpace, tokens: Int[np.ndarray, "L"]) -> str:
-    """Returns the SHA-256 of a space's id and an architecture, for keys that outlive a run."""
+    """Returns the SHA-256 of a space's id and tokens, for keys that outlive a run."""
     text = f"{space.id}:" + ",".join(str(int(token)) for token in tokens)
     return hashlib.sha256(text.encode()).hexdigest()

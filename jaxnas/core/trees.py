@@ -41,8 +41,8 @@ def one_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns ``function`` such that ``vmap`` runs it in a loop instead of widening it.
 
     On CPU a dense training step is fastest on one controller at a time, because its weights
-    stay in the innermost cache, while sampling and bookkeeping gain from a wide ``vmap``. An
-    algorithm marks its training step with this and both get what they need. All arguments
-    must be positional pytrees of arrays; values closed over must not be mapped.
+    stay in the innermost cache, while sampling and bookkeeping gain from a wide ``vmap``.
+    An algorithm marks its training step with this and both get what they need. All
+    arguments must be positional pytrees of arrays; values closed over must not be mapped.
     """
     return jax.custom_batching.sequential_vmap(function)

@@ -59,7 +59,7 @@ class Proposal(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """A padded DAG of arrays: nodes in topological order, for predictors and costs in jit."""
+    """A padded DAG of arrays, nodes in topological order, for predictors and costs."""
 
     ops: Int[Array, "N"]
     """Operation id of a node, 0 where the node is padding."""

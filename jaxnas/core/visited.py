@@ -1,8 +1,8 @@
 """The set of architectures that one controller has paid for, as arrays of fixed size.
 
 A bitmap over the mixed-radix index where that has at most ``2**20`` values, else an
-open-addressing hash table of 64-bit digests. Either gives every known architecture a *slot*,
-an integer by which other per-architecture arrays are addressed.
+open-addressing hash table of 64-bit digests. Either gives every known architecture a
+*slot*, an integer by which other per-architecture arrays are addressed.
 """
 
 from typing import NamedTuple
@@ -57,7 +57,7 @@ def insert(
     active: Bool[Array, "B"],
     room: Int[Array, ""],
 ) -> tuple[Visited, Bool[Array, "B"], Bool[Array, "B"], Int[Array, "B"]]:
-    """Adds the active architectures that are not known yet, in lane order, ``room`` at most.
+    """Adds the active architectures not known yet, in lane order, at most ``room``.
 
     Returns:
         The new set; which lanes were added (the first lane of equal ones); which active

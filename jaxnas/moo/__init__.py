@@ -1,1 +1,1 @@
-"""Several objectives at once: how they become one reward, and which of them are undominated."""
+"""Several objectives at once, and how they become one reward."""

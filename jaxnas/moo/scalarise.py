@@ -44,7 +44,7 @@ class WeightedSum:
         return jnp.sum(terms, axis=-1) - self.penalty * violation
 
     def natural(self, reward: np.ndarray) -> np.ndarray:
-        """Returns a feasible single objective back in its own unit; else the reward itself."""
+        """Returns a single objective back in its own unit, several as the reward itself."""
         if len(self.signs) > 1:
             return reward
         return reward / (self.signs[0] * self.weights[0])

@@ -1,9 +1,9 @@
-"""The budget: every controller pays one query for each architecture it has not asked before.
+"""The budget: a controller pays one query for each architecture it has not asked yet.
 
-A query is the first evaluation of a *raw* token vector by a controller. Repeats, also inside
-one batch, are free and return the stored value. With ``repeats="resample"`` every evaluation
-is a new reading and costs a query. A controller is finished when its budget is spent or
-``max_proposals`` is reached, whichever is first.
+A query is the first evaluation of a *raw* token vector by a controller. Repeats, also
+inside one batch, are free and return the stored value. With ``repeats="resample"`` every
+evaluation is a new reading and costs a query. A controller is finished when its budget is
+spent or ``max_proposals`` is reached, whichever is first.
 """
 
 from dataclasses import dataclass
@@ -86,8 +86,8 @@ class Budgeted:
             raise UserError(f"The budget must be at least one query, got {self.budget}.")
         if self.max_proposals < self.budget:
             raise UserError(
-                f"max_proposals ({self.max_proposals}) is below the budget ({self.budget}), "
-                "which could then never be spent; raise it."
+                f"max_proposals ({self.max_proposals}) is below the budget ({self.budget}) "
+                "and could never spend it; raise it."
             )
 
     @property
@@ -199,7 +199,7 @@ class Budgeted:
         )
 
     def finish(self, scored: Bool[Array, "B"], evaluation: Evaluation) -> Evaluation:
-        """Returns the evaluation with rewards, and SKIPPED and NaN where nothing was asked."""
+        """Returns the evaluation with rewards, SKIPPED and NaN where nothing was asked."""
         status = jnp.where(scored, evaluation.status, SKIPPED)
         ok = status == OK
         reward = self.scalariser(evaluation.objectives, evaluation.violation)
@@ -227,9 +227,7 @@ class Budgeted:
         ledger = self.record(params, ledger, admission, tokens, evaluation)
         return BudgetState(inner, ledger), evaluation
 
-    def _true_reward(
-        self, params: PyTree, tokens: Int[Array, "B L"]
-    ) -> Float[Array, "B"]:
+    def _true_reward(self, params: PyTree, tokens: Int[Array, "B L"]) -> Float[Array, "B"]:
         """Returns the reward of architectures without measurement noise."""
         truth = cast(Truthful, self.oracle).truth(params, tokens)
         return self.scalariser(truth, jnp.zeros(tokens.shape[0]))
@@ -248,7 +246,7 @@ def _best_reading(
 def _best_means(
     ledger: Ledger, slot: Int[Array, "B"], reading: Float[Array, "B"]
 ) -> tuple[Ledger, Int[Array, "B"]]:
-    """Returns, after each lane, the slot with the best mean reading; -1 before there is one.
+    """Returns, after each lane, the slot with the best mean reading; -1 if none.
 
     When the incumbent's mean falls below another architecture's, that one takes over.
     """

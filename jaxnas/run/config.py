@@ -44,7 +44,7 @@ def expand_hparams(algo: Algorithm, overrides: Any) -> tuple[PyTree, int]:
         column = np.atleast_1d(np.asarray(value, dtype=columns[name].dtype))
         if column.ndim != 1 or column.size == 0 or not np.all(np.isfinite(column)):
             raise UserError(
-                f"The hyperparameter {name!r} needs finite numbers in one row, got {value!r}."
+                f"The hyperparameter {name!r} needs finite numbers, got {value!r}."
             )
         columns[name] = column
     sizes = {name: column.size for name, column in columns.items() if column.size > 1}

@@ -2,8 +2,9 @@
 
 Two facts about XLA's CPU backend decide it. Its thread pool for matrix products only costs
 time on products as small as a controller's, and vmapped PPO programs have been seen to hang
-with it (all threads waiting), so it is switched off. Cores are used another way: each is one
-JAX device, and the population is sharded over them, which needs no communication at all.
+with it (all threads waiting), so it is switched off. Cores are used another way: each is
+one JAX device, and the population is sharded over them, which needs no communication at
+all.
 """
 
 import os

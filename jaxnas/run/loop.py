@@ -1,4 +1,4 @@
-"""``search``: one algorithm, one oracle, any number of controllers, resumable to the bit."""
+"""``search``: one algorithm, one oracle, many controllers, resumable to the bit."""
 
 import json
 import shutil
@@ -56,8 +56,8 @@ def search(
     """Returns what ``G x seeds`` controllers found within ``budget`` distinct queries each.
 
     Controller ``g * seeds + s`` uses setting ``g`` of ``hparams`` and its own key, which
-    depends on nothing but that number and ``seed0``. With a traced oracle everything runs in
-    one compiled program; a host oracle is asked between two compiled halves.
+    depends on nothing but that number and ``seed0``. With a traced oracle everything runs
+    in one compiled program; a host oracle is asked between two compiled halves.
 
     Args:
         algo: proposes and learns.

@@ -29,7 +29,7 @@ def controllers_that_fit(count: int, bytes_each: int, step: int) -> int:
         return count
     if fit < step:
         raise UserError(
-            f"One block of {step} controllers needs {step * bytes_each * COPIES / 1e9:.1f} GB "
+            f"{step} controllers in a block need {step * bytes_each * COPIES / 1e9:.1f} GB "
             f"and {free / 1e9:.1f} GB are free; choose a smaller --width, batch or budget."
         )
     return fit // step * step

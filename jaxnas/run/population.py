@@ -1,9 +1,10 @@
 """Many controllers as one compiled program: blocks of them, mapped, vmapped and sharded.
 
-A population is an array of members ``[blocks, width, ...]``. Its leading axis is sharded over
-the mesh axis ``"pop"``; each device visits its blocks one after the other and advances all
-``width`` members of a block by ``vmap``. A block of the right width fits in the processor's
-cache, so the rate does not fall with the number of controllers. Nothing is communicated.
+A population is an array of members ``[blocks, width, ...]``. Its leading axis is sharded
+over the mesh axis ``"pop"``; each device visits its blocks one after the other and advances
+all ``width`` members of a block by ``vmap``. A block of the right width fits in the
+processor's cache, so the rate does not fall with the number of controllers. Nothing is
+communicated.
 """
 
 import functools
@@ -151,7 +152,7 @@ def _advance_block(
     stop: Int[Array, ""],
     block: Member,
 ) -> Member:
-    """Returns a block after updates ``start`` to ``stop - 1``; ends early once all froze."""
+    """Returns a block after updates ``start`` to ``stop - 1``, fewer once all froze."""
 
     def unfinished(carry: tuple[Int[Array, ""], Member]) -> Bool[Array, ""]:
         step, block = carry

@@ -1,4 +1,4 @@
-"""What a search leaves behind: raw arrays for every controller, and the best architectures."""
+"""What a search leaves behind: raw arrays and the best architectures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""One directory a run: configuration, provenance, rows, raw arrays; one writer at a time."""
+"""One directory a run: configuration, provenance, rows, raw arrays; one writer."""
 
 import datetime
 import fcntl
@@ -99,7 +99,7 @@ class RunDirectory:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(
-                f"Another process is writing to {path}; wait for it or choose another --out."
+                f"Another process is writing to {path}; wait or choose another --out."
             ) from error
 
     def close(self) -> None:
@@ -182,7 +182,7 @@ class RunDirectory:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Returns ``"name: old -> new"`` for every leaf that differs between two JSON values."""
+    """Returns ``"name: old -> new"`` for every leaf that two JSON values differ in."""
     if isinstance(old, dict) and isinstance(new, dict):
         names = sorted(set(old) | set(new))
         return [

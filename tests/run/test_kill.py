@@ -74,5 +74,8 @@ def test_killed_anywhere_resumes_to_the_same_bits(tmp_path):
     assert got.keys() == want.keys()
     for name, array in want.items():
         np.testing.assert_array_equal(got[name], array, err_msg=name)
-    rows = [json.loads(line)["update"] for line in (out / "rows.jsonl").read_text().split("\n")[:-1]]
+    rows = [
+        json.loads(line)["update"]
+        for line in (out / "rows.jsonl").read_text().split("\n")[:-1]
+    ]
     assert rows == sorted(set(rows))
