@@ -72,8 +72,9 @@ class Method:
     @property
     def nice(self) -> str:
         """The method's name in a sentence."""
-        algorithm = self.run.algorithm
-        return NICE.get(algorithm, self.name) if self.name == algorithm else self.name
+        stem = str(self.run.config["algorithm"].get("id", "")).rpartition("-v")[0]
+        plain = self.name in (self.run.algorithm, stem)
+        return NICE.get(self.run.algorithm, self.name) if plain else self.name
 
     @property
     def learns(self) -> bool:

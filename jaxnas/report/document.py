@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from jaxnas.report import provenance, tables, text
 from jaxnas.report.architectures import Front, Top, front_of, top_found
 from jaxnas.report.audit import Check, audit
@@ -93,7 +95,12 @@ def _facts(study: Study) -> tuple[tuple[str, str], ...]:
     ]
     if known is not None:
         best = f"{text.number(known.optimum)}{text.unit(study)}"
-        facts.append((best, f"best of all {len(known.members):,}"))
+        allowed = int(np.isfinite(known.value).sum())
+        limited = allowed < len(known.members)
+        among = (
+            f"the {allowed:,} that meet the constraints" if limited else f"all {allowed:,}"
+        )
+        facts.append((best, f"best of {among}"))
     return tuple(facts)
 
 

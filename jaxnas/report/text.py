@@ -11,9 +11,16 @@ from jaxnas.report.task import spreads_of
 
 
 def number(x: float, digits: int = 2) -> str:
-    """Returns a number with fixed decimals, ``n/a`` where there is none, no minus zero."""
+    """Returns a number with fixed decimals, ``n/a`` where there is none, no minus zero.
+
+    From ten thousand on decimals say nothing, and millions are written as such.
+    """
     if not np.isfinite(x):
         return "n/a"
+    if abs(x) >= 1e6:
+        return f"{x / 1e6:,.2f} M"
+    if abs(x) >= 1e4:
+        return f"{x:,.0f}"
     text = f"{x:.{digits}f}"
     return text.lstrip("-") if float(text) == 0 else text
 
@@ -233,14 +240,16 @@ def digital_rank(study: Study) -> str:
     known = study.task.known
     if known is None or "digital" not in known.columns:
         return ""
-    if study.task.objective.name == "digital":
+    if study.task.objective.name == "digital" or len(study.task.objectives) > 1:
         return ""
-    best = int(np.argmax(known.columns["digital"]))
+    allowed = np.isfinite(known.value)
+    digital = np.where(allowed, known.columns["digital"], -np.inf)
+    best = int(np.argmax(digital))
     score = study.task.direction * known.value
     rank = 1 + int(np.sum(score > score[best]))
     return (
         f"The best digital network ({number(float(known.columns['digital'][best]))} %) "
-        f"ranks {rank:,} of {len(known.members):,} on {study.task.objective.name}."
+        f"ranks {rank:,} of {int(allowed.sum()):,} on {study.task.objective.name}."
     )
 
 

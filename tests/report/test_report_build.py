@@ -323,9 +323,11 @@ def test_a_percentage_never_rounds_to_a_false_extreme(share, words):
     assert text.percent(share) == words
 
 
-def test_numbers_have_no_minus_zero():
+def test_numbers_are_written_for_people():
     assert text.number(-0.001) == "0.00"
     assert text.number(-0.5) == "-0.50"
+    assert text.number(157306.0) == "157,306"
+    assert text.number(19579530.0) == "19.58 M"
     assert text.number(float("nan")) == "n/a"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxnas
-from jaxnas.report import anatomy, architectures, compare, load, stats, task
+from jaxnas.report import anatomy, architectures, compare, load, stats, task, text
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +124,20 @@ def test_token_shares_and_late_queries(study):
 def test_a_constraint_limits_the_known_optimum(analog_runs, tmp_path):
     run = shutil.copytree(analog_runs / "random", tmp_path / "random")
     config = json.loads((run / "config.json").read_text())
-    config["weights"] = [2.0]
+    options = {"objective": "analog_1month", "constraints": ["digital<=93"]}
+    name = jaxnas.make_oracle("analog-nasbench", **options).id
+    config["oracle"] = {"name": "analog-nasbench", "id": name, "options": options}
+    config["weights"] = [2.0]  # must not show: the curve is in natural units
     (run / "config.json").write_text(json.dumps(config))
-    weighted = task.make_task(load.read_run(run))
-    assert weighted.known.optimum == pytest.approx(90.00, abs=0.005)  # natural units
+    known = task.make_task(load.read_run(run)).known
+    allowed = known.columns["digital"] <= 93
+    np.testing.assert_array_equal(np.isfinite(known.value), allowed)
+    best = np.max(known.columns["analog_1month"][allowed])
+    assert known.optimum == pytest.approx(best, rel=1e-6)
+    study = compare.studies(load.load(run))[0]
+    rival = np.max(known.columns["digital"][allowed])
+    assert f"({rival:.2f} %) ranks" in text.digital_rank(study)
+    assert f"of {allowed.sum():,} on" in text.digital_rank(study)
 
 
 def test_an_unknown_oracle_leaves_no_optimum_but_a_reason(toy_runs, tmp_path):
