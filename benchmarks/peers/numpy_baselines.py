@@ -1,15 +1,15 @@
 """Plain references without JAX: random, evolution, local search, tabular REINFORCE.
 
 Written for reading, one seed at a time; nothing of jaxnas is used. A query is the first
-evaluation of an architecture by a run; repeats are free. A run ends at ``budget`` queries or
-``8 * budget`` proposals, and its curve is carried forward.
+evaluation of an architecture by a run; repeats are free. A run ends at ``budget`` queries
+or ``8 * budget`` proposals, and its curve is carried forward.
 
 The variants are those that give the reference values of the benchmark (see the README):
-evolution draws its tournament of distinct individuals, puts repeats into the population like
-any child, and mutates one edge to another operation; local search draws random starts, then
-climbs from the best one in random neighbour order and moves at the first improvement; an
-architecture counts as expanded once it has been a centre, also when it was left early, and
-at a minimum the search continues from the best architecture that was not expanded yet.
+evolution draws its tournament of distinct individuals, puts repeats into the population
+like any child, and mutates one edge to another operation; local search draws random starts,
+then climbs from the best one in random neighbour order and moves at the first improvement;
+an architecture counts as expanded once it has been a centre, also when it was left early,
+and at a minimum the search continues from the best architecture that was not expanded yet.
 """
 
 import random

@@ -12,10 +12,10 @@ from importlib.metadata import version
 import jax
 import jax.numpy as jnp
 import rejax
-from worker import serve
+from worker import Region, serve
 
 
-def prepare(args: argparse.Namespace):
+def prepare(args: argparse.Namespace) -> Region:
     """Returns the region: ``updates`` training iterations of every agent."""
     ppo = rejax.PPO.create(
         env="CartPole-v1",
@@ -39,14 +39,14 @@ def prepare(args: argparse.Namespace):
     train = train.lower(state).compile()
     state = jax.block_until_ready(train(state))
 
-    def region() -> float:
+    def region(_: None) -> float:
         nonlocal state
         state = train(state)
         leaves = jax.tree.leaves((state.actor_ts.params, state.critic_ts.params))
         return float(sum(jnp.sum(leaf) for leaf in leaves))
 
-    region()
-    return region
+    region(None)
+    return Region(region)
 
 
 def main() -> None:

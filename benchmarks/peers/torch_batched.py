@@ -1,11 +1,11 @@
 """Peer: the same REINFORCE controllers in PyTorch, all at once, at PyTorch's best.
 
-No Python loop over controllers or samples: the parameters of all controllers are stacked and
-every product is one ``bmm``. Kept because it was faster on CPU: input and memory in one
-product, a fused Adam over the stacked parameters, an inverse-CDF draw, gradients through the
-sampling pass itself, so that nothing is computed twice. ``--folded`` replaces embedding and
-input product by one learned row a token (what jaxnas does, fewer operations for the same
-functions). ``torch.compile`` was tried and was slower here.
+No Python loop over controllers or samples: the parameters of all controllers are stacked
+and every product is one ``bmm``. Kept because it was faster on CPU: input and memory in one
+product, a fused Adam over the stacked parameters, an inverse-CDF draw, gradients through
+the sampling pass itself, so that nothing is computed twice. ``--folded`` replaces embedding
+and input product by one learned row a token (what jaxnas does, fewer operations for the
+same functions). ``torch.compile`` was tried and was slower here.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from worker import serve
+from worker import Region, serve
 
 
 class Controllers(nn.Module):
@@ -62,7 +62,7 @@ class Controllers(nn.Module):
         return torch.stack(tokens), log_prob
 
 
-def prepare(args: argparse.Namespace):
+def prepare(args: argparse.Namespace) -> Region:
     """Returns the region: ``updates`` updates of every controller."""
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
@@ -85,13 +85,13 @@ def prepare(args: argparse.Namespace):
         baseline = 0.9 * baseline + 0.1 * reward.mean(1, keepdim=True)
         return reward.sum()
 
-    def region() -> float:
+    def region(_: None) -> float:
         rewards = sum(float(update()) for _ in range(args.updates))
         return rewards + float(sum(p.detach().sum() for p in net.parameters()))
 
     for _ in range(3):
         update()
-    return region
+    return Region(region)
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """Peer: REINFORCE over an LSTM in PyTorch, one architecture at a time.
 
 The loop that controller-based architecture search grew up with (Zoph and Le, 2017; Pham et
-al., 2018): an embedding, one ``LSTMCell`` step a token, a ``Categorical`` a step, the sum of
-log-probabilities times (reward - moving-average baseline), Adam. One controller; an update
-is the mean over eight architectures that are sampled one after the other.
+al., 2018): an embedding, one ``LSTMCell`` step a token, a ``Categorical`` a step, the sum
+of log-probabilities times (reward - moving-average baseline), Adam. One controller; an
+update is the mean over eight architectures that are sampled one after the other.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.distributions import Categorical
-from worker import serve
+from worker import Region, serve
 
 
 class Controller(nn.Module):
@@ -49,7 +49,7 @@ def reward_of(table: np.ndarray, tokens: list[int]) -> float:
     return float(table[first] + table[second]) / 2
 
 
-def prepare(args: argparse.Namespace):
+def prepare(args: argparse.Namespace) -> Region:
     """Returns the region: ``updates`` updates of one controller."""
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
@@ -72,13 +72,13 @@ def prepare(args: argparse.Namespace):
         adam.step()
         return total
 
-    def region() -> float:
+    def region(_: None) -> float:
         rewards = sum(update() for _ in range(args.updates))
         return rewards + float(sum(p.detach().sum() for p in net.parameters()))
 
     for _ in range(3):
         update()
-    return region
+    return Region(region)
 
 
 def main() -> None:

@@ -1,0 +1,195 @@
+"""Runs workers against each other and writes what came out.
+
+Every contender is a process of its own, pinned to one core (the same for all, since they
+never run at once), prepared before anything is timed. Then they take turns, A B C A B C
+..., so that a slow minute of the machine hits all alike. What is reported is CPU seconds of
+the process per unit of work: median over the rounds, with minimum and maximum.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+RESULTS = HERE / "results"
+ROUNDS = 7
+XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false"
+"""The default thread pool has been seen to hang; see hang.py. All JAX workers get this."""
+ROW_FIELDS = (
+    "name", "label", "unit", "units", "rounds", "ms_median", "ms_min", "ms_max",
+    "wall_ms_median", "prepare_wall_s", "prepare_cpu_s", "checksums", "facts", "command",
+    "core", "device", "cores", "commit", "date", "load",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One worker: its label in tables, what interpreter runs which script how."""
+
+    label: str
+    script: str
+    options: tuple[str, ...] = ()
+    peer: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def command(self) -> list[str]:
+        """Returns the command line."""
+        python = peer_python() if self.peer else sys.executable
+        return [python, "-W", "ignore", str(HERE / self.script), *self.options]
+
+    def shown(self) -> str:
+        """Returns the command as a reader would type it from the repository's root."""
+        python = ".venv-peers/bin/python" if self.peer else "python"
+        return " ".join([python, f"benchmarks/{self.script}", *self.options])
+
+
+def peer_python() -> str:
+    """Returns the interpreter of the peers' virtual environment."""
+    venv = Path(os.environ.get("JAXNAS_PEERS_VENV", ROOT / ".venv-peers"))
+    python = venv / "bin" / "python"
+    if not python.exists():
+        raise SystemExit(
+            f"There is no peers' environment at {venv}; make it with "
+            "benchmarks/peers/setup.sh, or point JAXNAS_PEERS_VENV at one."
+        )
+    return str(python)
+
+
+class Worker:
+    """A running contender."""
+
+    def __init__(self, contender: Contender, core: int) -> None:
+        self.contender = contender
+        environment = {**os.environ, "XLA_FLAGS": XLA_FLAGS, **contender.environment}
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(HERE / "peers")])
+        self.process = subprocess.Popen(
+            contender.command(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        )
+        self.ready = self._row()
+        self.rows: list[dict[str, float]] = []
+
+    def turn(self) -> None:
+        """Times the region once."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        self.rows.append(self._row())
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+    def _row(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise SystemExit(f"{self.contender.shown()} ended with {self.process.wait()}.")
+
+
+def interleave(
+    contenders: Sequence[Contender], rounds: int = ROUNDS, core: int | None = None
+) -> list[dict[str, Any]]:
+    """Returns one row a contender, measured in turns on one core."""
+    core = max(os.sched_getaffinity(0)) if core is None else core
+    load = os.getloadavg()[0]
+    workers: list[Worker] = []
+    try:
+        for contender in contenders:
+            workers.append(Worker(contender, core))
+            print(f"  ready: {contender.label}", file=sys.stderr, flush=True)
+        for _ in range(rounds):
+            for worker in workers:
+                worker.turn()
+    finally:
+        for worker in workers:
+            worker.close()
+    where = {**provenance(), "core": core, "load": round(load, 2)}
+    return [summarise(w.contender, w.ready, w.rows) | where for w in workers]
+
+
+def summarise(
+    contender: Contender, ready: dict[str, Any], rows: Sequence[dict[str, float]]
+) -> dict[str, Any]:
+    """Returns the row of one contender, milliseconds of CPU per unit."""
+    units = ready["units"]
+    cpu = [1e3 * row["cpu_s"] / units for row in rows]
+    wall = [1e3 * row["wall_s"] / units for row in rows]
+    return {
+        "name": ready["ready"],
+        "label": contender.label,
+        "unit": ready["unit"],
+        "units": units,
+        "rounds": len(rows),
+        "ms_median": statistics.median(cpu),
+        "ms_min": min(cpu),
+        "ms_max": max(cpu),
+        "wall_ms_median": statistics.median(wall),
+        "prepare_wall_s": ready["prepare_wall_s"],
+        "prepare_cpu_s": ready["prepare_cpu_s"],
+        "checksums": [row["checksum"] for row in rows],
+        "facts": ready["facts"],
+        "command": contender.shown(),
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """Returns where and when: device, cores, commit, date."""
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True)
+    dirty = subprocess.run(
+        [*git, "status", "--porcelain", "--", "jaxnas", "benchmarks/*.py"],
+        capture_output=True,
+    )
+    suffix = "+changes" if dirty.stdout.strip() else ""
+    return {
+        "device": _cpu_name(),
+        "cores": os.cpu_count(),
+        "commit": commit.stdout.decode().strip() + suffix,
+        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+    }
+
+
+def _cpu_name() -> str:
+    """Returns the processor's name, with family and model where Linux tells."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return platform.processor() or platform.machine()
+    facts = dict(
+        (part.strip() for part in line.split(":", 1))
+        for line in info.read_text().splitlines()
+        if ":" in line
+    )
+    name = facts.get("model name", platform.machine())
+    return f"{name} (family {facts.get('cpu family')}, model {facts.get('model')})"
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Returns a Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def write(name: str, document: dict[str, Any], text: str) -> None:
+    """Writes ``results/name.json`` and ``results/name.md`` and prints the text."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+    (RESULTS / f"{name}.md").write_text(text)
+    print(text)
