@@ -24,8 +24,8 @@ RANK = {
     "report": 6,
     "cli": 7,
 }
-# `registry` holds strings and `data` is numpy: both may be imported from any rank above
-core.BESIDE = {"registry", "data"}
+# `registry` holds strings and `data` is numpy: all ranks above core may import both.
+BESIDE = {"registry", "data"}
 # Modules that one file alone may import.
 WALLS = {
     "distrax": {"controllers/heads.py"},

@@ -24,8 +24,8 @@ Apply = Callable[[PyTree, PyTree], PolicyOutput]
 class PPOHparams(NamedTuple):
     """Traced settings of PPO."""
 
-    lr: float | Float[Array, ""] = 3e-3
-    entropy: float | Float[Array, ""] = 0.03
+    lr: float | Float[Array, ""] = 0.01
+    entropy: float | Float[Array, ""] = 0.2
     """Weight of the entropy bonus, per nat a token."""
     temperature: float | Float[Array, ""] = 1.0
     gamma: float | Float[Array, ""] = 1.0

@@ -26,8 +26,8 @@ BASELINES = ("none", "moving-average", "leave-one-out")
 class ReinforceHparams(NamedTuple):
     """Traced settings of REINFORCE."""
 
-    lr: float | Float[Array, ""] = 3e-3
-    entropy: float | Float[Array, ""] = 0.03
+    lr: float | Float[Array, ""] = 0.01
+    entropy: float | Float[Array, ""] = 0.08
     """Weight of the entropy bonus, per nat a token, against standardised rewards."""
     temperature: float | Float[Array, ""] = 1.0
     reward_decay: float | Float[Array, ""] = 0.95

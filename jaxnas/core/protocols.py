@@ -181,6 +181,15 @@ class Enumerated(Protocol):
 
 
 @runtime_checkable
+class Described(Protocol):
+    """Something that can say where its numbers come from."""
+
+    def info(self) -> dict[str, Any]:
+        """Returns facts by name: size, source, licence, checksum, ...; host side."""
+        ...
+
+
+@runtime_checkable
 class Environment(Protocol):
     """Dynamics only: key and parameters are arguments, never hidden in the state."""
 

@@ -1,7 +1,7 @@
 """Measurement noise on top of an oracle that knows the spread of its own readings."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ class NoiseState(NamedTuple):
     """One controller's noise: its key, and how often each architecture was read."""
 
     inner: PyTree
-    key: Key[Array, ""]
+    key: Array
+    """Raw key data, so that the state can be saved like any array."""
     draws: Int[Array, "C"]
     """Size 0 unless ``repeats`` is ``"resample"``."""
 
@@ -35,7 +36,7 @@ class Noisy:
 
     Args:
         oracle: an oracle that offers ``spread`` (``Uncertain``) and can be traced.
-        repeats: what a repeated question does.
+        repeats: what a repeated question does, ``"stored"`` or ``"resample"``.
 
     Raises:
         UserError: the oracle does not know its spread, or draws cannot be counted because
@@ -43,7 +44,7 @@ class Noisy:
     """
 
     oracle: Oracle
-    repeats: Literal["stored", "resample"] = "stored"
+    repeats: str = "stored"
 
     def __post_init__(self) -> None:
         if self.repeats not in ("stored", "resample"):
@@ -91,7 +92,7 @@ class Noisy:
         resample = self.repeats == "resample"
         slots = self.space.vocab**self.space.length if resample else 0
         inner = self.oracle.init(inner_key, params)
-        return NoiseState(inner, own, jnp.zeros(slots, jnp.int32))
+        return NoiseState(inner, jax.random.key_data(own), jnp.zeros(slots, jnp.int32))
 
     def evaluate(
         self,
@@ -115,9 +116,10 @@ class Noisy:
             number = draws[slot] + jnp.sum(before & active[None, :], axis=1)
             draws = draws.at[slot].add(active.astype(jnp.int32))
         words = jax.vmap(lambda row: tk.digest(self.space, row))(tokens)
+        own = jax.random.wrap_key_data(state.key)
 
         def draw(word: Array, k: Int[Array, ""]) -> Float[Array, "M"]:
-            here = jax.random.fold_in(jax.random.fold_in(state.key, word[0]), word[1])
+            here = jax.random.fold_in(jax.random.fold_in(own, word[0]), word[1])
             return jax.random.normal(jax.random.fold_in(here, k), (len(self.objectives),))
 
         noise = jax.vmap(draw)(words, number)

@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 from jaxnas.core import rng, trees
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Algorithm, Oracle
+from jaxnas.core.protocols import Algorithm, Described, Oracle
 from jaxnas.moo.scalarise import weighted_sum
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.run import store
@@ -24,7 +24,7 @@ from jaxnas.run.engine import Engine, Job
 from jaxnas.run.fanout import Executor, HostCache
 from jaxnas.run.memory import check_results, controllers_that_fit
 from jaxnas.run.population import Layout, Member, init_member, metric_names
-from jaxnas.run.result import Result, best_distinct, gather, to_host
+from jaxnas.run.result import Result, best_distinct, gather
 from jaxnas.run.waves import Callback, Wave, run_wave
 
 ROWS = 20
@@ -92,9 +92,9 @@ def search(
     directory = None
     if out is not None:
         directory = store.RunDirectory(Path(out))
-        if resume == "never":
-            directory.clear()
     try:
+        if directory is not None and resume == "never":
+            directory.clear()
         job = _plan(
             algo, budgeted, settings, num_settings, seeds, seed0, chunk, width, devices,
             label, directory,
@@ -220,7 +220,7 @@ def _run(
     callbacks: Sequence[Callback],
 ) -> Result:
     """Runs all waves and writes what they leave."""
-    made = store.provenance()
+    made = store.provenance() | {"data": _checksums(job.oracle.oracle)}
     total = config["controllers"]
     cache = None if job.oracle.traced else HostCache(job.oracle.oracle, executor)
     engine = Engine(job, cache)
@@ -234,7 +234,7 @@ def _run(
         ids = engine.ids(first, min(job.wave, total - first))
         wave = Wave(number, ids, total, directory, callbacks)
         members = run_wave(engine, wave, timings)
-        parts.append(gather(job.oracle, to_host(members), ids, job.seeds))
+        parts.append(gather(job.oracle, members, ids, job.seeds))
         if saved is not None and total > job.wave:
             saved.parent.mkdir(exist_ok=True)
             store.write_arrays(saved, parts[-1])
@@ -248,6 +248,13 @@ def _run(
         _finish(directory, arrays, best, made)
     path = directory.path if directory else None
     return Result(config, arrays, best, path, timings)
+
+
+def _checksums(oracle: Oracle) -> dict[str, str]:
+    """Returns the checksum of the data behind an oracle that names one."""
+    facts = oracle.info() if isinstance(oracle, Described) else {}
+    checksum = facts.get("checksum")
+    return {str(facts.get("name", oracle.id)): str(checksum)} if checksum else {}
 
 
 def _finish(

@@ -1,17 +1,23 @@
 """What a search leaves behind: raw arrays and the best architectures."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
 from jaxnas.core.protocols import SearchSpace, Truthful
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.run.population import Member
+
+
+PIECE = 1024
+"""Architectures judged together."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +114,36 @@ def best_distinct(
         objectives.append(values[asked][rows])
     every = np.concatenate(tokens)
     rows = _first_rows(oracle.space, every)
-    every, values = every[rows], np.concatenate(objectives)[rows]
-    if isinstance(oracle.oracle, Truthful) and len(every):
-        values = np.asarray(jax.jit(oracle.oracle.truth)(params, every.astype(np.int32)))
-    reward = np.asarray(
-        jax.jit(oracle.scalariser)(values, np.zeros(len(values), np.float32))
-    )
+    every, values = every[rows].astype(np.int32), np.concatenate(objectives)[rows]
+    values, reward = _judge(oracle, params, every, values)
     order = np.argsort(-np.nan_to_num(reward, nan=-np.inf), kind="stable")[:capacity]
-    return {"tokens": every[order].astype(np.int32), "objectives": values[order]}
+    return {"tokens": every[order], "objectives": values[order]}
+
+
+@functools.lru_cache(maxsize=32)
+def _judge_program(oracle: Budgeted) -> Any:
+    """Returns the jitted ``(params, tokens, measured) -> (objectives, reward)``."""
+
+    def judge(params: PyTree, tokens: Any, measured: Any) -> Any:
+        known = isinstance(oracle.oracle, Truthful)
+        values = oracle.oracle.truth(params, tokens) if known else measured
+        return values, oracle.scalariser(values, jnp.zeros(tokens.shape[0]))
+
+    return jax.jit(judge)
+
+
+def _judge(
+    oracle: Budgeted, params: PyTree, tokens: np.ndarray, measured: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns true objectives and rewards, in pieces of one size so as to compile once."""
+    judge, pieces = _judge_program(oracle), []
+    for start in range(0, max(1, len(tokens)), PIECE):
+        here = slice(start, start + PIECE)
+        padding = ((0, PIECE - len(tokens[here])), (0, 0))
+        args = np.pad(tokens[here], padding), np.pad(measured[here], padding)
+        pieces.append([np.asarray(x)[: len(tokens[here])] for x in judge(params, *args)])
+    values, reward = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    return values, reward
 
 
 def _first_rows(space: SearchSpace, tokens: np.ndarray) -> np.ndarray:
@@ -126,8 +154,3 @@ def _first_rows(space: SearchSpace, tokens: np.ndarray) -> np.ndarray:
     else:
         _, rows = np.unique(tokens, axis=0, return_index=True)
     return np.sort(rows)
-
-
-def to_host(tree: PyTree) -> PyTree:
-    """Returns a pytree as numpy arrays."""
-    return jax.tree.map(np.asarray, tree)

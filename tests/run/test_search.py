@@ -12,7 +12,7 @@ import pytest
 import jaxnas
 from jaxnas.core.errors import UserError
 from jaxnas.registry import make_algorithm, make_oracle, make_space
-from jaxnas.run import loop, store
+from jaxnas.run import loop, store, waves
 from jaxnas.testing.fakes import OnHost
 
 SPACE = make_space("toy")
@@ -96,8 +96,6 @@ def interrupt_after(events):
 @pytest.mark.parametrize("name", ["evolution", "reinforce"])
 @pytest.mark.parametrize("oracle", [ORACLE, OnHost(ORACLE)], ids=["fused", "split"])
 def test_interrupted_and_resumed_is_bit_identical(name, oracle, tmp_path, monkeypatch):
-    from jaxnas.run import waves
-
     monkeypatch.setattr(waves, "CHECKPOINT_EVERY_S", 0.0)
     options = {"max_proposals": 40, "oracle": oracle}
     whole = run(name, **options)
@@ -188,6 +186,21 @@ def test_damaged_results_are_named(tmp_path):
     (tmp_path / "a/results.npz").write_bytes(b"PK nonsense")
     with pytest.raises(UserError, match="damaged"):
         run(out=tmp_path / "a")
+
+
+@pytest.mark.parametrize("noise", ["stored", "resample"])
+def test_noisy_runs_resume_and_show_the_truth(noise, tmp_path, monkeypatch):
+    monkeypatch.setattr(waves, "CHECKPOINT_EVERY_S", 0.0)
+    noisy = make_oracle("toy", space=SPACE, noise=noise)
+    whole = run(oracle=noisy)
+    with pytest.raises(KeyboardInterrupt):
+        run(oracle=noisy, out=tmp_path / "a", callbacks=[interrupt_after(2)])
+    again = run(oracle=noisy, out=tmp_path / "a")
+    assert_same(whole, again)
+    values = set(noisy.columns()["score"].astype(np.float32).tolist())
+    curve = whole.arrays["curve"]
+    assert set(curve[~np.isnan(curve)].tolist()) <= values
+    assert not set(whole.arrays["objectives"][:, 0, 0].tolist()) <= values
 
 
 def test_hparams_are_swept_in_one_program():
