@@ -15,7 +15,6 @@ from jaxnas.core.protocols import SearchSpace, Truthful
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.run.population import Member
 
-
 PIECE = 1024
 """Architectures judged together."""
 
