@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jaxnas.algorithms.common import scale as scales
 from jaxnas.algorithms.common.actor_critic import PolicyBatch, architecture_batch
 from jaxnas.algorithms.common.policy import PolicyState, TokenPolicy, sequence
 from jaxnas.controllers import heads
+from jaxnas.core.trees import one_at_a_time
 from jaxnas.core.types import PolicyOutput
 
 
@@ -37,6 +38,7 @@ class A2C(TokenPolicy):
 
     id: str = "a2c-v1"
     preferred_width: int = 8
+    replays: ClassVar[bool] = True
 
     def default_hparams(self) -> A2CHparams:
         """Returns the preset."""
@@ -53,18 +55,22 @@ class A2C(TokenPolicy):
         batch = architecture_batch(
             episodes, self.standardise, scale, hparams.gamma, hparams.gae_lambda
         )
-        module = self.module
-        params, adam, metrics = a2c_update(
-            lambda params, tokens: sequence(module, params, tokens),
-            state.params,
-            state.adam,
-            batch,
-            hparams,
+        batch = batch._replace(obs=(episodes.tokens, episodes.aux))
+        params, adam, metrics = one_at_a_time(self._train)(
+            state.params, state.adam, batch, hparams
         )
         unique = collapse.unique_fraction(episodes.tokens)
         collapsed = collapse.collapsed(metrics["entropy"], unique)
         metrics = {**metrics, "unique": unique, "collapsed": collapsed}
         return state._replace(params=params, adam=adam, scale=scale), metrics
+
+    def _train(
+        self, params: PyTree, adam: PyTree, batch: PolicyBatch, hparams: A2CHparams
+    ) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
+        """Returns what :func:`a2c_update` does to the controller."""
+        module = self.module
+        apply = lambda params, obs: sequence(module, params, *obs)
+        return a2c_update(apply, params, adam, batch, hparams)
 
 
 def a2c_loss(

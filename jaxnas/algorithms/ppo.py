@@ -201,7 +201,8 @@ def ppo_update(
 
 def shuffled(key: Key[Array, ""], samples: int, epochs: int) -> Int[Array, "E N"]:
     """Returns a random order of the samples for each pass, from one PRNG call."""
-    return jnp.argsort(jax.random.uniform(key, (epochs, samples)), axis=1)
+    uniforms = jax.random.uniform(key, (epochs * samples,)).reshape(epochs, samples)
+    return jnp.argsort(uniforms, axis=1)
 
 
 def _in_order(samples: int, epochs: int) -> Int[Array, "E N"]:

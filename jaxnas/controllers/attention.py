@@ -8,6 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxnas.controllers.heads import PolicyValueHead
+from jaxnas.controllers.initialisers import fan_in, unit_rows
 from jaxnas.controllers.inputs import check_sizes, num_tokens, previous_token, shifted
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import PolicyOutput
@@ -59,9 +60,11 @@ class CausalAttention(nn.Module):
     def setup(self) -> None:
         """Declares the parameters."""
         if self.length:
-            self.embed = nn.Embed(num_tokens(self) + 1, self.hidden)
+            self.embed = nn.Embed(
+                num_tokens(self) + 1, self.hidden, embedding_init=unit_rows
+            )
         else:
-            self.embed = nn.Dense(self.hidden)
+            self.embed = nn.Dense(self.hidden, kernel_init=fan_in)
         self.blocks = [Block(self.hidden, self.heads) for _ in range(self.layers)]
         self.norm = nn.LayerNorm()
         self.head = PolicyValueHead(self.num_actions)
@@ -137,11 +140,11 @@ class Block(nn.Module):
     def setup(self) -> None:
         """Declares the parameters."""
         self.before_attention = nn.LayerNorm()
-        self.query_key_value = nn.Dense(3 * self.hidden, use_bias=False)
-        self.gather = nn.Dense(self.hidden, use_bias=False)
+        self.query_key_value = nn.Dense(3 * self.hidden, False, kernel_init=fan_in)
+        self.gather = nn.Dense(self.hidden, False, kernel_init=fan_in)
         self.before_network = nn.LayerNorm()
-        self.widen = nn.Dense(2 * self.hidden)
-        self.narrow = nn.Dense(self.hidden)
+        self.widen = nn.Dense(2 * self.hidden, kernel_init=fan_in)
+        self.narrow = nn.Dense(self.hidden, kernel_init=fan_in)
 
     def project(
         self, x: Float[Array, "B T H"]

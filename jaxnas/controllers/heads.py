@@ -128,7 +128,5 @@ class PolicyValueHead(nn.Module):
 
 def _head_kernel(key: Key[Array, ""], shape: tuple[int, int]) -> Float[Array, "H K"]:
     """Returns the policy columns at scale 0.01 and the value column at scale 1."""
-    keys = jax.random.split(key)
-    policy = orthogonal(0.01)(keys[0], (shape[0], shape[1] - 1))
-    value = orthogonal(1.0)(keys[1], (shape[0], 1))
-    return jnp.concatenate([policy, value], axis=1)
+    value = jnp.arange(shape[1]) == shape[1] - 1
+    return orthogonal()(key, shape) * jnp.where(value, 1.0, 0.01)

@@ -12,7 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from jaxnas.controllers.heads import PolicyValueHead
-from jaxnas.controllers.initialisers import orthogonal
+from jaxnas.controllers.initialisers import fan_in, normals, orthogonal
 from jaxnas.controllers.inputs import (
     check_sizes,
     num_tokens,
@@ -235,7 +235,7 @@ def _token_rows(
     Reference: Jozefowicz et al., 2015, on starting with an open forget gate.
     """
     units = shape[1] // 4
-    rows = jax.random.normal(key, shape) / math.sqrt(units)
+    rows = normals(key, shape) / math.sqrt(units)
     return rows.at[:, units : 2 * units].add(1.0) if forget else rows
 
 
@@ -244,16 +244,15 @@ def _feature_rows(
 ) -> Float[Array, "F G"]:
     """Returns a row for each feature and last the bias, a one in the forget gate."""
     units = shape[1] // 4
-    rows = jax.random.normal(key, shape) / math.sqrt(shape[0])
-    rows = rows.at[-1].set(0.0)
+    rows = fan_in(key, shape).at[-1].set(0.0)
     return rows.at[-1, units : 2 * units].set(1.0) if forget else rows
 
 
 def _blocks(key: Key[Array, ""], shape: tuple[int, int]) -> Float[Array, "H G"]:
     """Returns one orthogonal square a gate, side by side."""
     keys = jax.random.split(key, shape[1] // shape[0])
-    square = orthogonal()
-    return jnp.concatenate([square(k, (shape[0], shape[0])) for k in keys], axis=1)
+    squares = jax.vmap(lambda k: orthogonal()(k, (shape[0], shape[0])))(keys)
+    return jnp.swapaxes(squares, 0, 1).reshape(shape)
 
 
 class LSTM(Recurrent):

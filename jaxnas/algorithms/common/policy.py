@@ -1,6 +1,7 @@
 """Policies that write a whole architecture, score it once and learn from the reward."""
 
 import abc
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -108,7 +109,8 @@ class TokenPolicy(abc.ABC):
         self, key: Key[Array, ""], params: PyTree, temperature: Float[Array, ""]
     ) -> Episodes:
         """Returns unscored architectures drawn from the policy."""
-        uniforms = jax.random.uniform(key, (self.batch, self.space.length))
+        shape = (self.batch, self.space.length)
+        uniforms = jax.random.uniform(key, (math.prod(shape),)).reshape(shape)
         keep = self.replays and isinstance(self.module, Replayable)
         drawn = generate(
             self.module, params, uniforms, self.space.mask, temperature, keep_aux=keep

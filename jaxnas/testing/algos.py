@@ -1,0 +1,263 @@
+"""What every algorithm promises, as checks that raise ``AssertionError``.
+
+``ALGORITHM_CHECKS`` lists those that need only an algorithm and a traced oracle over its
+space; each costs at most two compilations, shared between the checks::
+
+    @pytest.mark.parametrize("check", ALGORITHM_CHECKS)
+    def test_algorithm(check):
+        check(MyAlgorithm(space=space, batch=4), oracle)
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from jaxnas.core import tokens as tk
+from jaxnas.core.protocols import Algorithm, Oracle
+from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation
+
+SEEDS = 24
+UPDATES = 60
+ALIKE = 6
+"""Updates over which one controller and one of many must propose the same."""
+LEVEL = 1e-3
+"""Chance that an algorithm no better than random passes for better."""
+
+
+class Trial(NamedTuple):
+    """What ``SEEDS`` controllers did in ``UPDATES`` updates; ``P`` is ``SEEDS``."""
+
+    state: PyTree
+    """Last states."""
+    early: PyTree
+    """States after ``ALIKE`` updates."""
+    tokens: Int[np.ndarray, "T P B L"]
+    active: np.ndarray
+    """``bool[T, P, B]``."""
+    reward: Float[np.ndarray, "T P B"]
+    """True rewards, maximised, of failed evaluations too."""
+
+
+@functools.lru_cache(maxsize=64)
+def _updater(algo: Algorithm, oracle: Oracle) -> Callable[..., Any]:
+    """Returns one ask, evaluate, tell and learn; lanes fail with probability ``rate``."""
+    sign = 1.0 if oracle.objectives[0].maximise else -1.0
+
+    def update(
+        key: Key[Array, ""], params: PyTree, state: PyTree, rate: Float[Array, ""]
+    ) -> tuple[PyTree, PyTree]:
+        *keys, learn_key = jax.random.split(key, 4 * algo.rounds + 1)
+        seen = []
+        for ask_key, score_key, fail_key, tell_key in zip(*[iter(keys)] * 4):
+            state, proposal = algo.ask(ask_key, state)
+            inner = oracle.init(score_key, params)
+            _, found = oracle.evaluate(score_key, params, inner, *proposal[:3])
+            reward = sign * found.objectives[:, 0]
+            seen.append((proposal.tokens, proposal.active, reward))
+            failed = jax.random.uniform(fail_key, reward.shape) < rate
+            found = _failing(found._replace(reward=reward), failed)
+            state = algo.tell(tell_key, state, proposal, found)
+        state, metrics = algo.learn(learn_key, state)
+        return state, (jax.tree.map(lambda *leaves: jnp.stack(leaves), *seen), metrics)
+
+    return update
+
+
+def _failing(found: Evaluation, failed: Array) -> Evaluation:
+    """Returns the evaluation with some lanes failed: status and NaN, as an oracle does."""
+    status = jnp.where(failed & (found.status != SKIPPED), FAILED, found.status)
+    ok = status == OK
+    return found._replace(
+        objectives=jnp.where(ok[:, None], found.objectives, jnp.nan),
+        reward=jnp.where(ok, found.reward, jnp.nan),
+        status=status,
+    )
+
+
+def _keys(seed: int) -> Key[Array, "T P"]:
+    """Returns the key of every update of every controller."""
+    return jax.random.split(jax.random.key(seed), UPDATES * SEEDS).reshape(UPDATES, SEEDS)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(algo: Algorithm) -> PyTree:
+    """Returns the first state of every controller."""
+    keys = jax.random.split(jax.random.key(7), SEEDS)
+    return jax.vmap(algo.init, in_axes=(0, None))(keys, algo.default_hparams())
+
+
+@functools.lru_cache(maxsize=64)
+def _many(algo: Algorithm, oracle: Oracle) -> Callable[..., Any]:
+    """Returns the program of a whole trial: rates in, states and history out."""
+    update = jax.vmap(_updater(algo, oracle), in_axes=(0, None, 0, None))
+
+    def run(
+        params: PyTree, state: PyTree, keys: Key[Array, "T P"], rates: Float[Array, "T"]
+    ) -> tuple[PyTree, PyTree, PyTree]:
+        def step(carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
+            state, early = carry
+            number, keys, rate = xs
+            state, (seen, _) = update(keys, params, state, rate)
+            early = jax.tree.map(
+                lambda new, old: jnp.where(number < ALIKE, new, old), state, early
+            )
+            return (state, early), seen
+
+        xs = (jnp.arange(UPDATES), keys, rates)
+        (state, early), seen = jax.lax.scan(step, (state, state), xs)
+        return state, early, seen
+
+    return jax.jit(run)
+
+
+@functools.lru_cache(maxsize=64)
+def _trial(algo: Algorithm, oracle: Oracle, flaky: bool) -> Trial:
+    """Returns a trial; a flaky one loses 20 % of the lanes and three whole batches."""
+    rates = np.full(UPDATES, 0.2 if flaky else 0.0, np.float32)
+    if flaky:
+        rates[[0, 10, 11]] = 1.0
+    program = _many(algo, oracle)
+    state, early, seen = program(
+        oracle.params(), _start(algo), _keys(11), jnp.asarray(rates)
+    )
+    tokens, active, reward = (np.concatenate(np.moveaxis(x, 2, 1)) for x in seen)
+    return Trial(state, early, tokens, active, reward)
+
+
+def check_static_argument(algo: Algorithm, oracle: Oracle) -> None:
+    """An algorithm is frozen, hashable, described and carries a versioned id."""
+    assert isinstance(algo, Algorithm)
+    assert hash(algo) == hash(algo)
+    assert algo.id.rpartition("-v")[2].isdigit(), algo.id
+    assert algo.batch >= 1
+    assert algo.rounds >= 1
+    assert type(algo).__doc__
+    assert algo.space == oracle.space
+
+
+def check_state_fixed(algo: Algorithm, oracle: Oracle) -> None:
+    """States keep structure, shapes and 32-bit types; metrics are named scalars."""
+    key = jax.random.key(0)
+    hparams = algo.default_hparams()
+    first = jax.eval_shape(algo.init, key, hparams)
+    update = _updater(algo, oracle)
+    params = jax.eval_shape(oracle.params)
+    then, (_, metrics) = jax.eval_shape(update, key, params, first, jnp.float32(0))
+    last, (_, again) = jax.eval_shape(update, key, params, then, jnp.float32(0))
+    assert jax.tree.structure(first) == jax.tree.structure(then), "learn changed the state"
+    for a, b, c in zip(*map(jax.tree.leaves, (first, then, last))):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype) == (c.shape, c.dtype)
+        assert a.dtype.itemsize <= 8, a.dtype
+        assert not getattr(a, "weak_type", False), "a weakly typed leaf compiles twice"
+    assert metrics.keys() == again.keys()
+    assert all(m.shape == () and m.dtype == jnp.float32 for m in metrics.values())
+
+
+def check_hparams_in_state(algo: Algorithm, oracle: Oracle) -> None:
+    """Hyperparameters live in the state, traced: a grid of them is one program."""
+    hparams = algo.default_hparams()
+    state = jax.eval_shape(algo.init, jax.random.key(0), hparams)
+    kept = state.hparams
+    assert jax.tree.structure(kept) == jax.tree.structure(hparams)
+    assert all(leaf.shape == () for leaf in jax.tree.leaves(kept))
+
+
+def check_single_and_one_trace(
+    algo: Algorithm, oracle: Oracle, *, exact: bool = False
+) -> None:
+    """One controller alone does what it does among many, and compiles once.
+
+    Args:
+        algo: to check.
+        oracle: traced, over the same space.
+        exact: whether all of its state must be equal; gradient algorithms round floats
+            differently by width, and are held to a relative 1e-4.
+    """
+    trial = _trial(algo, oracle, False)
+    traces = []
+
+    @jax.jit
+    def update(key: Any, params: Any, state: Any) -> Any:
+        traces.append(1)
+        return _updater(algo, oracle)(key, params, state, jnp.float32(0))
+
+    state = jax.tree.map(lambda leaf: leaf[0], _start(algo))
+    keys, params = _keys(11)[:, 0], oracle.params()
+    for step in range(ALIKE):
+        state, (seen, _) = update(keys[step], params, state)
+        rows = slice(step * algo.rounds, (step + 1) * algo.rounds)
+        np.testing.assert_array_equal(seen[0], trial.tokens[rows, 0])
+    assert len(traces) == 1, f"{len(traces)} traces"
+    for alone, among in zip(*map(jax.tree.leaves, (state, trial.early))):
+        if exact or not jnp.issubdtype(alone.dtype, jnp.floating):
+            np.testing.assert_array_equal(alone, among[0])
+        else:
+            np.testing.assert_allclose(alone, among[0], rtol=1e-4, atol=1e-5)
+
+
+def check_valid(algo: Algorithm, oracle: Oracle) -> None:
+    """Every proposed architecture is in the space, with failures and without."""
+    for flaky in (False, True):
+        trial = _trial(algo, oracle, flaky)
+        rows = trial.tokens[trial.active]
+        rows = np.unique(rows, axis=0)
+        members = {tuple(row) for row in tk.enumerate_space(algo.space)}
+        assert {tuple(row) for row in rows} <= members
+
+
+def check_finite(algo: Algorithm, oracle: Oracle) -> None:
+    """No NaN enters the state, and what began finite stays so, when evaluations fail."""
+    first = _start(algo)
+    last = _trial(algo, oracle, True).state
+    for before, after in zip(*map(jax.tree.leaves, (first, last))):
+        if jnp.issubdtype(after.dtype, jnp.floating):
+            assert not np.any(np.isnan(after)), "NaN in the state"
+            if np.all(np.isfinite(before)):
+                assert np.all(np.isfinite(after)), "an infinity in the state"
+
+
+def check_beats_random(algo: Algorithm, oracle: Oracle) -> None:
+    """In the last quarter it proposes better architectures than uniform draws are.
+
+    Each seed's mean reward is compared with that of as many uniform draws; the number of
+    seeds that win must have a binomial tail below ``LEVEL`` under a fair coin.
+    """
+    trial = _trial(algo, oracle, False)
+    late = slice(3 * len(trial.tokens) // 4, None)
+    active, reward = trial.active[late], trial.reward[late]
+    assert active.any(axis=(0, 2)).all(), "nothing was proposed in the last quarter"
+    ours = np.sum(np.where(active, reward, 0.0), axis=(0, 2)) / active.sum(axis=(0, 2))
+    sign = 1.0 if oracle.objectives[0].maximise else -1.0
+    space_rewards = sign * _all_rewards(oracle)
+    draws = np.random.default_rng(5).choice(space_rewards, size=reward.shape)
+    theirs = np.sum(np.where(active, draws, 0.0), axis=(0, 2)) / active.sum(axis=(0, 2))
+    wins = int(np.sum(ours > theirs))
+    tail = sum(math.comb(SEEDS, k) for k in range(wins, SEEDS + 1)) / 2.0**SEEDS
+    assert tail < LEVEL, f"{wins} of {SEEDS} seeds beat random, p = {tail:.2g}"
+
+
+def _all_rewards(oracle: Oracle) -> Float[np.ndarray, "n"]:
+    """Returns the first objective of every architecture of a small space."""
+    members = jnp.asarray(tk.enumerate_space(oracle.space))
+    params, key = oracle.params(), jax.random.key(0)
+    lanes = jnp.zeros(len(members), jnp.int32)
+    state = oracle.init(key, params)
+    _, found = oracle.evaluate(key, params, state, members, lanes, lanes == 0)
+    return np.asarray(found.objectives[:, 0])
+
+
+ALGORITHM_CHECKS = (
+    check_static_argument,
+    check_state_fixed,
+    check_hparams_in_state,
+    check_single_and_one_trace,
+    check_valid,
+    check_finite,
+    check_beats_random,
+)
