@@ -29,9 +29,7 @@ def cartpole_ppo(
     return rollout + epochs * samples * (3 * (actor + critic) - observations)
 
 
-def token_lstm(
-    batch: int = 8, length: int = 12, hidden: int = 64, vocab: int = 5
-) -> int:
+def token_lstm(batch: int = 8, length: int = 12, hidden: int = 64, vocab: int = 5) -> int:
     """Returns the FLOPs of one REINFORCE update of one LSTM controller.
 
     A token enters as a learned row, which is no product. Sampling is the forward pass that

@@ -49,7 +49,9 @@ def rejax(count: int) -> Contender:
     """Returns rejax's CartPole PPO with ``count`` agents."""
     updates = max(2, 512 // count)
     chosen = ("--agents", str(count), "--updates", str(updates))
-    return Contender(f"rejax 0.1.3, {count:,} agents", "peers/rejax_ppo.py", chosen, peer=True)
+    return Contender(
+        f"rejax 0.1.3, {count:,} agents", "peers/rejax_ppo.py", chosen, peer=True
+    )
 
 
 def matmul(library: str, size: int) -> Contender:
@@ -98,7 +100,11 @@ def section_token(rounds: int) -> None:
         ["256 controllers / PyTorch one at a time", f"{ratio(loop, mine):.0f}", "120"],
         ["256 controllers / PyTorch batched", f"{ratio(batched, mine):.2f}", "5"],
         ["64 controllers / PyTorch batched", f"{ratio(batched, mine_64):.2f}", "5"],
-        ["256 controllers / PyTorch batched, token rows", f"{ratio(folded, mine):.2f}", "-"],
+        [
+            "256 controllers / PyTorch batched, token rows",
+            f"{ratio(folded, mine):.2f}",
+            "-",
+        ],
     ]
     text += "\n" + harness.markdown(["rate of ours over", "times", "target"], targets)
     finish("token", rows, "Token-writing LSTM, REINFORCE", text)
@@ -205,7 +211,10 @@ def shares(
         ["- of which 16 gradient steps cost over 4 large ones", steps],
         ["rollout, values, advantages (the rest)", rest],
         ["- of which environment steps alone", env],
-        ["- of which products at peak would need", flops.cartpole_ppo(epochs=0) / peak / 1e6],
+        [
+            "- of which products at peak would need",
+            flops.cartpole_ppo(epochs=0) / peak / 1e6,
+        ],
     ]
     return harness.markdown(
         ["part of a CartPole update, 16 agents", "ms", "share"],
@@ -258,7 +267,9 @@ def main() -> None:
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
     for name in args.sections or SECTIONS:
         if name not in SECTIONS:
-            raise SystemExit(f"Unknown section {name!r}; choose from {', '.join(SECTIONS)}.")
+            raise SystemExit(
+                f"Unknown section {name!r}; choose from {', '.join(SECTIONS)}."
+            )
         SECTIONS[name](args.rounds)
 
 

@@ -44,7 +44,9 @@ class Towers(nn.Module):
                 x = jnp.tanh(nn.Dense(self.hidden, name=f"{name}{i}")(x))
             return nn.Dense(out, name=f"{name}_out")(x)
 
-        return carry, PolicyOutput(tower("actor", self.num_actions), tower("critic", 1)[..., 0])
+        return carry, PolicyOutput(
+            tower("actor", self.num_actions), tower("critic", 1)[..., 0]
+        )
 
 
 def whole(training: EnvTraining, params, updates: int):

@@ -130,13 +130,13 @@ METHODS: dict[str, tuple[Callable[..., None], dict[str, int]]] = {
 
 
 def run(name: str, values: Sequence[float], seed: int, budget: int = 500) -> np.ndarray:
-    """Returns the best value after each query, ``[budget]``, carried forward."""
+    """Returns the best value after each query, ``[budget]``; NaN where not reached."""
     method, options = METHODS[name]
     ledger = Ledger(values, budget, 8 * budget)
     try:
         method(ledger, random.Random(f"{name}:{seed}"), **options)
     except BudgetSpent:
         pass
-    curve = np.full(budget, ledger.curve[-1])
+    curve = np.full(budget, np.nan)
     curve[: len(ledger.curve)] = ledger.curve
     return curve

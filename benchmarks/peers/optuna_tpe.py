@@ -19,7 +19,7 @@ EDGES = {f"edge{i}": CHOICES for i in range(LENGTH)}
 
 
 def run(values: list[float], budget: int, multivariate: bool, seed: int) -> np.ndarray:
-    """Returns the best value after each query, ``[budget]``, carried forward."""
+    """Returns the best value after each query, ``[budget]``; NaN where not reached."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sampler = optuna.samplers.TPESampler(
         seed=seed, multivariate=multivariate, warn_independent_sampling=False

@@ -1,0 +1,110 @@
+"""The benchmarks' arithmetic: what is counted, summarised and compared."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Imports a benchmark module by name, its folders being on the path for one test."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(BENCHMARKS / "peers"))
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None) or ""
+        if file.startswith(str(BENCHMARKS)):
+            del sys.modules[name]
+
+
+def test_flops_of_cartpole_ppo_are_those_counted_by_hand(load):
+    flops = load("flops")
+    actor = 2 * (4 * 64 + 64 * 64 + 64 * 2)
+    critic = 2 * (4 * 64 + 64 * 64 + 64 * 1)
+    rollout = 512 * actor + 516 * critic
+    training = 4 * 512 * (3 * (actor + critic) - 2 * 2 * 4 * 64)
+    assert flops.cartpole_ppo() == rollout + training
+    assert flops.cartpole_ppo(epochs=0) == rollout
+
+
+def test_flops_of_the_token_lstm_are_those_counted_by_hand(load):
+    flops = load("flops")
+    step = 2 * (64 * 256 + 64 * 5)
+    assert flops.token_lstm() == 3 * 8 * 12 * step
+
+
+def test_a_row_has_the_documented_fields_and_milliseconds_a_unit(load):
+    harness = load("harness")
+    ready = {
+        "ready": "x",
+        "unit": "update",
+        "units": 10,
+        "prepare_wall_s": 1.0,
+        "prepare_cpu_s": 2.0,
+        "facts": {},
+    }
+    turns = [{"cpu_s": s, "wall_s": 2 * s, "checksum": 1.0} for s in (0.03, 0.01, 0.02)]
+    contender = harness.Contender("X", "ours/x.py", ("--n", "1"))
+    row = harness.summarise(contender, ready, turns)
+    where = {**harness.provenance(), "core": 0, "load": 0.0}
+    assert set(row | where) == set(harness.ROW_FIELDS)
+    found = (row["ms_min"], row["ms_median"], row["ms_max"], row["wall_ms_median"])
+    np.testing.assert_allclose(found, (1.0, 2.0, 3.0, 4.0))
+    assert row["command"] == "python benchmarks/ours/x.py --n 1"
+
+
+def test_a_markdown_table_has_a_line_for_each_row(load):
+    text = load("harness").markdown(["a", "b"], [[1, 2], [3, 4]])
+    assert text.splitlines() == ["| a | b |", "| --- | --- |", "| 1 | 2 |", "| 3 | 4 |"]
+
+
+def test_the_reference_ledger_counts_first_evaluations_only(load):
+    baselines = load("numpy_baselines")
+    ledger = baselines.Ledger([1.0, 3.0, 2.0, 5.0], budget=3, max_proposals=10)
+    assert [ledger.ask(row) for row in (0, 0, 1, 2)] == [1.0, 1.0, 3.0, 2.0]
+    assert ledger.curve == [1.0, 3.0, 3.0]
+    with pytest.raises(baselines.BudgetSpent):
+        ledger.ask(3)
+
+
+def test_reference_neighbours_differ_on_one_edge(load):
+    baselines = load("numpy_baselines")
+    digits = lambda row: np.array([row // place % 5 for place in baselines.PLACE])
+    row = 7_654
+    near = baselines.NEIGHBOURS[row]
+    assert len(set(near)) == 24
+    assert all(np.sum(digits(row) != digits(other)) == 1 for other in near)
+
+
+@pytest.mark.parametrize(
+    "name", ["random", "evolution-30-15", "local-search", "tabular-reinforce"]
+)
+def test_a_reference_climbs_and_stops_at_its_budget(load, name):
+    baselines = load("numpy_baselines")
+    values = np.random.default_rng(0).permutation(baselines.SIZE).astype(float)
+    curve = baselines.run(name, values.tolist(), seed=0, budget=60)
+    assert curve.shape == (60,)
+    reached = curve[np.isfinite(curve)]
+    assert np.all(np.diff(reached) >= 0)
+    assert reached[-1] > reached[0]
+
+
+def test_regret_carries_unspent_curves_forward(load):
+    regret = load("regret")
+    curves = np.array([[1.0, 2.0, np.nan], [1.0, 1.0, 4.0]])
+    found, spent = regret.regret_of(curves, best=5.0)
+    np.testing.assert_allclose(found, [[4.0, 3.0, 3.0], [4.0, 4.0, 1.0]])
+    assert spent == 0.5
+
+
+def test_a_method_is_judged_by_the_combined_standard_error(load):
+    regret = load("regret")
+    row = {"regret": [0.0, 1.05] + [0.0] * 4, "se": [0.03] * 6}
+    assert regret.worse(row, 1.0, 0.04, 100) == (pytest.approx(1.0), False)
+    assert regret.worse(row, 0.9, 0.04, 100)[1]
