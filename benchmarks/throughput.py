@@ -29,7 +29,7 @@ METHODS = ("random", "local-search", "evolution", "reinforce", "a2c", "ppo")
 
 
 def tokens(controllers: int, *options: str, algorithm: str = "reinforce") -> Contender:
-    """Returns our token search with ``controllers`` controllers, regions alike in length."""
+    """Returns our token search with ``controllers`` controllers."""
     repeats = max(1, 256 // controllers)
     fixed = ("--controllers", str(controllers), "--repeats", str(repeats))
     label = f"jaxnas {algorithm}, {controllers:,} controllers"

@@ -69,7 +69,7 @@ def test_the_reference_ledger_counts_first_evaluations_only(load):
     ledger = baselines.Ledger([1.0, 3.0, 2.0, 5.0], budget=3, max_proposals=10)
     assert [ledger.ask(row) for row in (0, 0, 1, 2)] == [1.0, 1.0, 3.0, 2.0]
     assert ledger.curve == [1.0, 3.0, 3.0]
-    with pytest.raises(baselines.BudgetSpent):
+    with pytest.raises(baselines.BudgetSpentError):
         ledger.ask(3)
 
 

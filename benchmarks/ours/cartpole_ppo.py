@@ -55,7 +55,7 @@ def whole(training: EnvTraining, params, updates: int):
 
 
 def environment_only(training: EnvTraining, params, updates: int):
-    """Returns ``(key, state) -> state`` that steps the environments at random, no policy."""
+    """Returns ``(key, state) -> state`` that steps the environments, no policy."""
     step_all = jax.vmap(training.env.step, in_axes=(0, 0, 0, None))
 
     def step(carry, i):

@@ -12,6 +12,7 @@ an architecture counts as expanded once it has been a centre, also when it was l
 and at a minimum the search continues from the best architecture that was not expanded yet.
 """
 
+import contextlib
 import random
 from collections.abc import Callable, Sequence
 
@@ -22,7 +23,7 @@ PLACE = [VOCAB**p for p in range(LENGTH - 1, -1, -1)]
 SIZE = VOCAB**LENGTH
 
 
-class BudgetSpent(Exception):
+class BudgetSpentError(Exception):
     """The run has used its queries or its proposals."""
 
 
@@ -38,7 +39,7 @@ class Ledger:
     def ask(self, row: int) -> float:
         """Returns the value of an architecture; the first time costs a query."""
         if len(self.curve) >= self.budget or self.proposals >= self.max_proposals:
-            raise BudgetSpent
+            raise BudgetSpentError
         self.proposals += 1
         value = self.values[row]
         if row not in self.seen:
@@ -133,10 +134,8 @@ def run(name: str, values: Sequence[float], seed: int, budget: int = 500) -> np.
     """Returns the best value after each query, ``[budget]``; NaN where not reached."""
     method, options = METHODS[name]
     ledger = Ledger(values, budget, 8 * budget)
-    try:
+    with contextlib.suppress(BudgetSpentError):
         method(ledger, random.Random(f"{name}:{seed}"), **options)
-    except BudgetSpent:
-        pass
     curve = np.full(budget, np.nan)
     curve[: len(ledger.curve)] = ledger.curve
     return curve

@@ -2,17 +2,18 @@
 
 A query is the first evaluation of an architecture; a repeated suggestion is answered from
 what is known and told to the study like any trial, and is free. A run ends at ``budget``
-queries or ``8 * budget`` trials. Values come from an ``.npy`` file in the order of the space
-(first edge most significant); curves leave as one too.
+queries or ``8 * budget`` trials. Values come from an ``.npy`` file in the order of the
+space (first edge most significant); curves leave as one too.
 """
 
 import argparse
+import contextlib
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
 import optuna
-from numpy_baselines import LENGTH, PLACE, VOCAB, BudgetSpent, Ledger
+from numpy_baselines import LENGTH, PLACE, VOCAB, BudgetSpentError, Ledger
 
 CHOICES = optuna.distributions.CategoricalDistribution(list(range(VOCAB)))
 EDGES = {f"edge{i}": CHOICES for i in range(LENGTH)}
@@ -26,13 +27,11 @@ def run(values: list[float], budget: int, multivariate: bool, seed: int) -> np.n
     )
     study = optuna.create_study(direction="maximize", sampler=sampler)
     ledger = Ledger(values, budget, 8 * budget)
-    try:
+    with contextlib.suppress(BudgetSpentError):
         while True:
             trial = study.ask(EDGES)
             row = sum(trial.params[f"edge{i}"] * place for i, place in enumerate(PLACE))
             study.tell(trial, ledger.ask(row))
-    except BudgetSpent:
-        pass
     curve = np.full(budget, np.nan)
     curve[: len(ledger.curve)] = ledger.curve
     return curve
