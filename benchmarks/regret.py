@@ -2,8 +2,8 @@
 
 Every run has ``budget`` distinct queries and at most ``8 * budget`` proposals; a curve
 that ends early carries its last value forward. Regret is the table's optimum minus the best
-value found. Ours run their presets through ``jaxnas.search``; the references are plain NumPy; TPE
-runs in the peers' environment, and its curves are kept in ``--cache``: they take long.
+value found. Ours run their presets through ``jaxnas.search``; the references are plain
+NumPy; TPE runs in the peers' environment, and its curves are kept in ``--cache``.
 """
 
 import argparse
