@@ -27,7 +27,7 @@ XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false"
 ROW_FIELDS = (
     "name", "label", "unit", "units", "rounds", "ms_median", "ms_min", "ms_max",
     "wall_ms_median", "prepare_wall_s", "prepare_cpu_s", "checksums", "facts", "command",
-    "core", "device", "cores", "commit", "date", "load",
+    "pinned_to", "device", "cores", "commit", "date", "load",
 )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def peer_python() -> str:
 class Worker:
     """A running contender."""
 
-    def __init__(self, contender: Contender, core: int) -> None:
+    def __init__(self, contender: Contender, cores: set[int]) -> None:
         self.contender = contender
         environment = {**os.environ, "XLA_FLAGS": XLA_FLAGS, **contender.environment}
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(HERE / "peers")])
@@ -77,7 +77,7 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
         self.ready = self._row()
         self.rows: list[dict[str, float]] = []
@@ -104,15 +104,16 @@ class Worker:
 
 
 def interleave(
-    contenders: Sequence[Contender], rounds: int = ROUNDS, core: int | None = None
+    contenders: Sequence[Contender], rounds: int = ROUNDS, *, pinned: bool = True
 ) -> list[dict[str, Any]]:
-    """Returns one row a contender, measured in turns on one core."""
-    core = max(os.sched_getaffinity(0)) if core is None else core
+    """Returns one row a contender, measured in turns, on one core unless not ``pinned``."""
+    every = os.sched_getaffinity(0)
+    cores = {max(every)} if pinned else every
     load = os.getloadavg()[0]
     workers: list[Worker] = []
     try:
         for contender in contenders:
-            workers.append(Worker(contender, core))
+            workers.append(Worker(contender, cores))
             print(f"  ready: {contender.label}", file=sys.stderr, flush=True)
         for _ in range(rounds):
             for worker in workers:
@@ -120,7 +121,7 @@ def interleave(
     finally:
         for worker in workers:
             worker.close()
-    where = {**provenance(), "core": core, "load": round(load, 2)}
+    where = {**provenance(), "pinned_to": sorted(cores), "load": round(load, 2)}
     return [summarise(w.contender, w.ready, w.rows) | where for w in workers]
 
 

@@ -52,7 +52,7 @@ def test_a_row_has_the_documented_fields_and_milliseconds_a_unit(load):
     turns = [{"cpu_s": s, "wall_s": 2 * s, "checksum": 1.0} for s in (0.03, 0.01, 0.02)]
     contender = harness.Contender("X", "ours/x.py", ("--n", "1"))
     row = harness.summarise(contender, ready, turns)
-    where = {**harness.provenance(), "core": 0, "load": 0.0}
+    where = {**harness.provenance(), "pinned_to": [0], "load": 0.0}
     assert set(row | where) == set(harness.ROW_FIELDS)
     found = (row["ms_min"], row["ms_median"], row["ms_max"], row["wall_ms_median"])
     np.testing.assert_allclose(found, (1.0, 2.0, 3.0, 4.0))
