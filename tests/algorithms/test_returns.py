@@ -83,9 +83,7 @@ def test_one_step_and_long_n_step_returns():
 def test_parity_with_rlax():
     rlax = pytest.importorskip("rlax", reason="rlax (extra dev) is not installed")
     ours = discounted_returns(REWARD, DISCOUNT, VALUE[-1])
-    theirs = rlax.discounted_returns(
-        REWARD, DISCOUNT, jnp.broadcast_to(VALUE[-1], (T,))
-    )
+    theirs = rlax.discounted_returns(REWARD, DISCOUNT, jnp.broadcast_to(VALUE[-1], (T,)))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     for n in (1, 3, 7):
         ours = n_step_returns(REWARD, DISCOUNT, VALUE[1:], n)
@@ -93,9 +91,7 @@ def test_parity_with_rlax():
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     terminated = jnp.asarray(DISCOUNT == 0.0)
     ours = gae(REWARD, VALUE[:-1], VALUE[1:], terminated, no(T), 0.9, 0.7)
-    theirs = rlax.truncated_generalized_advantage_estimation(
-        REWARD, DISCOUNT, 0.7, VALUE
-    )
+    theirs = rlax.truncated_generalized_advantage_estimation(REWARD, DISCOUNT, 0.7, VALUE)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
