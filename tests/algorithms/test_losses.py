@@ -36,11 +36,11 @@ def test_parity_with_rlax():
     action = jnp.asarray(RNG.integers(0, 4, N))
     log_prob = lambda z: jnp.take_along_axis(jax.nn.log_softmax(z), action[:, None], 1)[
         :, 0
-    ]  # noqa: E501
+    ]
     ours = jax.grad(lambda z: losses.policy_gradient(log_prob(z), ADVANTAGE, ALL))(logits)
     theirs = jax.grad(
         lambda z: rlax.policy_gradient_loss(z, action, ADVANTAGE, jnp.ones(N))
-    )  # noqa: E501
+    )
     np.testing.assert_allclose(ours, theirs(logits), rtol=1e-5, atol=1e-7)
 
     theirs = jnp.mean(rlax.l2_loss(VALUE, TARGET))

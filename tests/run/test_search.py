@@ -167,7 +167,7 @@ def test_foreign_directories_are_left_alone(tmp_path):
         ({"seeds": 0}, "At least one seed"),
         ({"budget": 0}, "at least one query"),
         ({"budget": 10**6}, "more than the"),
-        ({"hparams": {"sampel": 3}}, "'sample'"),
+        ({"hparams": {"samples": 3}}, "'sample'"),
         ({"hparams": {"sample": [np.nan]}}, "finite"),
         ({"width": 0}, "at least 1"),
         ({"weights": (1.0, 2.0)}, "2 weights"),
