@@ -77,7 +77,7 @@ def prepare(args: argparse.Namespace) -> Region:
         for members in fresh:
             done = jax.block_until_ready(run(members, params, *bounds))
             book = done.oracle.ledger
-            counted = np.asarray(book.count)
+            counted = np.asarray(book.queries)
             facts["queries"] = float(counted.mean())
             total += float(np.nansum(np.asarray(book.best_true))) + float(counted.sum())
         return total

@@ -97,7 +97,7 @@ def make_algorithm(name: str, space: SearchSpace, settings: Sequence[str]) -> Ch
     Raises:
         UserError: an unknown algorithm or setting, or a value that it refuses.
     """
-    target = registry.lookup("algorithm", name)
+    target: Any = registry.lookup("algorithm", name)
     structural = {f.name for f in dataclasses.fields(target)} - {"space", "id", "rounds"}
     fields: dict[str, Any] = {}
     numeric: dict[str, float] = {}

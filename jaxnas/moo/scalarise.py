@@ -45,9 +45,10 @@ class WeightedSum:
 
     def natural(self, reward: np.ndarray) -> np.ndarray:
         """Returns a single objective back in its own unit, several as the reward itself."""
-        if len(self.signs) > 1:
+        if len(self.signs) != 1:
             return reward
-        return reward / (self.signs[0] * self.weights[0])
+        (sign,), (weight,) = self.signs, self.weights
+        return reward / (sign * weight)
 
 
 def weighted_sum(

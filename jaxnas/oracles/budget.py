@@ -25,7 +25,7 @@ class Ledger(NamedTuple):
     """What one controller has asked, and what it would recommend after each query."""
 
     visited: vs.Visited
-    count: Int[Array, ""]
+    queries: Int[Array, ""]
     """Queries spent."""
     proposals: Int[Array, ""]
     """Active lanes seen, repeats included."""
@@ -125,7 +125,7 @@ class Budgeted:
         slots = vs.num_slots(space, Q) if self.resample else 0
         ledger = Ledger(
             visited=vs.empty(space, Q),
-            count=jnp.int32(0),
+            queries=jnp.int32(0),
             proposals=jnp.int32(0),
             best_reading=jnp.float32(-jnp.inf),
             best_true=jnp.float32(jnp.nan),
@@ -142,7 +142,7 @@ class Budgeted:
     def spent(self, state: BudgetState) -> Bool[Array, ""]:
         """Returns whether the controller is finished and must be frozen."""
         ledger = state.ledger
-        return (ledger.count >= self.budget) | (ledger.proposals >= self.max_proposals)
+        return (ledger.queries >= self.budget) | (ledger.proposals >= self.max_proposals)
 
     def admit(
         self, ledger: Ledger, tokens: Int[Array, "B L"], active: Bool[Array, "B"]
@@ -150,7 +150,7 @@ class Budgeted:
         """Books a proposal: which lanes get an answer, and which of them cost a query."""
         allowed = jnp.cumsum(active) <= self.max_proposals - ledger.proposals
         active = active & allowed
-        room = self.budget - ledger.count
+        room = self.budget - ledger.queries
         if self.resample:
             active = active & (jnp.cumsum(active) <= room)
         visited, added, known, slot = vs.insert(
@@ -185,11 +185,11 @@ class Budgeted:
             lane = jnp.maximum(choice, 0)
             advised = jnp.where(choice[:, None] >= 0, tokens[lane], ledger.best_tokens)
             true = jnp.where(choice >= 0, exact[lane], ledger.best_true)
-        place = ledger.count + jnp.cumsum(fresh) - 1
+        place = ledger.queries + jnp.cumsum(fresh) - 1
         place = jnp.where(fresh, place, self.budget)
         any_choice = choice[-1] >= 0
         return ledger._replace(
-            count=ledger.count + jnp.sum(fresh, dtype=jnp.int32),
+            queries=ledger.queries + jnp.sum(fresh, dtype=jnp.int32),
             best_true=jnp.where(any_choice, true[-1], ledger.best_true),
             best_tokens=jnp.where(any_choice, advised[-1], ledger.best_tokens),
             curve=ledger.curve.at[place].set(true, mode="drop"),

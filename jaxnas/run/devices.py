@@ -9,6 +9,7 @@ all.
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -48,6 +49,6 @@ def configure_host(workers: int | None = None) -> int:
     return workers
 
 
-def population_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Returns the mesh with the one axis ``"pop"`` that populations are laid out on."""
+def population_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+    """Returns the mesh with the one axis ``"pop"``, over some JAX devices or all local ones."""
     return Mesh(np.asarray(list(devices or jax.local_devices())), ("pop",))

@@ -94,4 +94,6 @@ class Engine:
         """Returns which members are finished, ``[blocks, width]``; host side."""
         ledger, book = members.oracle.ledger, self.job.oracle
         proposals = np.asarray(ledger.proposals)
-        return (np.asarray(ledger.count) >= book.budget) | (proposals >= book.max_proposals)
+        return (np.asarray(ledger.queries) >= book.budget) | (
+            proposals >= book.max_proposals
+        )

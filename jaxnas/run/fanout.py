@@ -1,7 +1,7 @@
 """Evaluating on the host: requests go out, answers come back, nothing is asked twice."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import numpy as np
@@ -77,9 +77,9 @@ class HostCache:
                 jax.random.key(0),
                 self._params,
                 (),
-                request.tokens[None].astype(np.int32),
-                np.asarray([request.fidelity], np.int32),
-                np.ones(1, bool),
+                cast(Any, request.tokens[None].astype(np.int32)),
+                cast(Any, np.asarray([request.fidelity], np.int32)),
+                cast(Any, np.ones(1, bool)),
             )
         except (ArithmeticError, RuntimeError, ValueError, OSError) as error:
             self.failures.append(f"{type(error).__name__}: {error}")

@@ -46,7 +46,7 @@ def search(
     width: int | None = None,
     archive: int = 256,
     executor: Executor | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
     callbacks: Sequence[Callback] = (),
     resume: Literal["auto", "never"] = "auto",
     grid: Mapping[str, Sequence[float]] | None = None,
@@ -165,7 +165,7 @@ def _plan(
     seed0: int,
     chunk: int | None,
     width: int | None,
-    devices: Sequence[jax.Device] | None,
+    devices: Sequence[Any] | None,
     label: str | None,
     directory: store.RunDirectory | None,
 ) -> Job:

@@ -120,7 +120,7 @@ def _logged(
     member: Member, metrics: dict[str, Float[Array, ""]], step: Int[Array, ""]
 ) -> dict[str, Float[Array, "U"]]:
     """Returns the member's log with one more update written into it."""
-    values = {**metrics, "queries": member.oracle.ledger.count}
+    values = {**metrics, "queries": member.oracle.ledger.queries}
     return {
         name: column.at[step].set(jnp.asarray(values[name], jnp.float32))
         for name, column in member.log.items()

@@ -87,7 +87,7 @@ def gather(
         "controller": ids[real].astype(np.int64),
         "setting": (ids[real] // seeds).astype(np.int32),
         "seed": (ids[real] % seeds).astype(np.int32),
-        "count": fetch(ledger.count),
+        "count": fetch(ledger.queries),
         "proposals": fetch(ledger.proposals),
         "curve": oracle.scalariser.natural(fetch(ledger.curve)),
         "tokens": fetch(ledger.tokens),
@@ -124,8 +124,8 @@ def _judge_program(oracle: Budgeted) -> Any:
     """Returns the jitted ``(params, tokens, measured) -> (objectives, reward)``."""
 
     def judge(params: PyTree, tokens: Any, measured: Any) -> Any:
-        known = isinstance(oracle.oracle, Truthful)
-        values = oracle.oracle.truth(params, tokens) if known else measured
+        exact = oracle.oracle
+        values = exact.truth(params, tokens) if isinstance(exact, Truthful) else measured
         return values, oracle.scalariser(values, jnp.zeros(tokens.shape[0]))
 
     return jax.jit(judge)

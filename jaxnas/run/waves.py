@@ -150,7 +150,7 @@ def aggregate(
     best = job.oracle.scalariser.natural(np.asarray(ledger.best_true)[real])
     known = best[~np.isnan(best)]
     upward = job.oracle.objectives[0].maximise or len(job.oracle.objectives) > 1
-    count = np.asarray(ledger.count)[real]
+    count = np.asarray(ledger.queries)[real]
     row: dict[str, Any] = {
         "label": job.label,
         "update": step,

@@ -71,7 +71,7 @@ def test_ledger_equals_a_plain_dictionary(space, budget, cap):
         assert not scored[~active].any()
     order, curve, proposals = reference(batches, actives, values, budget, cap)
     ledger = state.ledger
-    assert int(ledger.count) == len(order)
+    assert int(ledger.queries) == len(order)
     assert int(ledger.proposals) == proposals
     asked = np.asarray(ledger.tokens)[: len(order)]
     assert [tuple(row) for row in asked] == order
@@ -90,7 +90,7 @@ def test_repeats_are_free_and_identical_under_stored_noise():
     step = jax.jit(book.evaluate)
     state, first = step(jax.random.key(6), params, state, *args)
     state, again = step(jax.random.key(7), params, state, *args)
-    assert int(state.ledger.count) == 4
+    assert int(state.ledger.queries) == 4
     np.testing.assert_array_equal(first.objectives, again.objectives)
     np.testing.assert_array_equal(first.objectives[:4], first.objectives[4:])
     truth = np.asarray(oracle.truth(params, tokens))
@@ -112,7 +112,7 @@ def test_resampling_costs_a_query_each_and_recommends_by_the_mean():
         state, found = step(jax.random.key(i), params, state, *args)
         for row, value in zip((9000, 9001, 9002, 9000), np.asarray(found.reward)):
             readings.setdefault(row, []).append(float(value))
-    assert int(state.ledger.count) == 300
+    assert int(state.ledger.queries) == 300
     assert bool(book.spent(state))
     assert len(set(readings[9000])) == 150, "every reading is a new one"
     means = {row: np.mean(values) for row, values in readings.items()}
@@ -140,7 +140,7 @@ def test_a_failed_evaluation_costs_a_query_and_never_wins():
     )
     failed = np.asarray(found.status) == 1
     assert 0 < failed.sum() < 16
-    assert int(state.ledger.count) == 16
+    assert int(state.ledger.queries) == 16
     truth = np.asarray(oracle.truth(params, members))[:, 0]
     assert float(state.ledger.best_true) == truth[~failed].max()
 
