@@ -50,5 +50,5 @@ def configure_host(workers: int | None = None) -> int:
 
 
 def population_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """Returns the mesh with the one axis ``"pop"``, over some JAX devices or all local ones."""
+    """Returns the mesh with the one axis ``"pop"``, over all local devices if None."""
     return Mesh(np.asarray(list(devices or jax.local_devices())), ("pop",))
