@@ -1,6 +1,7 @@
 """The ``jaxnas`` command: one file a sub-command, errors as one sentence."""
 
 import sys
+import threading
 from collections.abc import Sequence
 
 
@@ -11,6 +12,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxnas.cli.doctor import Doctor
     from jaxnas.cli.info import Info
     from jaxnas.cli.listing import List
+    from jaxnas.cli.progress import INTERRUPT
     from jaxnas.cli.report import Report
     from jaxnas.cli.search import Search
     from jaxnas.cli.sweep import Sweep
@@ -35,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         args=list(argv) if argv is not None else None,
     )
     try:
+        if threading.current_thread() is threading.main_thread():
+            INTERRUPT.listen()
         sys.exit(command.run())
     except JaxnasError as error:
         print(f"jaxnas: {error}", file=sys.stderr)

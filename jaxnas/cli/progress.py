@@ -1,6 +1,7 @@
 """What a person, a log file or a program sees while a search runs."""
 
 import json
+import signal
 import sys
 import time
 from typing import Any
@@ -31,6 +32,29 @@ def _line(event: dict[str, Any], eta_s: float | None) -> str:
     return ", ".join(parts)
 
 
+class Interrupt:
+    """Ctrl-C, remembered: libraries may swallow the exception that it raises."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def listen(self) -> None:
+        """Takes over SIGINT for this process."""
+        signal.signal(signal.SIGINT, self._handle)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        self.asked = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt where Ctrl-C was pressed before."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+
+INTERRUPT = Interrupt()
+
+
 class Reporter:
     """Shows events as a live bar, as plain lines, as JSON, or not at all.
 
@@ -48,6 +72,7 @@ class Reporter:
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Shows one event of ``search``."""
+        INTERRUPT.check()
         if self.mode == "quiet":
             return
         if self.mode == "json":

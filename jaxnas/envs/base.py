@@ -84,7 +84,7 @@ def default_params(env: Environment) -> PyTree:
 
 def done(timestep: Timestep) -> Bool[Array, "*b"]:
     """Returns whether the episode is over, for either reason."""
-    return timestep.terminated | timestep.truncated
+    return jnp.logical_or(timestep.terminated, timestep.truncated)
 
 
 def first(obs: PyTree, mask: Bool[Array, "A"]) -> Timestep:

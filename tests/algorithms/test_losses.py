@@ -11,7 +11,8 @@ from jaxnas.core.errors import UserError
 
 N = 12
 RNG = np.random.default_rng(0)
-LOG_PROB, OLD, ADVANTAGE, VALUE, TARGET = RNG.normal(size=(5, N)).astype(np.float32) * 0.5
+DRAWS = RNG.normal(size=(5, N)).astype(np.float32) * 0.5
+LOG_PROB, OLD, ADVANTAGE, VALUE, TARGET = map(jnp.asarray, DRAWS)
 VALID = jnp.arange(N) % 3 != 0
 ALL = jnp.ones(N, bool)
 
@@ -25,6 +26,7 @@ def test_ppo_clip_by_hand():
     np.testing.assert_allclose(loss, -(1.2 - 0.8) / 2, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Rlax")
 def test_parity_with_rlax():
     rlax = pytest.importorskip("rlax", reason="rlax (extra dev) is not installed")
     ratio = jnp.exp(LOG_PROB - OLD)
@@ -85,7 +87,7 @@ def test_normalised_advantages():
 
 
 def test_running_moments_equal_the_whole_sample_at_first():
-    rewards = RNG.normal(90.0, 2.0, (5, 8)).astype(np.float32)
+    rewards = jnp.asarray(RNG.normal(90.0, 2.0, (5, 8)), jnp.float32)
     scale = scales.init()
     for row in rewards:
         scale = scales.update(scale, row, jnp.ones(8, bool), 0.9)

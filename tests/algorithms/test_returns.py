@@ -9,9 +9,9 @@ from jaxnas.algorithms.common.returns import discounted_returns, gae, n_step_ret
 
 T = 23  # longer than one unrolled piece of the reverse scan
 RNG = np.random.default_rng(0)
-REWARD = RNG.normal(size=T).astype(np.float32)
-VALUE = RNG.normal(size=T + 1).astype(np.float32)
-DISCOUNT = np.where(RNG.random(T) < 0.2, 0.0, 0.9).astype(np.float32)
+REWARD = jnp.asarray(RNG.normal(size=T), jnp.float32)
+VALUE = jnp.asarray(RNG.normal(size=T + 1), jnp.float32)
+DISCOUNT = jnp.where(jnp.asarray(RNG.random(T)) < 0.2, 0.0, 0.9)
 
 
 def no(n):
@@ -57,7 +57,7 @@ def test_gae_ignores_what_follows_termination():
 
 def test_gae_against_the_slow_version():
     terminated, truncated = RNG.random(T) < 0.2, RNG.random(T) < 0.2
-    next_value = RNG.normal(size=T).astype(np.float32)
+    next_value = jnp.asarray(RNG.normal(size=T), jnp.float32)
     args = (REWARD, VALUE[:-1], next_value)
     ours = gae(*args, jnp.asarray(terminated), jnp.asarray(truncated), 0.9, 0.7)
     slow = slow_gae(*args, terminated, truncated, 0.9, 0.7)
@@ -80,6 +80,7 @@ def test_one_step_and_long_n_step_returns():
     np.testing.assert_allclose(long, whole, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Rlax")
 def test_parity_with_rlax():
     rlax = pytest.importorskip("rlax", reason="rlax (extra dev) is not installed")
     ours = discounted_returns(REWARD, DISCOUNT, VALUE[-1])

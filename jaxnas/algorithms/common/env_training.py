@@ -35,7 +35,7 @@ from jaxnas.core.rng import step_key, stream
 from jaxnas.core.trees import masked_mean, one_at_a_time
 from jaxnas.core.types import PolicyOutput
 
-Metrics = dict[str, Float[Array, ""]]
+Metrics = dict[str, Float[Array, "*t"]]
 Fit = Callable[..., tuple[PyTree, PyTree, Metrics]]
 ROUNDS_PER_BIT = 4
 """Rounds of :func:`shuffled_orders` for each bit of the number of samples."""

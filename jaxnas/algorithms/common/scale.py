@@ -44,7 +44,7 @@ def update(
     scale: RewardScale,
     reward: Float[Array, "B"],
     valid: Bool[Array, "B"],
-    decay: Float[Array, ""],
+    decay: float | Float[Array, ""],
 ) -> RewardScale:
     """Returns the moments after a batch: a plain average at first, then exponential.
 

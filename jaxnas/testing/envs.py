@@ -1,0 +1,90 @@
+"""What every environment must do; third-party environments can be checked with it too."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Key, PyTree
+
+from jaxnas.core.protocols import Environment
+from jaxnas.core.tokens import inverse_cdf
+
+STEPS = 40
+LANES = 8
+
+
+def _rollout(
+    env: Environment, key: Key[Array, ""], params: PyTree, steps: int = STEPS
+) -> PyTree:
+    """Returns the stacked time steps of one episode under uniform legal actions."""
+
+    def step(carry: PyTree, i: Array) -> tuple[PyTree, PyTree]:
+        state, mask = carry
+        act_key, step_key = jax.random.split(jax.random.fold_in(key, i))
+        action = inverse_cdf(jax.random.uniform(act_key), mask.astype(jnp.float32))
+        state, timestep = env.step(step_key, state, action, params)
+        return (state, timestep.mask), (action, timestep)
+
+    state, first = env.reset(key, params)
+    return first, jax.lax.scan(step, (state, first.mask), jnp.arange(steps))[1]
+
+
+def _equal(a: PyTree, b: PyTree) -> None:
+    """Raises AssertionError where two pytrees differ."""
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-6)
+
+
+def check_vmap_equals_single_and_one_trace(env: Environment, params: PyTree) -> None:
+    """Many keys at once do what each does alone, and a second call does not trace again."""
+    traces = []
+
+    def run(key: Key[Array, ""]) -> PyTree:
+        traces.append(1)
+        return _rollout(env, key, params)
+
+    keys = jax.random.split(jax.random.key(0), LANES)
+    single, many = jax.jit(run), jax.jit(jax.vmap(run))
+    both = many(keys)
+    for i in (0, LANES - 1):
+        _equal(single(keys[i]), jax.tree.map(lambda x, i=i: x[i], both))
+    assert len(traces) == 2, f"traced {len(traces)} times for two programs"
+
+
+def check_jit_equals_eager(env: Environment, params: PyTree) -> None:
+    """Two steps without jit give what jit gives."""
+    with jax.disable_jit():
+        eager = _rollout(env, jax.random.key(1), params, steps=2)
+    _equal(eager, jax.jit(lambda k: _rollout(env, k, params, steps=2))(jax.random.key(1)))
+
+
+def check_masks_and_ends(env: Environment, params: PyTree) -> None:
+    """Some action is always legal, and an episode ends in one way at most."""
+    keys = jax.random.split(jax.random.key(2), LANES)
+    first, (_, steps) = jax.jit(jax.vmap(lambda k: _rollout(env, k, params)))(keys)
+    assert np.asarray(first.mask).any(axis=-1).all()
+    assert np.asarray(steps.mask).any(axis=-1).all()
+    assert steps.mask.shape[-1] == env.num_actions
+    assert not np.asarray(first.terminated | first.truncated).any()
+    assert not np.asarray(steps.terminated & steps.truncated).any()
+    assert np.isfinite(np.asarray(steps.reward)).all()
+
+
+def check_final_observation_kept(env: Environment, params: PyTree) -> None:
+    """``final_obs`` is what was seen before any restart: elsewhere it equals ``obs``."""
+    first, (_, steps) = jax.jit(lambda k: _rollout(env, k, params))(jax.random.key(3))
+    _equal(first.obs, first.final_obs)
+    running = ~np.asarray(steps.terminated | steps.truncated)
+    pick = lambda tree: jax.tree.map(lambda x: np.asarray(x)[running], tree)
+    _equal(pick(steps.obs), pick(steps.final_obs))
+
+
+ENV_CHECKS: tuple[Callable[[Any, PyTree], None], ...] = (
+    check_vmap_equals_single_and_one_trace,
+    check_jit_equals_eager,
+    check_masks_and_ends,
+    check_final_observation_kept,
+)
+"""Every check, each ``check(env, params)``; AssertionError says what is wrong."""

@@ -1,0 +1,134 @@
+"""Environments: conformance, legality, scores, tasks without recompiling, faces, probes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnas import registry
+from jaxnas.algorithms.common.env_training import EnvHparams, EnvTraining, train_population
+from jaxnas.controllers.mlp import MLP
+from jaxnas.core.errors import UserError
+from jaxnas.envs.base import AutoReset, default_params
+from jaxnas.envs.probes import LADDER
+from jaxnas.envs.scored import ScoredEnv
+from jaxnas.envs.tokens import TokenEnv
+from jaxnas.testing.envs import ENV_CHECKS
+
+SPACE = registry.make_space("toy")
+ORACLE = registry.make_oracle("toy", space=SPACE)
+ENVS = {
+    **{name: registry.make_env(name, space=SPACE) for name in registry.names("env")},
+    "scored": ScoredEnv(TokenEnv(SPACE), ORACLE),
+    "restarting": AutoReset(ScoredEnv(TokenEnv(SPACE), ORACLE)),
+    **{type(probe).__name__: probe for probe in LADDER},
+}
+KEY = jax.random.key(0)
+
+
+@pytest.mark.parametrize("check", ENV_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", ENVS)
+def test_environment_keeps_promise(name, check):
+    check(ENVS[name], default_params(ENVS[name]))
+
+
+def test_writing_follows_the_mask_and_ends():
+    env = TokenEnv(SPACE)
+    state, timestep = env.reset(KEY, ())
+    written = []
+    for t in range(SPACE.length):
+        token = int(np.flatnonzero(np.asarray(timestep.mask))[-1])
+        want = SPACE.mask(jnp.asarray(written + [0] * (SPACE.length - t)), jnp.int32(t))
+        np.testing.assert_array_equal(timestep.mask, want)
+        written.append(token)
+        state, timestep = env.step(KEY, state, jnp.int32(token), ())
+    assert bool(timestep.terminated)
+    assert bool(env.complete(state))
+    assert env.queries(state).tolist() == written
+
+
+@pytest.mark.parametrize("action", [-1, 99, "illegal"])
+def test_illegal_actions_end_the_episode_and_are_never_scored(action):
+    env = ScoredEnv(TokenEnv(SPACE), ORACLE, penalty=-7.0)
+    params = env.params()
+    state, timestep = env.reset(KEY, params)
+    if action == "illegal":
+        first = int(np.flatnonzero(np.asarray(timestep.mask))[-1])
+        state, timestep = env.step(KEY, state, jnp.int32(first), params)
+        action = int(np.flatnonzero(~np.asarray(timestep.mask))[0])
+    state, timestep = env.step(KEY, state, jnp.int32(action), params)
+    assert bool(timestep.terminated)
+    assert float(timestep.reward) == -7.0
+    assert not bool(env.complete(state))
+
+
+def test_switching_task_does_not_recompile_and_tasks_are_vmapped():
+    space = registry.make_space("nb201")
+    names = ("digital", "analog_1month")
+    oracles = [registry.make_oracle("analog-nasbench", objective=n) for n in names]
+    env = ScoredEnv(TokenEnv(space), oracles[0])
+    traces = []
+
+    def episode(params):
+        traces.append(1)
+        state, _ = env.reset(KEY, params)
+        for token in (2, 2, 0, 4, 2, 1):
+            state, timestep = env.step(KEY, state, jnp.int32(token), params)
+        return timestep.reward
+
+    tasks = [{"dynamics": (), "oracle": o.params()} for o in oracles]
+    run = jax.jit(episode)
+    got = [float(run(task)) for task in tasks]
+    assert len(traces) == 1
+    np.testing.assert_allclose(got, [93.47, 90.00], atol=0.005)
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *tasks)
+    np.testing.assert_allclose(jax.vmap(episode)(stacked), got)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_gymnasium_face_passes_check_env():
+    pytest.importorskip("gymnasium")
+    from gymnasium.utils.env_checker import check_env
+
+    from jaxnas.envs.gymnasium_face import GymnasiumEnv, GymnasiumVectorEnv
+
+    scored = ScoredEnv(TokenEnv(SPACE), ORACLE)
+    env = GymnasiumEnv(scored)
+    check_env(env, skip_render_check=True)
+    many = GymnasiumVectorEnv(scored, 3)
+    obs, info = many.reset(seed=5)
+    singles = [GymnasiumEnv(scored) for _ in range(3)]
+    for i, one in enumerate(singles):
+        first, facts = one.reset(seed=5 + i)
+        np.testing.assert_array_equal(obs[i], first)
+        np.testing.assert_array_equal(info["action_mask"][i], facts["action_mask"])
+    actions = np.argmax(info["action_mask"], axis=1)
+    obs, reward, terminated, _, _ = many.step(actions)
+    for i, one in enumerate(singles):
+        got = one.step(actions[i])
+        np.testing.assert_array_equal(obs[i], got[0])
+        assert (reward[i], terminated[i]) == (got[1], got[2])
+    with pytest.raises(UserError, match="num_envs"):
+        GymnasiumVectorEnv(scored, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ppo", "a2c"])
+@pytest.mark.parametrize("probe", LADDER, ids=lambda p: type(p).__name__)
+def test_probe_ladder(probe, method):
+    """Two seeds find the known values within 0.1 and the best actions."""
+    size = {"num_actions": probe.num_actions, "hidden": 32}
+    steps, updates = (32, 60) if method == "ppo" else (16, 150)
+    training = EnvTraining(probe, MLP(**size), method=method, num_steps=steps)
+    hparams = EnvHparams(lr=5e-3, gamma=0.9)
+    keys = jax.random.split(jax.random.key(0), 2)
+    run = jax.jit(lambda keys: train_population(training, keys, hparams, (), updates)[0])
+    state = run(keys)
+    known = probe.known(0.9)
+    out = jax.vmap(lambda params: training.act(params, jnp.asarray(known.obs)))(
+        state.params
+    )
+    np.testing.assert_allclose(out.value, np.tile(known.value, (2, 1)), atol=0.1)
+    decided = known.action >= 0
+    best = np.argmax(np.asarray(out.logits), axis=-1)
+    assert (best[:, decided] == known.action[decided]).all()
