@@ -29,6 +29,9 @@ class Hparams(NamedTuple):
     """Weight of the bounded crowding of the codes."""
     score: Scalar = 0.1
     """Weight of the score head's squared error."""
+    jitter: Scalar = 0.5
+    """Standard deviation of the noise on the latents that the score head learns from, in
+    units of the codes' own spread: the head is smooth over that distance."""
     ema: Scalar = 0.95
     """Decay of the moving averages of the codes."""
     revive: Scalar = 0.1
@@ -272,7 +275,9 @@ def _loss(
     latent = cb.straight_through(x, quantised).reshape(len(both), -1)
     out = jnp.asarray(model.decoder.apply(decoder, latent, hparams.dropout, keys[1]))
     recon, match = _reconstruction(model, out, inputs)
-    guess = jnp.asarray(model.head.apply(head, latent[size:], hparams.dropout, keys[2]))
+    noise = hparams.jitter * jax.lax.stop_gradient(jnp.std(codes))
+    noisy = latent[size:] + noise * jax.random.normal(keys[2], latent[size:].shape)
+    guess = jnp.asarray(model.head.apply(head, noisy))
     parts = {
         "reconstruction": recon,
         "commitment": cb.commitment_loss(x, quantised),
