@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
 from jaxnas.latent import codebook as cb
+from jaxnas.latent.labels import Labels
 from jaxnas.latent.networks import Scalar
 from jaxnas.latent.vqvae import VQVAE, Params, rescale
 
@@ -20,16 +21,16 @@ ADAM = optax.scale_by_adam(eps=1e-8)
 class Hparams(NamedTuple):
     """Traced settings of a fit."""
 
-    lr: Scalar = 3e-3
+    lr: Scalar = 1e-2
     """Peak step size; it rises over the first 2 % and falls to 0 as a cosine."""
     weight_decay: Scalar = 1e-4
     """Decoupled, of the networks; codes do not decay."""
-    commitment: Scalar = 0.25
+    commitment: Scalar = 0.5
     divergence: Scalar = 0.25
     """Weight of the bounded crowding of the codes."""
     score: Scalar = 0.1
     """Weight of the score head's squared error."""
-    jitter: Scalar = 0.5
+    jitter: Scalar = 1.0
     """Standard deviation of the noise on the latents that the score head learns from, in
     units of the codes' own spread: the head is smooth over that distance."""
     ema: Scalar = 0.95
@@ -54,7 +55,7 @@ class Plan:
         UserError: sizes that do not fit.
     """
 
-    steps: int = 1200
+    steps: int = 1600
     batch: int = 128
     labelled: int = 64
     records: int = 40
@@ -66,16 +67,6 @@ class Plan:
             raise UserError(
                 f"{self.steps} steps cannot be cut into {self.records} equal records."
             )
-
-
-class Labels(NamedTuple):
-    """Architectures whose score is known."""
-
-    tokens: Int[Array, "M L"]
-    scores: Float[Array, "M"]
-    """In natural units."""
-    weight: Float[Array, "M"]
-    """How often a row is drawn; 0 where it is absent."""
 
 
 class Fitted(NamedTuple):
@@ -107,6 +98,9 @@ def fit(
     bins: Int[Array, "N"] | None = None,
 ) -> Fitted:
     """Returns a trained model; pure, and vmappable over ``key``, ``labels``, ``hparams``.
+
+    reconstruction + commitment |x - e|^2 + codebook |e - x|^2 (gradient codes only)
+        + divergence * crowding + score * (head - score)^2
 
     Args:
         model: configuration, static.
