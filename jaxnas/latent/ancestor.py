@@ -5,6 +5,7 @@ Its decoder is dense layers with ReLU, the output too: 8 -> 512, then five layer
 each bin of the score. There is no encoder in its files, and no score head.
 """
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def _layers(path: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
         good = all(
             w.ndim == 2 and b.shape == w.shape[:1] and w.dtype == b.dtype == np.float32
             for w, b in layers
-        ) and all(b.shape[1] == a.shape[0] for (a, _), (b, _) in zip(layers, layers[1:]))
+        ) and all(b.shape[1] == a.shape[0] for (a, _), (b, _) in itertools.pairwise(layers))
     if not good:
         raise UserError(
             f"{path} is not a decoder of the ancestor: fc1, layers.0.0, ..., fc2, each "

@@ -1,4 +1,4 @@
-"""Training of a supervised VQ-VAE: one scan, pure, vmappable over keys, labels, settings."""
+"""Training of a supervised VQ-VAE: one scan, pure, vmappable over keys and settings."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -69,6 +69,10 @@ class Plan:
             )
 
 
+DEFAULTS = Hparams()
+PLAN = Plan()
+
+
 class Fitted(NamedTuple):
     """A trained model and how it came about."""
 
@@ -93,8 +97,8 @@ def fit(
     key: Key[Array, ""],
     tokens: Int[Array, "N L"],
     labels: Labels,
-    hparams: Hparams = Hparams(),
-    plan: Plan = Plan(),
+    hparams: Hparams = DEFAULTS,
+    plan: Plan = PLAN,
     bins: Int[Array, "N"] | None = None,
 ) -> Fitted:
     """Returns a trained model; pure, and vmappable over ``key``, ``labels``, ``hparams``.
@@ -139,7 +143,9 @@ def fit(
 
     firsts = jnp.arange(plan.records) * (plan.steps // plan.records)
     state, curves = jax.lax.scan(record, state, firsts)
-    params = Params(*state.nets, state.book.codes, state.book.usage, mean, scale)
+    encoder, decoder, head = state.nets
+    codes, usage = state.book.codes, state.book.usage
+    params = Params(encoder, decoder, head, codes, usage, mean, scale)
     return Fitted(rescale(model, params), curves)
 
 
@@ -221,7 +227,7 @@ def _move_codes(
         sums = book.sums - push * book.counts[:, None]
         return book._replace(codes=book.codes - push, sums=sums), state.book_adam
     move, adam = ADAM.update(grad, state.book_adam)
-    return book._replace(codes=book.codes - lr * move), adam
+    return book._replace(codes=book.codes - lr * jnp.asarray(move)), adam
 
 
 def _schedule(t: Int[Array, ""], steps: int) -> Float[Array, ""]:
