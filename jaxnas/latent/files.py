@@ -109,6 +109,12 @@ def load(path: str | Path, space: SearchSpace | None = None) -> Stored:
     return Stored(model, params, history, header["facts"])
 
 
+def describe(model: VQVAE) -> dict[str, Any]:
+    """Returns a configuration as JSON-able facts."""
+    sizes = {"latent": model.latent_size, "codes": model.codes}
+    return {"id": model.id, "space": model.space.id, **sizes, "config": _config(model)}
+
+
 def _config(model: VQVAE) -> dict[str, Any]:
     """Returns the fields of a configuration without the space."""
     fields = (f.name for f in dataclasses.fields(model) if f.name != "space")
