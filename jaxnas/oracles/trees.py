@@ -1,0 +1,222 @@
+"""Boosted trees as one pure function of arrays, at the speed of XGBoost or above.
+
+Every leaf of a tree is a bit. Knowing one feature decides every node that asks for it, and
+so which leaves can still be reached; a table holds that mask for every bin of every feature
+and every tree. The AND over features leaves exactly one bit, the exit leaf (QuickScorer with
+both sides of a node cleared, so that no lowest set bit has to be found). Features with few
+bins share a table over their combinations. Leaf values are then chosen by halving: bit ``b``
+of the leaf's number is one test of the mask, so that a loop over trees has no gathers and
+runs in vector registers. Trees that are too large for this are walked node by node.
+
+Reference: Lucchese et al. 2015, "QuickScorer: a fast algorithm to rank documents with
+additive ensembles of regression trees".
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt
+
+from jaxnas.core.errors import UserError
+from jaxnas.data import xgboost_model as xm
+from jaxnas.oracles import tree_table
+
+
+class Table(NamedTuple):
+    """Bit masks of the leaves that are still reachable, and how to find their rows."""
+
+    searched: Int[Array, "s"]
+    """Features whose breakpoints lie on no common grid."""
+    thresholds: Float[Array, "s k"]
+    """Their breakpoints, NaN where there are fewer than ``k``."""
+    feature: Int[Array, "g n"]
+    """Members of each group; ``F + j`` stands for the bin of ``searched[j]``."""
+    scale: Float[Array, "g n"]
+    """A power of two: breakpoints are multiples of its inverse."""
+    low: Float[Array, "g n"]
+    high: Float[Array, "g n"]
+    first: Int[Array, "g n"]
+    """Where the member's cells begin in ``codes``; the last one is for a missing value."""
+    codes: Int[Array, "c"]
+    """What a cell contributes to the row of its group."""
+    masks: UInt[Array, "r w"]
+    """One bit a leaf; a tree with more leaves than bits has several words."""
+    leaves: Float[Array, "e w"]
+    """The value of each bit of each word."""
+
+
+class Nodes(NamedTuple):
+    """Trees as nodes, for walking."""
+
+    root: Int[Array, "t"]
+    feature: Int[Array, "n"]
+    threshold: Float[Array, "n"]
+    left: Int[Array, "n"]
+    right: Int[Array, "n"]
+    default_left: Bool[Array, "n"]
+    category: Int[Array, "n"]
+    """Where the bits of a categorical node begin; -1 at a numeric one."""
+    bits: UInt[Array, "b"]
+    size: Int[Array, "n"]
+    """How many categories the bits cover."""
+    value: Float[Array, "n"]
+    steps: Int[Array, ""]
+    """Depth of the deepest tree."""
+
+
+class TreeParams(NamedTuple):
+    """A compiled model; exactly one of ``table`` and ``nodes`` is there."""
+
+    table: Table | None
+    nodes: Nodes | None
+    base: Float[Array, ""]
+    """The base score before the output transform."""
+    link: Int[Array, ""]
+    """Output transform: 0 identity, 1 logistic, 2 exponential."""
+    asked: Bool[Array, "F"]
+    """Which features any node asks for."""
+
+
+def compile_trees(model: xm.TreeModel, *, method: str = "auto") -> TreeParams:
+    """Returns a model's arrays, made on the host; shapes depend on the model only.
+
+    Args:
+        model: what :func:`jaxnas.data.xgboost_model.read` returned.
+        method: ``"table"``, ``"walk"``, or ``"auto"``: the table where it is small.
+
+    Raises:
+        UserError: an unknown method.
+    """
+    if method not in ("auto", "table", "walk"):
+        raise UserError(f"Unknown method {method!r}; choose 'auto', 'table' or 'walk'.")
+    if method == "auto":
+        method = "table" if tree_table.fits(model) else "walk"
+    base, link = _base_and_link(model)
+    asked = np.zeros(model.num_feature, bool)
+    asked[model.feature[model.feature >= 0]] = True
+    table = nodes = None
+    if method == "table":
+        table = Table(**jax.tree.map(jnp.asarray, tree_table.build(model)))
+    else:
+        nodes = _nodes(model)
+    return TreeParams(table, nodes, jnp.float32(base), jnp.int32(link), jnp.asarray(asked))
+
+
+def _base_and_link(model: xm.TreeModel) -> tuple[float, int]:
+    """Returns the base score in the space of the sum, and the code of the transform."""
+    base = np.float32(model.base_score)
+    if model.objective in (*xm.LOGISTIC, *xm.LOGIT):
+        margin = -np.log(np.float32(1) / base - np.float32(1))
+        return float(margin), int(model.objective in xm.LOGISTIC)
+    if model.objective in xm.EXPONENTIAL:
+        return float(np.log(base)), 2
+    return float(base), 0
+
+
+def _nodes(model: xm.TreeModel) -> Nodes:
+    """Returns the arrays for walking."""
+    category = np.full(len(model.feature), -1, np.int32)
+    size = np.zeros(len(model.feature), np.int32)
+    words: list[np.ndarray] = [np.zeros(1, np.uint32)]
+    at = 1
+    for node in np.flatnonzero(model.categorical):
+        listed = model.categories[slice(*model.span[node])]
+        size[node] = listed.max(initial=-1) + 1
+        bits = np.zeros(-(-size[node] // 32) or 1, np.uint32)
+        np.bitwise_or.at(
+            bits, listed // 32, np.uint32(1) << (listed % 32).astype(np.uint32)
+        )
+        category[node] = at
+        words.append(bits)
+        at += len(bits)
+    arrays = (
+        model.starts[:-1], np.maximum(model.feature, 0), model.threshold, model.left,
+        model.right, model.default_left, category, np.concatenate(words), size, model.value,
+        np.int32(tree_table.depth(model)),
+    )  # fmt: skip
+    return Nodes(*map(jnp.asarray, arrays))
+
+
+def predict(params: TreeParams, x: Float[Array, "B F"]) -> Float[Array, "B"]:
+    """Returns the model's prediction for each row, as ``Booster.predict`` does.
+
+    A number is compared in float32, NaN is missing, a categorical feature holds its code.
+
+    Args:
+        params: from :func:`compile_trees`.
+        x: features in the model's order.
+
+    Raises:
+        UserError: the rows have another number of features than the model.
+    """
+    features = params.asked.shape[0]
+    if x.shape[-1] != features:
+        raise UserError(
+            f"The trees ask for {features} features and the rows have {x.shape[-1]}; "
+            "give the features that the model was fitted on, in its order."
+        )
+    x = x.astype(jnp.float32)
+    if params.table is not None:
+        total = _exit_leaves(params.table, rows(params.table, x))
+    else:
+        assert params.nodes is not None
+        total = _walk(params.nodes, x)
+    margin = params.base + total
+    transformed = (margin, jax.nn.sigmoid(margin), jnp.exp(margin))
+    return jax.lax.select_n(jnp.full(margin.shape, params.link), *transformed)
+
+
+def rows(table: Table, x: Float[Array, "B F"]) -> Int[Array, "B g"]:
+    """Returns which row of the masks each group of features selects."""
+    if table.searched.size:
+        found = x[:, table.searched]
+        at_least = found[:, :, None] >= table.thresholds
+        bins = jnp.sum(at_least, axis=2).astype(jnp.float32)
+        x = jnp.concatenate([x, jnp.where(jnp.isnan(found), jnp.nan, bins)], axis=1)
+    value = x[:, table.feature]
+    cell = jnp.clip(jnp.floor(value * table.scale) - table.low, 0, table.high)
+    cell = jnp.where(jnp.isnan(value), table.high + 1, cell).astype(jnp.int32)
+    code = table.codes.at[table.first + cell].get(mode="promise_in_bounds")
+    return jnp.sum(code, axis=2)
+
+
+def _exit_leaves(table: Table, row: Int[Array, "B g"]) -> Float[Array, "B"]:
+    """Returns the sum of the exit leaves of all trees."""
+    take = lambda g: table.masks.at[row[:, g]].get(mode="promise_in_bounds")
+    mask = take(0)
+    for g in range(1, row.shape[1]):
+        mask = mask & take(g)
+    values = [table.leaves[bit] for bit in range(table.leaves.shape[0])]
+    pattern_bits = len(values)
+    half = 1
+    while len(values) > 1:
+        numbers = sum(1 << n for n in range(pattern_bits) if n & half)
+        odd = (mask & np.array(numbers, mask.dtype)) != 0
+        values = [
+            jnp.where(odd, b, a) for a, b in zip(values[::2], values[1::2], strict=True)
+        ]
+        half *= 2
+    return jnp.sum(jnp.where(mask != 0, values[0], 0), axis=1)
+
+
+def _walk(nodes: Nodes, x: Float[Array, "B F"]) -> Float[Array, "B"]:
+    """Returns the sum of the leaves that walking from every root ends in."""
+    at = jnp.broadcast_to(nodes.root, (x.shape[0], nodes.root.shape[0]))
+    lanes = jnp.arange(x.shape[0])[:, None]
+
+    def step(_: int, at: Int[Array, "B t"]) -> Int[Array, "B t"]:
+        """Moves every walker to a child; a leaf is its own child."""
+        value = x[lanes, nodes.feature[at]]
+        start, size = nodes.category[at], nodes.size[at]
+        code = jnp.where((value >= 0) & (value < size), value, -1).astype(jnp.int32)
+        word = nodes.bits[jnp.maximum(start + code // 32, 0)]
+        bit = (word >> (code % 32).astype(jnp.uint32)) & 1
+        listed = (code >= 0) & (bit == 1)
+        left = jnp.where(start >= 0, ~listed, value < nodes.threshold[at])
+        left = jnp.where(jnp.isnan(value), nodes.default_left[at], left)
+        return jnp.where(left, nodes.left[at], nodes.right[at])
+
+    at = jax.lax.fori_loop(0, nodes.steps, step, at)
+    return jnp.sum(nodes.value[at], axis=1)
