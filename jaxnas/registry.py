@@ -19,6 +19,7 @@ from jaxnas.core.protocols import Algorithm, Oracle, SearchSpace
 SPACES = {
     "toy": "jaxnas.spaces.toy:Toy",
     "nb201": "jaxnas.spaces.nb201:NB201",
+    "analog-resnet": "jaxnas.spaces.analog_resnet:AnalogResNet",
 }
 ORACLES = {
     "toy": "jaxnas.oracles.toy:ToyOracle",

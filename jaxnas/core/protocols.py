@@ -91,6 +91,32 @@ class Mutable(Protocol):
 
 
 @runtime_checkable
+class Featured(Protocol):
+    """A space with numeric features of its own, for predictors."""
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Name of each feature, ``F`` of them."""
+        ...
+
+    def features(self, tokens: Int[Array, "L"]) -> Float[Array, "F"]:
+        """Returns the features of an architecture; a changed token always shows."""
+        ...
+
+
+@runtime_checkable
+class Projectable(Protocol):
+    """A :class:`Featured` space that makes an architecture of any feature vector."""
+
+    def project(self, features: Float[Array, "F"]) -> Int[Array, "L"]:
+        """Returns a valid canonical architecture, also for NaN and infinite numbers.
+
+        Idempotent: ``project(features(tokens)) == canonical(tokens)``.
+        """
+        ...
+
+
+@runtime_checkable
 class Oracle(Protocol):
     """Scores architectures. A frozen, hashable configuration that holds no arrays.
 

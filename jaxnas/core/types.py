@@ -2,7 +2,8 @@
 
 Axis letters used in all annotations: ``B`` proposals (lanes), ``L`` tokens, ``V``
 vocabulary, ``M`` objectives, ``N`` graph nodes, ``A`` actions, ``Q`` budget in queries,
-``C`` slots of a fixed-capacity container, ``T`` time steps, ``P`` controllers.
+``C`` slots of a fixed-capacity container, ``T`` time steps, ``P`` controllers, ``F``
+features.
 """
 
 from dataclasses import dataclass

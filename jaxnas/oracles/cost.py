@@ -101,6 +101,24 @@ def _global_avg_pool(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> 
     return Count((_image(shapes)[2],))
 
 
+def _flatten(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Count:
+    """Counts an image read as one vector: rows, then columns, then channels."""
+    height, width, channels = _image(shapes)
+    return Count((height * width * channels,))
+
+
+def _concat(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Count:
+    """Counts images of one size put one behind the other along their channels."""
+    if len({shape[:-1] for shape in shapes}) != 1 or len(shapes[0]) != 3:
+        raise UserError(f"joins the channels of different images {list(shapes)}")
+    return Count((*shapes[0][:-1], sum(shape[-1] for shape in shapes)))
+
+
+def _shift(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Count:
+    """Counts an image moved up and left by ``pixels``, zeros where nothing arrives."""
+    return Count(_image(shapes))
+
+
 def _linear(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Count:
     """Counts a dense layer with bias."""
     if len(shapes) != 1 or len(shapes[0]) != 1:
@@ -130,6 +148,9 @@ RULES: dict[str, Callable[[Sequence[Shape], Mapping[str, Any]], Count]] = {
     "zero": _same,
     "avg_pool": _avg_pool,
     "global_avg_pool": _global_avg_pool,
+    "flatten": _flatten,
+    "concat": _concat,
+    "shift": _shift,
     "linear": _linear,
     "sum": _sum,
 }

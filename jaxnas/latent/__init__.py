@@ -1,0 +1,1 @@
+"""Learned latent spaces: architectures as vectors that a controller can move through."""

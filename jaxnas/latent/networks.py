@@ -1,0 +1,58 @@
+"""The one network of a latent space: dense layers, ReLU, and dropout that is applied."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Key
+
+Scalar = float | Float[Array, ""]
+
+
+class Dense(nn.Module):
+    """Dense layers with ReLU, a linear output, and dropout after every hidden layer.
+
+    Attributes:
+        widths: units of the hidden layers, first to last.
+        out: outputs.
+        relu_out: whether the output passes a ReLU too, as the ancestor's decoder does.
+    """
+
+    widths: Sequence[int]
+    out: int
+    relu_out: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "*b F"],
+        rate: Scalar | None = None,
+        key: Key[Array, ""] | None = None,
+    ) -> Float[Array, "*b O"]:
+        """Returns the outputs.
+
+        Args:
+            x: inputs.
+            rate: probability that a hidden unit is dropped, traced; None drops nothing and
+                draws nothing.
+            key: decides which; needed with ``rate``.
+        """
+        for i, width in enumerate(self.widths):
+            x = jax.nn.relu(nn.Dense(width, name=f"layer_{i}")(x))
+            if rate is not None and key is not None:
+                x = dropout(jax.random.fold_in(key, i), x, rate)
+        x = nn.Dense(self.out, name="out")(x)
+        return jax.nn.relu(x) if self.relu_out else x
+
+
+def dropout(
+    key: Key[Array, ""], x: Float[Array, "*b H"], rate: Scalar
+) -> Float[Array, "*b H"]:
+    """Returns ``x`` with a share ``rate`` of the entries zero and the rest scaled up.
+
+    The share is rounded to 1/256: one random byte decides an entry.
+    """
+    threshold = jnp.round(256 * jnp.asarray(rate))
+    keep = jax.random.bits(key, x.shape, jnp.uint8).astype(jnp.float32) >= threshold
+    return jnp.where(keep, x * (256 / jnp.maximum(256 - threshold, 1)), 0.0)
