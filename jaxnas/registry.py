@@ -29,6 +29,8 @@ ORACLES = {
 }
 ENVS = {
     "tokens": "jaxnas.envs.tokens:TokenEnv",
+    "latent": "jaxnas.envs.latent:LatentEnv",
+    "latent-continuous": "jaxnas.envs.latent:ContinuousLatentEnv",
 }
 CONTROLLERS = {
     "mlp": "jaxnas.controllers.mlp:MLP",

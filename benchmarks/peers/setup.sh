@@ -7,5 +7,6 @@ venv=${JAXNAS_PEERS_VENV:-$root/.venv-peers}
 python=${PYTHON:-$(command -v python3.11 || command -v python3)}
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 "$venv/bin/pip" install --quiet \
-  "torch==2.13.0" "rejax==0.1.3" "gymnax<1.0" "jax==0.10.2" "optuna==5.0.0" "numpy>=2.4"
+  "torch==2.13.0" "rejax==0.1.3" "gymnax<1.0" "jax==0.10.2" "optuna==5.0.0" "numpy>=2.4" \
+  "stable-baselines3==2.9.2" "xgboost-cpu==3.2.0" "pandas>=2.3"
 echo "peers' environment: $venv"

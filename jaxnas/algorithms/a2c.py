@@ -12,7 +12,7 @@ from jaxnas.algorithms.common import collapse, losses, optimise
 from jaxnas.algorithms.common import scale as scales
 from jaxnas.algorithms.common.actor_critic import PolicyBatch, architecture_batch
 from jaxnas.algorithms.common.policy import PolicyState, TokenPolicy, sequence
-from jaxnas.controllers import heads
+from jaxnas.controllers.actions import Choose, choose
 from jaxnas.core.trees import one_at_a_time
 from jaxnas.core.types import PolicyOutput
 
@@ -78,11 +78,11 @@ def a2c_loss(
     apply: Callable[[PyTree, PyTree], PolicyOutput],
     batch: PolicyBatch,
     hparams: Any,
+    choice: Choose = choose,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Returns policy-gradient + weighted value loss - entropy bonus, and its parts."""
     out = apply(params, batch.obs)
-    logits = heads.masked(out.logits, batch.mask, hparams.temperature)
-    drawn = heads.choice(logits, batch.mask, batch.action)
+    drawn = choice(out.logits, batch.mask, hparams.temperature, batch.action)
     policy = losses.policy_gradient(drawn.log_prob, batch.advantage, batch.valid)
     value = losses.value_loss(out.value, batch.target, batch.valid)
     entropy = jnp.mean(drawn.entropy)
@@ -96,6 +96,7 @@ def a2c_update(
     adam: PyTree,
     batch: PolicyBatch,
     hparams: Any,
+    choice: Choose = choose,
 ) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
     """Returns parameters, optimiser state and metrics after one step on a whole batch.
 
@@ -106,9 +107,10 @@ def a2c_update(
         batch: fresh experience: the policy that acted is ``params``.
         hparams: anything with the fields ``lr``, ``entropy``, ``temperature``,
             ``value_weight`` and ``max_grad_norm``.
+        choice: what logits mean; a choice among tokens or actions by default.
     """
     gradient = jax.value_and_grad(a2c_loss, has_aux=True)
-    (_, parts), grads = gradient(params, apply, batch, hparams)
+    (_, parts), grads = gradient(params, apply, batch, hparams, choice)
     params, adam, norm = optimise.step(
         params, adam, grads, hparams.lr, hparams.max_grad_norm
     )

@@ -12,7 +12,7 @@ from jaxnas.algorithms.common import collapse, losses, optimise
 from jaxnas.algorithms.common import scale as scales
 from jaxnas.algorithms.common.actor_critic import PolicyBatch, architecture_batch
 from jaxnas.algorithms.common.policy import PolicyState, TokenPolicy, sequence
-from jaxnas.controllers import heads
+from jaxnas.controllers.actions import Choose, choose
 from jaxnas.core.errors import UserError
 from jaxnas.core.trees import one_at_a_time
 from jaxnas.core.types import PolicyOutput
@@ -118,14 +118,14 @@ def ppo_loss(
     *,
     normalise: bool,
     clip_value: bool,
+    choice: Choose = choose,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Returns clipped surrogate + weighted value loss - entropy bonus, and its parts.
 
     Reference: Schulman et al., 2017, equation 9, with the sign of a loss.
     """
     out = apply(params, batch.obs)
-    logits = heads.masked(out.logits, batch.mask, hparams.temperature)
-    drawn = heads.choice(logits, batch.mask, batch.action)
+    drawn = choice(out.logits, batch.mask, hparams.temperature, batch.action)
     advantage, valid = batch.advantage, batch.valid
     if normalise:
         advantage = losses.normalise(advantage, valid)

@@ -221,7 +221,7 @@ class Environment(Protocol):
 
     @property
     def num_actions(self) -> int:
-        """Number of discrete actions, ``A``."""
+        """Number of discrete actions ``A``, or components of a continuous one."""
         ...
 
     def reset(self, key: Key[Array, ""], params: PyTree) -> tuple[PyTree, Timestep]:
@@ -229,9 +229,44 @@ class Environment(Protocol):
         ...
 
     def step(
-        self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: PyTree
+        self, key: Key[Array, ""], state: PyTree, action: Array, params: PyTree
     ) -> tuple[PyTree, Timestep]:
         """Returns the state and time step after ``action``."""
+        ...
+
+
+@runtime_checkable
+class LatentModel(Protocol):
+    """A latent space of architectures. A frozen, hashable configuration without arrays.
+
+    ``K`` codes, ``Z`` latent dimensions; what was learned is ``params``, an argument.
+    """
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space that it embeds."""
+        ...
+
+    @property
+    def latent_size(self) -> int:
+        """Dimensions of a latent vector, ``Z``."""
+        ...
+
+    @property
+    def num_codes(self) -> int:
+        """Number of codes, ``K``."""
+        ...
+
+    def entries(self, params: PyTree) -> Float[Array, "K Z"]:
+        """Returns the value that code ``k`` writes into latent dimension ``z``."""
+        ...
+
+    def encode(self, params: PyTree, tokens: Int[Array, "L"]) -> Float[Array, "Z"]:
+        """Returns what the decoder is given for an architecture."""
+        ...
+
+    def decode(self, params: PyTree, latent: Float[Array, "Z"]) -> Int[Array, "L"]:
+        """Returns the architecture of a latent vector; always a valid one."""
         ...
 
 

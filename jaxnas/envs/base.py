@@ -5,7 +5,7 @@ An environment is dynamics only. ``terminated`` (the episode is over, nothing fo
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ class Vectorial(Protocol):
 class Writer(Protocol):
     """Dynamics that build an architecture, to be scored by whoever holds an oracle."""
 
-    def queries(self, state: PyTree) -> Int[Array, "L"]:
+    def queries(self, state: PyTree, params: PyTree) -> Int[Array, "L"]:
         """Returns the tokens held right now."""
         ...
 
@@ -68,6 +68,78 @@ class Writer(Protocol):
 
 
 @runtime_checkable
+class Editor(Protocol):
+    """Dynamics that hold a whole architecture at every step, and only ever edit it.
+
+    An action that terminates the episode changes nothing.
+    """
+
+    @property
+    def edits(self) -> bool:
+        """True."""
+        ...
+
+
+@runtime_checkable
+class Continuous(Protocol):
+    """An environment whose actions are vectors ``[D]`` in [-1, 1], all of them legal.
+
+    Its ``num_actions`` is ``D`` as well, and its masks have one entry a component, True.
+    """
+
+    @property
+    def action_size(self) -> int:
+        """Components of an action, ``D``; 0 where actions are discrete after all."""
+        ...
+
+
+@runtime_checkable
+class Deferring(Protocol):
+    """An environment whose rewards nothing later depends on: they may be paid afterwards.
+
+    Stepping ``unpaid()`` and then paying for the whole rollout by ``settle`` gives what
+    ``step`` gives one at a time, but scores all architectures of the rollout at once.
+    """
+
+    def defers(self, params: PyTree) -> bool:
+        """Returns whether that holds for this task."""
+        ...
+
+    def unpaid(self) -> Environment:
+        """Returns the same environment without rewards."""
+        ...
+
+    def settle(
+        self,
+        key: Key[Array, ""],
+        params: PyTree,
+        moves: "Moves",
+        ledger: Float[Array, "E"],
+    ) -> tuple[Float[Array, "T E"], Float[Array, "E"]]:
+        """Returns the rewards of a rollout, and the ledger to go on with.
+
+        Args:
+            key: of the oracle.
+            params: the task.
+            moves: what happened.
+            ledger: where the running episodes stand; not read where one begins.
+        """
+        ...
+
+
+class Moves(NamedTuple):
+    """What happened in a rollout of ``unpaid()``."""
+
+    before: PyTree
+    """States that were acted on, ``[T, E, ...]``."""
+    after: PyTree
+    """States that followed, before any reset."""
+    begins: Bool[Array, "T E"]
+    """The step was the first of its episode."""
+    terminated: Bool[Array, "T E"]
+
+
+@runtime_checkable
 class Continuing(Protocol):
     """An environment that restarts itself; ``final_obs`` is from before the restart."""
 
@@ -80,6 +152,11 @@ class Continuing(Protocol):
 def default_params(env: Environment) -> PyTree:
     """Returns the parameters that an environment declares, or an empty tuple."""
     return cast(Parametrised, env).params() if isinstance(env, Parametrised) else ()
+
+
+def action_size(env: Environment) -> int:
+    """Returns the components of an environment's actions, 0 where they are discrete."""
+    return env.action_size if isinstance(env, Continuous) else 0
 
 
 def done(timestep: Timestep) -> Bool[Array, "*b"]:
@@ -149,6 +226,11 @@ class AutoReset:
         """True."""
         return True
 
+    @property
+    def action_size(self) -> int:
+        """Components of an action, 0 where actions are discrete."""
+        return action_size(self.env)
+
     def params(self) -> PyTree:
         """Returns the parameters of the environment inside."""
         return default_params(self.env)
@@ -158,7 +240,7 @@ class AutoReset:
         return self.env.reset(key, params)
 
     def step(
-        self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: PyTree
+        self, key: Key[Array, ""], state: PyTree, action: Array, params: PyTree
     ) -> tuple[PyTree, Timestep]:
         """Returns the state and time step after ``action`` and, where due, the reset."""
         step_key, reset_key = jax.random.split(key)
@@ -189,7 +271,7 @@ class Batch:
         return jax.vmap(self.env.reset, in_axes=(0, None))(keys, params)
 
     def step(
-        self, key: Key[Array, ""], state: PyTree, action: Int[Array, "E"], params: PyTree
+        self, key: Key[Array, ""], state: PyTree, action: Array, params: PyTree
     ) -> tuple[PyTree, Timestep]:
         """Returns the states and time steps after one action each."""
         keys = jax.random.split(key, self.width)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Environment
 from jaxnas.core.types import Timestep
-from jaxnas.envs.base import default_params, done, restart
+from jaxnas.envs.base import action_size, default_params, done, restart
 from jaxnas.envs.gymnax_face import check_vectorial
 
 try:
@@ -52,7 +52,7 @@ def _open(
 
 
 def _advance(
-    env: Environment, params: PyTree, lane: Lane, action: Int[Array, ""]
+    env: Environment, params: PyTree, lane: Lane, action: Array
 ) -> tuple[Lane, Timestep]:
     """Returns a lane after one action, without any reset."""
     time = lane.time + 1
@@ -62,7 +62,7 @@ def _advance(
 
 
 def _advance_restarting(
-    env: Environment, params: PyTree, lane: Lane, action: Int[Array, ""]
+    env: Environment, params: PyTree, lane: Lane, action: Array
 ) -> tuple[Lane, Timestep, Array]:
     """Returns a lane after one action and its reset where due, and the mask before that."""
     lane, after = _advance(env, params, lane, action)
@@ -84,7 +84,7 @@ def _open_all(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _advance_all(
-    env: Environment, params: PyTree, lanes: Lane, actions: Int[Array, "E"]
+    env: Environment, params: PyTree, lanes: Lane, actions: Array
 ) -> tuple[Lane, Timestep, Array]:
     """:func:`_advance_restarting` for every lane."""
     return jax.vmap(lambda lane, a: _advance_restarting(env, params, lane, a))(
@@ -114,7 +114,7 @@ class GymnasiumEnv(gymnasium.Env):
         self.env = env
         self.task = default_params(env) if task is None else task
         self.observation_space = _box(env)
-        self.action_space = spaces.Discrete(env.num_actions)
+        self.action_space = _actions(env)
         self._key: Array | None = None
         self._episode = 0
         self._lane: Lane | None = None
@@ -140,13 +140,12 @@ class GymnasiumEnv(gymnasium.Env):
         """Returns what an action leads to; the episode is not restarted.
 
         Raises:
-            UserError: ``reset`` was never called.
+            UserError: ``reset`` was never called, or an action out of range.
         """
         if self._lane is None:
             raise UserError("Call `reset` before `step`.")
-        self._lane, timestep = _advance_one(
-            self.env, self.task, self._lane, jnp.asarray(action, jnp.int32)
-        )
+        action = jnp.asarray(_checked(self.env, action, ()))
+        self._lane, timestep = _advance_one(self.env, self.task, self._lane, action)
         return (
             np.asarray(timestep.obs),
             float(timestep.reward),
@@ -184,7 +183,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         self.env, self.num_envs = env, num_envs
         self.task = default_params(env) if task is None else task
         self.single_observation_space = _box(env)
-        self.single_action_space = spaces.Discrete(env.num_actions)
+        self.single_action_space = _actions(env)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._keys: Array | None = None
@@ -229,16 +228,12 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         """Returns what one action a lane leads to.
 
         Raises:
-            UserError: ``reset`` was never called, or another number of actions than lanes.
+            UserError: ``reset`` was never called, another number of actions than lanes, or
+                an action out of range.
         """
         if self._lanes is None:
             raise UserError("Call `reset` before `step`.")
-        actions = jnp.asarray(actions, jnp.int32)
-        if actions.shape != (self.num_envs,):
-            raise UserError(
-                f"Give one action for each of the {self.num_envs} lanes, not an array of "
-                f"shape {actions.shape}."
-            )
+        actions = jnp.asarray(_checked(self.env, actions, (self.num_envs,)))
         self._lanes, seen, ended_mask = _advance_all(
             self.env, self.task, self._lanes, actions
         )
@@ -277,6 +272,34 @@ def _box(env: Any) -> spaces.Box:
     """Returns the space of an environment's observations."""
     low, high = env.observation_bounds
     return spaces.Box(low, high, (env.observation_size,), np.float32)
+
+
+def _actions(env: Environment) -> spaces.Discrete | spaces.Box:
+    """Returns the space of an environment's actions."""
+    if size := action_size(env):
+        return spaces.Box(-1.0, 1.0, (size,), np.float32)
+    return spaces.Discrete(env.num_actions)
+
+
+def _checked(env: Environment, actions: Any, lanes: tuple[int, ...]) -> np.ndarray:
+    """Returns actions as an array of the environment's type.
+
+    Raises:
+        UserError: another shape, or values out of range.
+    """
+    size = action_size(env)
+    given = np.asarray(actions)
+    shape = (*lanes, size) if size else lanes
+    if given.shape != shape:
+        raise UserError(
+            f"Give one action for each of the {lanes[0] if lanes else 1} lanes, an array "
+            f"of shape {shape} in all, not of shape {given.shape}."
+        )
+    low, high = (-1, 1) if size else (0, env.num_actions - 1)
+    if not ((given >= low) & (given <= high)).all():
+        worst = given.flat[np.argmax(~((given >= low) & (given <= high)))]
+        raise UserError(f"The action {worst} is out of range; choose from {low} to {high}.")
+    return given.astype(np.float32 if size else np.int32)
 
 
 def _seeded(seed: int) -> Key[Array, ""]:

@@ -11,7 +11,14 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Environment
 from jaxnas.core.types import Timestep
-from jaxnas.envs.base import AutoReset, Vectorial, default_params, first, transition
+from jaxnas.envs.base import (
+    AutoReset,
+    Vectorial,
+    action_size,
+    default_params,
+    first,
+    transition,
+)
 
 
 class GymnaxState(NamedTuple):
@@ -69,12 +76,13 @@ class GymnaxFace:
         self,
         key: Key[Array, ""],
         state: GymnaxState,
-        action: int | float | Int[Array, ""],
+        action: int | float | Array,
         params: PyTree | None = None,
     ) -> tuple[PyTree, GymnaxState, Array, Array, Array, dict[Any, Any]]:
         """Returns observation, state, reward, terminated, truncated and ``info``."""
         params = self.default_params if params is None else params
-        action = jnp.asarray(action, jnp.int32)
+        kind = jnp.float32 if action_size(self.env) else jnp.int32
+        action = jnp.asarray(action, kind)
         inner, seen = AutoReset(self.env).step(key, state.inner, action, params)
         info = {
             "terminated": seen.terminated,
@@ -93,11 +101,13 @@ class GymnaxFace:
         )
 
     def action_space(self, params: PyTree | None = None) -> Any:
-        """Returns ``gymnax.environments.spaces.Discrete(A)``.
+        """Returns gymnax's ``Discrete(A)``, or the ``Box`` of continuous actions.
 
         Raises:
             UserError: gymnax is not installed.
         """
+        if size := action_size(self.env):
+            return gymnax_spaces().Box(-1.0, 1.0, (size,), jnp.float32)
         return gymnax_spaces().Discrete(self.num_actions)
 
     def observation_space(self, params: PyTree | None = None) -> Any:

@@ -1,5 +1,9 @@
-"""A complete environment from dynamics that build architectures and an oracle."""
+"""A complete environment from dynamics that build architectures and an oracle.
 
+``ScoredEnv`` pays for the finished architecture; ``jaxnas.envs.change`` pays every step.
+"""
+
+import abc
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -11,7 +15,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Environment, Oracle
 from jaxnas.core.rng import stream
 from jaxnas.core.types import OK, Timestep
-from jaxnas.envs.base import Writer, default_params, done
+from jaxnas.envs.base import Writer, action_size, default_params, done
 from jaxnas.moo.scalarise import WeightedSum, weighted_sum
 
 
@@ -25,14 +29,11 @@ class ScoredState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ScoredEnv:
-    """Dynamics whose finished architecture is scored by an oracle.
+class OracleEnv(abc.ABC):
+    """Dynamics and an oracle: what the rules that pay for architectures share.
 
     Observations are float vectors ``[F]`` (the dynamics' ``flatten``); actions, masks and
-    termination are the dynamics'. The reward is zero until the episode terminates, then the
-    oracle's objective with the sign that makes larger better (several objectives: a
-    weighted sum), or ``penalty`` where the episode ended without a legal architecture or
-    the evaluation failed.
+    termination are the dynamics'.
 
     The task is traced: :meth:`params` is ``{"dynamics": ..., "oracle": oracle.params()}``,
     so another objective or data set of the same shape does not recompile, and tasks can be
@@ -42,8 +43,9 @@ class ScoredEnv:
     Args:
         dynamics: an environment that builds architectures, such as ``TokenEnv``.
         oracle: scores them; it must be traced.
-        penalty: reward of an illegal or failed episode. Zero by default; it must be given
-            where an objective is minimised, since zero may then be the best reward.
+        penalty: score of an architecture that is illegal or whose evaluation failed. Zero
+            by default; it must be given where an objective is minimised, since zero may
+            then be the best score.
         scalariser: objectives to reward; weights of one by default.
 
     Raises:
@@ -81,15 +83,25 @@ class ScoredEnv:
         if self.scalariser is None:
             object.__setattr__(self, "scalariser", weighted_sum(self.oracle.objectives))
 
+    @abc.abstractmethod
+    def reset(self, key: Key[Array, ""], params: Any) -> tuple[Any, Timestep]:
+        """Returns the first state and time step of an episode."""
+
+    @abc.abstractmethod
+    def step(
+        self, key: Key[Array, ""], state: Any, action: Array, params: Any
+    ) -> tuple[Any, Timestep]:
+        """Returns the state and time step after ``action``."""
+
     @property
     def num_actions(self) -> int:
         """Number of actions of the dynamics, ``A``."""
         return self.dynamics.num_actions
 
     @property
-    def id(self) -> str:
-        """Versioned name."""
-        return f"scored-v1:{self.dynamics.id}:{self.oracle.id}"
+    def action_size(self) -> int:
+        """Components of an action, 0 where actions are discrete."""
+        return action_size(self.dynamics)
 
     @property
     def observation_size(self) -> int:
@@ -101,9 +113,70 @@ class ScoredEnv:
         """Least and greatest value of any feature."""
         return self.dynamics.flat_bounds
 
-    def params(self) -> dict[str, PyTree]:
-        """Returns the default task: ``dynamics`` and ``oracle`` parameters."""
-        return {"dynamics": default_params(self.dynamics), "oracle": self.oracle.params()}
+    def params(self, dynamics: PyTree = None) -> dict[str, PyTree]:
+        """Returns the task: ``dynamics`` and ``oracle`` parameters.
+
+        Args:
+            dynamics: parameters of the dynamics; their own where None.
+        """
+        own = default_params(self.dynamics) if dynamics is None else dynamics
+        return {"dynamics": own, "oracle": self.oracle.params()}
+
+    def queries(self, state: Any, params: dict[str, PyTree]) -> Int[Array, "L"]:
+        """Returns the tokens held right now."""
+        return self.dynamics.queries(state.dynamics, params["dynamics"])
+
+    def complete(self, state: Any) -> Bool[Array, ""]:
+        """Returns whether they are a finished, legal architecture."""
+        return self.dynamics.complete(state.dynamics)
+
+    def see(self, timestep: Timestep) -> Timestep:
+        """Returns the time step with observations as vectors."""
+        flatten = self.dynamics.flatten
+        obs, final = flatten(timestep.obs), flatten(timestep.final_obs)
+        return timestep._replace(obs=obs, final_obs=final)
+
+    def _scores(
+        self,
+        key: Key[Array, ""],
+        params: PyTree,
+        state: PyTree,
+        tokens: Int[Array, "B L"],
+        active: Bool[Array, "B"],
+    ) -> tuple[PyTree, Float[Array, "B"]]:
+        """Returns the oracle's state and scores; those not ``active`` mean nothing."""
+        fidelity = jnp.zeros(tokens.shape[0], jnp.int32)
+        state, found = self.oracle.evaluate(key, params, state, tokens, fidelity, active)
+        scalariser = cast(WeightedSum, self.scalariser)
+        score = scalariser(found.objectives, found.violation)
+        usable = (found.status == OK) & jnp.isfinite(score)
+        return state, jnp.where(usable, score, self._penalty).astype(jnp.float32)
+
+    @property
+    def _penalty(self) -> float:
+        """Score of what earned none."""
+        return cast(float, self.penalty)
+
+
+@dataclass(frozen=True)
+class ScoredEnv(OracleEnv):
+    """Dynamics whose finished architecture is scored by an oracle.
+
+    The reward is zero until the episode ends, then the oracle's objective with the sign
+    that makes larger better (several objectives: a weighted sum), or ``penalty`` where the
+    episode terminated without a legal architecture or the evaluation failed.
+
+    Args:
+        dynamics: an environment that builds architectures, such as ``TokenEnv``.
+        oracle: scores them; it must be traced.
+        penalty: reward of an illegal or failed episode; zero by default.
+        scalariser: objectives to reward; weights of one by default.
+    """
+
+    @property
+    def id(self) -> str:
+        """Versioned name."""
+        return f"scored-v1:{self.dynamics.id}:{self.oracle.id}"
 
     def reset(
         self, key: Key[Array, ""], params: dict[str, PyTree]
@@ -111,13 +184,13 @@ class ScoredEnv:
         """Returns the first state and time step of an episode."""
         inner, timestep = self.dynamics.reset(stream(key, "dynamics"), params["dynamics"])
         oracle = self.oracle.init(stream(key, "oracle"), params["oracle"])
-        return ScoredState(inner, oracle, jnp.asarray(False)), self._see(timestep)
+        return ScoredState(inner, oracle, jnp.asarray(False)), self.see(timestep)
 
     def step(
         self,
         key: Key[Array, ""],
         state: ScoredState,
-        action: Int[Array, ""],
+        action: Array,
         params: dict[str, PyTree],
     ) -> tuple[ScoredState, Timestep]:
         """Returns the state and time step after ``action``, scored at the episode's end."""
@@ -126,47 +199,15 @@ class ScoredEnv:
         )
         ends = done(timestep) & ~state.over
         finished = ends & self.dynamics.complete(inner)
-        oracle, score = self._score(
-            stream(key, "oracle"), params["oracle"], state.oracle, inner, finished
+        tokens = self.dynamics.queries(inner, params["dynamics"])
+        oracle, score = self._scores(
+            stream(key, "oracle"),
+            params["oracle"],
+            state.oracle,
+            tokens[None],
+            finished[None],
         )
         failed = ends & timestep.terminated & ~finished
-        reward = jnp.where(finished, score, jnp.where(failed, self._penalty, 0.0))
+        reward = jnp.where(finished, score[0], jnp.where(failed, self._penalty, 0.0))
         timestep = timestep._replace(reward=timestep.reward + reward)
-        return ScoredState(inner, oracle, state.over | ends), self._see(timestep)
-
-    def queries(self, state: ScoredState) -> Int[Array, "L"]:
-        """Returns the tokens held right now."""
-        return self.dynamics.queries(state.dynamics)
-
-    def complete(self, state: ScoredState) -> Bool[Array, ""]:
-        """Returns whether they are a finished, legal architecture."""
-        return self.dynamics.complete(state.dynamics)
-
-    def _score(
-        self,
-        key: Key[Array, ""],
-        params: PyTree,
-        state: PyTree,
-        dynamics: PyTree,
-        finished: Bool[Array, ""],
-    ) -> tuple[PyTree, Float[Array, ""]]:
-        """Returns the oracle's state and the reward of what the dynamics hold."""
-        tokens = self.dynamics.queries(dynamics)
-        state, found = self.oracle.evaluate(
-            key, params, state, tokens[None], jnp.zeros(1, jnp.int32), finished[None]
-        )
-        scalariser = cast(WeightedSum, self.scalariser)
-        reward = scalariser(found.objectives, found.violation)[0]
-        usable = (found.status[0] == OK) & jnp.isfinite(reward)
-        return state, jnp.where(usable, reward, self._penalty)
-
-    @property
-    def _penalty(self) -> float:
-        """Reward of an episode that earned none."""
-        return cast(float, self.penalty)
-
-    def _see(self, timestep: Timestep) -> Timestep:
-        """Returns the time step with observations as vectors."""
-        flatten = self.dynamics.flatten
-        obs, final = flatten(timestep.obs), flatten(timestep.final_obs)
-        return timestep._replace(obs=obs, final_obs=final)
+        return ScoredState(inner, oracle, state.over | ends), self.see(timestep)

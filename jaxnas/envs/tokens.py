@@ -89,7 +89,7 @@ class TokenEnv:
             self._observe(state), self._mask(state), jnp.zeros(()), self._over(state), never
         )
 
-    def queries(self, state: TokenState) -> Int[Array, "L"]:
+    def queries(self, state: TokenState, params: PyTree = ()) -> Int[Array, "L"]:
         """Returns the tokens held right now, zero where nothing is written yet."""
         return state.tokens
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from jaxnas.core.errors import UserError, unknown_name
 
@@ -171,3 +171,36 @@ def share_table(variant: str, ranges: Ranges) -> Float[np.ndarray, "G L V"]:
     ways = group_ways(variant, ranges)
     shares[:, M, : len(ways)] = [number / sum(ways) for number in ways]
     return shares.astype(np.float32)
+
+
+@functools.lru_cache(maxsize=32)
+def nearest_table(
+    variant: str, ranges: Ranges
+) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m l"], Int[np.ndarray, "L V"]]:
+    """Returns what finds the legal token nearest to a number, by counting midpoints below.
+
+    Of the columns of groups that are there: the midpoints of neighbouring legal values,
+    infinite in the padding, first of the stem's channels, which are many, then of all
+    other columns; and the token for each count. An absent group has token 0.
+    """
+    columns, legal = column_values(variant), legal_table(variant, ranges)
+    width = value_table(variant).shape[1]
+    middle = np.full((width - 1, len(columns)), np.inf, np.float32)
+    token = np.zeros((len(columns), width), np.int32)
+    for place, column in enumerate(columns):
+        allowed = np.flatnonzero(legal[-1, place])
+        order = allowed[np.argsort(np.asarray(column)[allowed])]
+        values = np.asarray(column)[order]
+        middle[: len(order) - 1, place] = (values[1:] + values[:-1]) / 2
+        token[place, : len(order)] = order
+    most = int(np.isfinite(middle[:, 1:]).any(axis=1).sum())
+    return middle[:, 0], middle[:most, 1:], token
+
+
+@functools.cache
+def column_groups() -> Int[np.ndarray, "L"]:
+    """Returns the group that each column belongs to; 0 for the stem and ``M``."""
+    group = np.zeros(len(FEATURES), np.int32)
+    for columns in (R, TYPE, WIDEN, BRANCHES):
+        group[columns] = np.arange(GROUPS)
+    return group

@@ -29,9 +29,11 @@ from jaxnas.spaces.analog_ranges import (
     M,
     R,
     Ranges,
+    column_groups,
     column_values,
     group_ways,
     legal_table,
+    nearest_table,
     restrict,
     share_table,
     value_table,
@@ -164,18 +166,13 @@ class AnalogResNet:
         of each column, the lower of two that are equally near. NaN reads as 0.
         ``project(features(t)) == canonical(t)``.
         """
-        legal, table = jnp.asarray(self._legal), jnp.asarray(value_table(self.variant))
+        stem, others, token = nearest_table(self.variant, self.ranges)
         numbers = jnp.nan_to_num(features.astype(jnp.float32), nan=0.0)
-
-        def nearest(legal: Bool[Array, "L V"]) -> Int[Array, "L"]:
-            """Clips first: in float32 all values are equally far from a huge number."""
-            low = jnp.min(jnp.where(legal, table, jnp.inf), axis=1)
-            high = jnp.max(jnp.where(legal, table, -jnp.inf), axis=1)
-            inside = jnp.clip(numbers, low, high)[:, None]
-            return jnp.argmin(jnp.where(legal, jnp.abs(table - inside), jnp.inf), axis=1)
-
-        tokens = nearest(legal[nearest(legal[0])[M]])
-        return self.canonical(tokens.astype(jnp.int32))
+        count = jnp.sum(numbers[1:] > others, axis=0)
+        count = jnp.append(jnp.sum(numbers[0] > stem), count)
+        tokens = jnp.asarray(token)[jnp.arange(self.length), count]
+        tokens = jnp.where(column_groups() <= tokens[M], tokens, 0)
+        return self.canonical(tokens)
 
     def tokens_from_features(
         self, features: Float[np.ndarray, "n F"]

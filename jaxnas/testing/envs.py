@@ -10,6 +10,7 @@ from jaxtyping import Array, Key, PyTree
 
 from jaxnas.core.protocols import Environment
 from jaxnas.core.tokens import inverse_cdf
+from jaxnas.envs.base import action_size
 
 STEPS = 40
 LANES = 8
@@ -23,7 +24,10 @@ def _rollout(
     def step(carry: PyTree, i: Array) -> tuple[PyTree, PyTree]:
         state, mask = carry
         act_key, step_key = jax.random.split(jax.random.fold_in(key, i))
-        action = inverse_cdf(jax.random.uniform(act_key), mask.astype(jnp.float32))
+        if size := action_size(env):
+            action = jax.random.uniform(act_key, (size,), minval=-1.0, maxval=1.0)
+        else:
+            action = inverse_cdf(jax.random.uniform(act_key), mask.astype(jnp.float32))
         state, timestep = env.step(step_key, state, action, params)
         return (state, timestep.mask), (action, timestep)
 

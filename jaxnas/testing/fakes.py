@@ -1,7 +1,7 @@
-"""Oracles that misbehave on purpose, for tests of whatever has to live with them."""
+"""Oracles that misbehave on purpose and a latent space without training, for tests."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -114,3 +114,58 @@ class Flaky:
         """Returns the inner truth."""
         assert isinstance(self.oracle, Truthful)
         return self.oracle.truth(params, tokens)
+
+
+class LinearParams(NamedTuple):
+    """Parameters of a :class:`LinearLatent`."""
+
+    entries: Float[Array, "K Z"]
+    weights: Float[Array, "Z n"]
+    """Logits of all tokens, side by side, per unit of each latent dimension."""
+
+
+@dataclass(frozen=True)
+class LinearLatent:
+    """A latent space that is one fixed random matrix: nothing to train, all of it exact.
+
+    ``decode`` takes the best legal token at each position, left to right; ``encode`` is the
+    transposed matrix, and no inverse. Entries have the ancestor's spread.
+
+    Args:
+        space: what it decodes into.
+        num_codes: ``K``.
+        latent_size: ``Z``.
+        seed: of the matrix.
+    """
+
+    space: SearchSpace
+    num_codes: int = 5
+    latent_size: int = 4
+    seed: int = 0
+
+    def params(self) -> LinearParams:
+        """Returns the matrices."""
+        rng = np.random.default_rng(self.seed)
+        entries = rng.normal(0.0, 0.04, (self.num_codes, self.latent_size))
+        columns = self.space.length * self.space.vocab
+        weights = rng.normal(size=(self.latent_size, columns))
+        return LinearParams(jnp.float32(entries), jnp.float32(weights))
+
+    def entries(self, params: LinearParams) -> Float[Array, "K Z"]:
+        """Returns the entries."""
+        return params.entries
+
+    def encode(self, params: LinearParams, tokens: Int[Array, "L"]) -> Float[Array, "Z"]:
+        """Returns a vector of about the entries' size."""
+        one_hot = jax.nn.one_hot(tokens, self.space.vocab).reshape(-1)
+        return 0.04 * params.weights @ one_hot / self.space.length**0.5
+
+    def decode(self, params: LinearParams, latent: Float[Array, "Z"]) -> Int[Array, "L"]:
+        """Returns the best legal tokens."""
+        logits = (latent @ params.weights).reshape(self.space.length, self.space.vocab)
+        tokens = jnp.zeros(self.space.length, jnp.int32)
+        for t in range(self.space.length):
+            legal = self.space.mask(tokens, jnp.int32(t))
+            best = jnp.argmax(jnp.where(legal, logits[t], -jnp.inf))
+            tokens = tokens.at[t].set(best.astype(jnp.int32))
+        return tokens

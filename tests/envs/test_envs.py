@@ -10,15 +10,25 @@ from jaxnas.algorithms.common.env_training import EnvHparams, EnvTraining, train
 from jaxnas.controllers.mlp import MLP
 from jaxnas.core.errors import UserError
 from jaxnas.envs.base import AutoReset, default_params
+from jaxnas.envs.change import ChangeEnv
 from jaxnas.envs.probes import LADDER
 from jaxnas.envs.scored import ScoredEnv
 from jaxnas.envs.tokens import TokenEnv
 from jaxnas.testing.envs import ENV_CHECKS
+from jaxnas.testing.fakes import LinearLatent
 
 SPACE = registry.make_space("toy")
 ORACLE = registry.make_oracle("toy", space=SPACE)
+MODEL = LinearLatent(SPACE)
+OPTIONS = {"latent": {"model": MODEL, "history": 2}, "latent-continuous": {"model": MODEL}}
+NAMED = {
+    name: registry.make_env(name, **OPTIONS.get(name, {"space": SPACE}))
+    for name in registry.names("env")
+}
 ENVS = {
-    **{name: registry.make_env(name, space=SPACE) for name in registry.names("env")},
+    **NAMED,
+    "change": ChangeEnv(NAMED["latent"], ORACLE, reward="delta_from_zero"),
+    "change-continuous": ChangeEnv(NAMED["latent-continuous"], ORACLE),
     "scored": ScoredEnv(TokenEnv(SPACE), ORACLE),
     "restarting": AutoReset(ScoredEnv(TokenEnv(SPACE), ORACLE)),
     **{type(probe).__name__: probe for probe in LADDER},

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from jaxnas.algorithms.common import scale as scales
 from jaxnas.algorithms.common.policy import Episodes, per_token
@@ -22,7 +22,8 @@ class PolicyBatch(NamedTuple):
     obs: PyTree
     mask: Bool[Array, "*n V"]
     """Legal actions."""
-    action: Int[Array, "*n"]
+    action: Array
+    """``int[*n]``, or ``float[*n, D]`` where actions are continuous."""
     log_prob: Float[Array, "*n"]
     """Under the policy that acted, nats."""
     value: Float[Array, "*n"]

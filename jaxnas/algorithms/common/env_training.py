@@ -1,4 +1,4 @@
-"""Training policies on environments: PPO and A2C as pure ``init`` and ``update``.
+"""Training policies on environments: PPO, A2C, REINFORCE as pure ``init`` and ``update``.
 
 One controller is ``init`` and ``update``; ``vmap`` either over keys and hyperparameters for
 many, or let :func:`train_population` do so in blocks. Sampling is then wide, while gradient
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int, Key, PyTree, UInt32
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.algorithms.a2c import a2c_update
 from jaxnas.algorithms.common import optimise
@@ -23,11 +23,13 @@ from jaxnas.algorithms.common.rollout import (
     Stream,
     Worth,
     collect,
+    head_of,
     is_recurrent,
     judge,
     open_stream,
     policy,
 )
+from jaxnas.algorithms.common.shuffle import pack, shuffled_orders
 from jaxnas.algorithms.ppo import check_minibatches, ppo_loss
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Environment
@@ -37,8 +39,7 @@ from jaxnas.core.types import PolicyOutput
 
 Metrics = dict[str, Float[Array, "*t"]]
 Fit = Callable[..., tuple[PyTree, PyTree, Metrics]]
-ROUNDS_PER_BIT = 4
-"""Rounds of :func:`shuffled_orders` for each bit of the number of samples."""
+METHODS = ("ppo", "a2c", "reinforce")
 
 
 class EnvHparams(NamedTuple):
@@ -68,13 +69,23 @@ class TrainState(NamedTuple):
 
 @dataclass(frozen=True)
 class EnvTraining:
-    """On-policy actor-critic training of one controller.
+    """On-policy training of one controller.
+
+    * ``ppo``: clipped surrogate, ``epochs`` passes in ``minibatches``.
+    * ``a2c``: one step on the whole rollout.
+    * ``reinforce``: one step on the whole rollout, with the Monte-Carlo return ``G_t`` of
+      each step and the learned value as its baseline (Williams 1992; Sutton and Barto 2018,
+      section 13.4). The value is bootstrapped from nowhere but where an episode was cut:
+      at its step limit and at the end of the rollout, which hide the rest of the return.
+
+    Where actions are continuous the logits are means and log-deviations of a Gaussian.
 
     Args:
         env: any environment with vector observations; it need not restart itself.
-        module: a controller over vectors: ``initial_carry`` and ``__call__``; one with
-            memory also offers ``sequence`` and is trained on whole sequences.
-        method: ``"ppo"`` or ``"a2c"`` (one step on the whole rollout).
+        module: a controller over vectors, ``initial_carry`` and ``__call__``, that gives
+            ``head_of(env).num_logits`` logits; one with memory also offers ``sequence``
+            and is trained on whole sequences.
+        method: ``"ppo"``, ``"a2c"`` or ``"reinforce"``.
         num_envs: environments, ``E``.
         num_steps: steps in each before an update, ``T``.
         epochs: passes over a rollout; PPO only.
@@ -97,8 +108,10 @@ class EnvTraining:
     clip_value: bool = False
 
     def __post_init__(self) -> None:
-        if self.method not in ("ppo", "a2c"):
-            raise UserError(f"Unknown method {self.method!r}; choose 'ppo' or 'a2c'.")
+        if self.method not in METHODS:
+            raise UserError(
+                f"Unknown method {self.method!r}; choose one of {list(METHODS)}."
+            )
         if self.num_envs < 1 or self.num_steps < 1:
             raise UserError(
                 f"num_envs is {self.num_envs} and num_steps is {self.num_steps}; both must "
@@ -145,14 +158,17 @@ class EnvTraining:
             hp.temperature,
             self.num_steps,
         )
+        # lambda = 1 makes the advantage G_t - V(s_t), G_t cut only where the stream is.
+        gae_lambda = 1.0 if self.method == "reinforce" else hp.gae_lambda
         worth = judge(
+            head_of(self.env),
             self.module,
             state.params,
             rollout,
             after,
             hp.temperature,
             hp.gamma,
-            hp.gae_lambda,
+            gae_lambda,
         )
         batch = self._batch(rollout, state.stream, worth)
         orders = shuffled_orders(shuffle_key, self._samples, self.epochs)
@@ -241,10 +257,11 @@ class EnvTraining:
         """Returns parameters, optimiser state and metrics after learning from one batch."""
         vector, unravel = ravel_pytree(params)
         apply = lambda vector, obs: self._apply(unravel(vector), obs)
-        if self.method == "a2c":
-            vector, adam, metrics = a2c_update(apply, vector, adam, batch, hparams)
-        else:
+        if self.method == "ppo":
             vector, adam, metrics = self._ppo(orders, apply, vector, adam, batch, hparams)
+        else:
+            choice = head_of(self.env).choice
+            vector, adam, metrics = a2c_update(apply, vector, adam, batch, hparams, choice)
         return unravel(vector), adam, metrics
 
     def _ppo(
@@ -263,7 +280,7 @@ class EnvTraining:
         def step(carry: PyTree, rows: Float[Array, "n D"]) -> tuple[PyTree, Metrics]:
             """Makes one gradient step on a minibatch."""
             part = unpack(rows)
-            part = part._replace(valid=jnp.ones(part.action.shape, bool))
+            part = part._replace(valid=jnp.ones(part.log_prob.shape, bool))
             vector, adam = carry
             (_, parts), grads = loss(
                 vector,
@@ -272,6 +289,7 @@ class EnvTraining:
                 hparams,
                 normalise=self.normalise,
                 clip_value=self.clip_value,
+                choice=head_of(self.env).choice,
             )
             vector, adam, norm = optimise.step(
                 vector,
@@ -325,66 +343,3 @@ def train_population(
     if count <= block:
         return jax.vmap(one)(items)
     return jax.lax.map(one, items, batch_size=block)
-
-
-def shuffled_orders(
-    key: Key[Array, ""], samples: int, epochs: int
-) -> Int[Array, "epochs n"]:
-    """Returns a pseudo-random order of the samples for each epoch.
-
-    A swap-or-not shuffle: each round pairs ``i`` with ``k - i mod n`` for a random ``k``
-    and swaps a pair where a hash of its larger member says so. Any number of rounds gives a
-    permutation. On CPU it takes a fraction of the time of a sort.
-
-    Reference: Hoang, Morris and Rogaway, 2012, with a multiplicative hash.
-    """
-    rounds = ROUNDS_PER_BIT * max(1, (samples - 1).bit_length())
-    words = jax.random.bits(key, (rounds, epochs, 2), jnp.uint32)
-    n = jnp.uint32(samples)
-
-    def one_round(
-        order: UInt32[Array, "epochs n"], word: UInt32[Array, "epochs 2"]
-    ) -> tuple[UInt32[Array, "epochs n"], None]:
-        """Swaps some pairs."""
-        pivot, salt = word[:, :1] % n, word[:, 1:]
-        partner = jnp.where(pivot >= order, pivot - order, pivot + n - order)
-        h = (jnp.maximum(order, partner) ^ salt) * jnp.uint32(0x9E3779B1)
-        h = (h ^ (h >> 15)) * jnp.uint32(0x85EBCA77)
-        return jnp.where(h >> 31 == 1, partner, order), None
-
-    start = jnp.broadcast_to(jnp.arange(samples, dtype=jnp.uint32), (epochs, samples))
-    order, _ = jax.lax.scan(one_round, start, words)
-    return order.astype(jnp.int32)
-
-
-def pack(tree: Any) -> tuple[Float[Array, "n D"], Callable[[Float[Array, "m D"]], Any]]:
-    """Returns leaves ``[n, ...]`` side by side as one table, and how to unpack its rows.
-
-    One gather of the table then shuffles everything. Integers travel by their bits.
-    """
-    leaves, structure = jax.tree.flatten(tree)
-    kinds = [(leaf.shape[1:], leaf.dtype) for leaf in leaves]
-
-    def widen(leaf: Array) -> Float[Array, "n d"]:
-        """Returns a leaf as float32 columns."""
-        if leaf.dtype == jnp.int32:
-            leaf = jax.lax.bitcast_convert_type(leaf, jnp.float32)
-        return leaf.reshape(leaf.shape[0], -1).astype(jnp.float32)
-
-    columns = [widen(leaf) for leaf in leaves]
-    ends = [0]
-    for column in columns:
-        ends.append(ends[-1] + column.shape[1])
-
-    def unpack(rows: Float[Array, "m D"]) -> Any:
-        """Returns the tree whose leaves are ``[m, ...]``."""
-        parts = []
-        for (shape, dtype), begin, end in zip(kinds, ends, ends[1:], strict=False):
-            part = rows[:, begin:end].reshape(rows.shape[0], *shape)
-            if dtype == jnp.int32:
-                parts.append(jax.lax.bitcast_convert_type(part, jnp.int32))
-            else:
-                parts.append(part.astype(dtype))
-        return jax.tree.unflatten(structure, parts)
-
-    return jnp.concatenate(columns, axis=1), unpack

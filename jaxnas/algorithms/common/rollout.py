@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from jaxnas.algorithms.common.returns import gae
-from jaxnas.controllers import heads
+from jaxnas.controllers.actions import ActionHead, action_head
 from jaxnas.core.protocols import Environment
 from jaxnas.core.trees import num_bytes, one_at_a_time
 from jaxnas.core.types import PolicyOutput, Timestep
-from jaxnas.envs.base import Continuing, restart
+from jaxnas.envs.base import Continuing, Deferring, Moves, action_size, restart
 
 Scalar = float | Float[Array, ""]
 DRAWN_BYTES = 2**20
@@ -37,6 +37,8 @@ class Stream(NamedTuple):
     """An episode begins with the next observation."""
     returns: Float[Array, "E"]
     """Undiscounted rewards of the running episodes."""
+    ledger: Float[Array, "E"]
+    """Where a ``Deferring`` environment stands with its payments; zeros elsewhere."""
 
 
 class Rollout(NamedTuple):
@@ -47,8 +49,9 @@ class Rollout(NamedTuple):
     mask: Bool[Array, "T E A"]
     reset: Bool[Array, "T E"]
     """The memory was cleared before this step."""
-    action: Int[Array, "T E"]
-    logits: Float[Array, "T E A"]
+    action: Array
+    """``int[T, E]``, or ``float[T, E, D]`` where actions are continuous."""
+    logits: Float[Array, "T E V"]
     """Before masking and temperature."""
     value: Float[Array, "T E"] | None
     """What the critic of a recurrent net said at each step; else None."""
@@ -61,6 +64,8 @@ class Rollout(NamedTuple):
     """The observation after each step, before any reset."""
     returns: Float[Array, "T E"]
     """Undiscounted return of an episode that ended here; not to be read elsewhere."""
+    moves: tuple[PyTree, PyTree] | None
+    """States acted on and states that followed, where rewards are paid afterwards."""
 
 
 class Worth(NamedTuple):
@@ -86,6 +91,23 @@ def policy(
     return after
 
 
+def head_of(env: Environment) -> ActionHead:
+    """Returns what a controller's logits mean in an environment."""
+    return action_head(env.num_actions, action_size(env))
+
+
+def defers(env: Environment, env_params: PyTree) -> bool:
+    """Returns whether an environment's rewards are paid after the rollout."""
+    return isinstance(env, Deferring) and env.defers(env_params)
+
+
+def acted_on(env: Environment, env_params: PyTree) -> Environment:
+    """Returns what a rollout steps: the environment, or its form without rewards."""
+    if isinstance(env, Deferring) and env.defers(env_params):
+        return env.unpaid()
+    return env
+
+
 def open_stream(
     key: Key[Array, ""],
     env: Environment,
@@ -95,6 +117,7 @@ def open_stream(
 ) -> Stream:
     """Returns ``num_envs`` fresh episodes."""
     keys = jax.random.split(key, num_envs)
+    env = acted_on(env, env_params)
     state, timestep = jax.vmap(env.reset, in_axes=(0, None))(keys, env_params)
     controller: Any = module
     return Stream(
@@ -104,6 +127,7 @@ def open_stream(
         carry=controller.initial_carry(num_envs),
         reset=jnp.ones(num_envs, bool),
         returns=jnp.zeros(num_envs),
+        ledger=jnp.zeros(num_envs),
     )
 
 
@@ -129,18 +153,19 @@ def collect(
         temperature: of the policy, > 0.
         num_steps: ``T``.
     """
-    num_envs, remembers = stream.reset.shape[0], is_recurrent(module)
+    shape, remembers = (num_steps, stream.reset.shape[0]), is_recurrent(module)
     act_key, env_key = jax.random.split(key)
-    uniforms = jax.random.uniform(act_key, (num_steps, num_envs))
-    draws, advance = _dynamics(env, env_params, env_key, (num_steps, num_envs))
+    head, deferring = head_of(env), defers(env, env_params)
+    uniforms = jax.random.uniform(act_key, (*shape, *head.num_uniforms))
+    acted = acted_on(env, env_params)
+    draws, advance = _dynamics(acted, env_params, env_key, shape)
 
     def step(stream: Stream, draw: tuple[Array, PyTree]) -> tuple[Stream, Rollout]:
         """Acts once in every environment."""
         uniform, chance = draw
         carry, out = policy(module, params, stream.carry, stream.obs, stream.reset)
-        logits = heads.masked(out.logits, stream.mask, temperature)
-        action = heads.sample(uniform, logits, stream.mask)
-        state, after = advance(chance, stream.state, action)
+        action = head.sample(uniform, out.logits, stream.mask, temperature)
+        state, after, reached = advance(chance, stream.state, action)
         over = after.terminated | after.truncated
         returns = stream.returns + after.reward
         seen = Rollout(
@@ -156,17 +181,45 @@ def collect(
             truncated=after.truncated,
             final_obs=after.final_obs,
             returns=returns,
+            moves=(stream.state, reached) if deferring else None,
         )
         running = jnp.where(over, 0.0, returns)
-        return Stream(state, after.obs, after.mask, carry, over, running), seen
+        ledger = stream.ledger
+        return Stream(state, after.obs, after.mask, carry, over, running, ledger), seen
 
-    return jax.lax.scan(step, stream, (uniforms, draws))
+    after, rollout = jax.lax.scan(step, stream, (uniforms, draws))
+    if not isinstance(env, Deferring) or not deferring:
+        return after, rollout
+    pay_key = jax.random.fold_in(env_key, num_steps)
+    before, reached = rollout.moves or ((), ())
+    moves = Moves(before, reached, rollout.reset, rollout.terminated)
+    reward, ledger = env.settle(pay_key, env_params, moves, stream.ledger)
+    ended = rollout.terminated | rollout.truncated
+    running, returns = _running_returns(stream.returns, reward, ended)
+    after = after._replace(returns=running, ledger=ledger)
+    return after, rollout._replace(reward=reward, returns=returns, moves=None)
+
+
+def _running_returns(
+    start: Float[Array, "E"], reward: Float[Array, "T E"], ended: Bool[Array, "T E"]
+) -> tuple[Float[Array, "E"], Float[Array, "T E"]]:
+    """Returns the rewards of each episode so far: at the end, and after every step."""
+
+    def add(total: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Adds one step's rewards."""
+        total = total + step[0]
+        return jnp.where(step[1], 0.0, total), total
+
+    return jax.lax.scan(add, start, (reward, ended))
 
 
 def _dynamics(
     env: Environment, env_params: PyTree, key: Key[Array, ""], shape: tuple[int, int]
-) -> tuple[PyTree, Callable[[PyTree, PyTree, Array], tuple[PyTree, Timestep]]]:
+) -> tuple[PyTree, Callable[[PyTree, PyTree, Array], tuple[PyTree, Timestep, PyTree]]]:
     """Returns the chance of every step, ``[T, E, ...]``, and the step that it enters.
+
+    The step gives state, time step, and the state before any reset that is not the
+    environment's own.
 
     New episodes of an environment that does not restart itself are all drawn before the
     step loop where they are small: drawing random bits is many tiny operations, whose cost
@@ -176,19 +229,23 @@ def _dynamics(
     step_keys = jax.random.split(step_key, shape)
     step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
     if isinstance(env, Continuing):
-        return step_keys, lambda chance, state, action: step(
-            chance, state, action, env_params
-        )
+
+        def go_on(chance: PyTree, state: PyTree, action: Array) -> Any:
+            """Steps; new episodes are the environment's own business."""
+            state, after = step(chance, state, action, env_params)
+            return state, after, state
+
+        return step_keys, go_on
     reset = jax.vmap(env.reset, in_axes=(0, None))
     reset_keys = jax.random.split(reset_key, shape)
 
-    def advance(chance: PyTree, state: PyTree, action: Array) -> tuple[PyTree, Timestep]:
+    def advance(chance: PyTree, state: PyTree, action: Array) -> Any:
         """Steps, then begins new episodes where due."""
         step_keys, fresh = chance
         if not drawn:
             fresh = reset(fresh, env_params)
-        state, after = step(step_keys, state, action, env_params)
-        return jax.vmap(restart)(state, after, *fresh)
+        reached, after = step(step_keys, state, action, env_params)
+        return *jax.vmap(restart)(reached, after, *fresh), reached
 
     everything = jax.vmap(reset, in_axes=(0, None))
     drawn = num_bytes(jax.eval_shape(everything, reset_keys, env_params)) <= DRAWN_BYTES
@@ -196,6 +253,7 @@ def _dynamics(
 
 
 def judge(
+    head: ActionHead,
     module: nn.Module,
     params: PyTree,
     rollout: Rollout,
@@ -225,9 +283,8 @@ def judge(
         gamma,
         gae_lambda,
     )
-    logits = heads.masked(rollout.logits, rollout.mask, temperature)
-    log_prob = heads.log_prob(logits, rollout.mask, rollout.action)
-    return Worth(value, advantage, log_prob)
+    drawn = head.choice(rollout.logits, rollout.mask, temperature, rollout.action)
+    return Worth(value, advantage, drawn.log_prob)
 
 
 def _values(

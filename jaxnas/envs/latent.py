@@ -1,0 +1,376 @@
+"""Moving through a latent space: write one dimension at a time, or take bounded steps.
+
+The dynamics only move a vector. What it stands for is decoded by :meth:`queries` when
+somebody asks, so that a learner may decode and score a whole rollout at once.
+"""
+
+import abc
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from jaxnas.core.errors import UserError
+from jaxnas.core.protocols import LatentModel
+from jaxnas.core.types import Timestep
+from jaxnas.envs.base import Parametrised, first, transition
+
+STARTS = ("normal", "codebook", "data")
+NONE = -1
+"""An action of the history that was never taken."""
+BOUND = 16.0
+"""Greatest feature of an observed latent vector: asinh of four million spreads."""
+FLAT = 1e-6
+"""A latent dimension whose entries spread less than this is observed as it is."""
+
+
+class LatentParams(NamedTuple):
+    """What is traced: another model or step size of the same shapes does not recompile."""
+
+    model: PyTree
+    """Parameters of the latent model."""
+    entries: Float[Array, "K Z"]
+    """What code ``k`` writes into dimension ``z``."""
+    spread: Float[Array, "Z"]
+    """Standard deviation of the entries of each dimension, the unit of observations."""
+    data: Float[Array, "N Z"]
+    """Encoded architectures to start from, read where ``start`` is ``"data"``."""
+    step: Float[Array, "Z"]
+    """Latent units of a continuous action of 1."""
+
+
+class LatentObs(NamedTuple):
+    """What the controller sees."""
+
+    latent: Float[Array, "*b Z"]
+    """In units of ``spread``, through asinh."""
+    actions: Array
+    """The last ``k``, newest first: ``int[k]`` with -1 where there was none yet, or
+    ``float[k, Z]`` with zeros."""
+
+
+class LatentState(NamedTuple):
+    """Where in the latent space the episode stands."""
+
+    latent: Float[Array, "Z"]
+    actions: Array
+    """As in ``LatentObs``."""
+    time: Int[Array, ""]
+    """Steps taken."""
+    ended: Bool[Array, ""]
+    """The terminal action was taken."""
+
+
+@dataclass(frozen=True)
+class Latent(abc.ABC):
+    """What both environments share: the start, the history, the decoder, the step limit.
+
+    Args:
+        model: the latent space; its parameters belong to :meth:`params`.
+        history: number of past actions in an observation, ``k >= 0``.
+        max_steps: the episode is truncated, never terminated, after so many.
+        start: where an episode begins. ``normal``: N(0, 1) in every dimension, which may
+            lie far outside what the decoder was trained on (25 spreads with the ancestor's
+            codebook). ``codebook``: each dimension one of its entries, independently, as
+            actions could have written it. ``data``: one of ``params.data``; whole rows of
+            a codebook are ``data=entries``.
+
+    Raises:
+        UserError: a negative history, no steps, or an unknown start.
+    """
+
+    model: LatentModel
+    history: int = 0
+    max_steps: int = 200
+    start: str = "codebook"
+
+    def __post_init__(self) -> None:
+        """Refuses options that make no sense, before anything is traced."""
+        if self.history < 0 or self.max_steps < 1:
+            raise UserError(
+                f"history is {self.history} and max_steps is {self.max_steps}; give "
+                "history >= 0 and max_steps >= 1."
+            )
+        if self.start not in STARTS:
+            raise UserError(f"Unknown start {self.start!r}; choose one of {list(STARTS)}.")
+
+    @property
+    @abc.abstractmethod
+    def flat_size(self) -> int:
+        """Number of features of a flattened observation, ``F``."""
+
+    @abc.abstractmethod
+    def flatten(self, obs: LatentObs) -> Float[Array, "F"]:
+        """Returns an observation as a float vector."""
+
+    @abc.abstractmethod
+    def _no_action(self) -> Array:
+        """Returns the history entry that stands for no action."""
+
+    @property
+    def space(self) -> PyTree:
+        """The search space that the model decodes into."""
+        return self.model.space
+
+    @property
+    def edits(self) -> bool:
+        """True: what stops the episode moves nothing."""
+        return True
+
+    @property
+    def flat_bounds(self) -> tuple[float, float]:
+        """Range of the features of :meth:`flatten`."""
+        return -BOUND, BOUND
+
+    def params(
+        self,
+        model: PyTree = None,
+        data: Float[Array, "N Z"] | None = None,
+        step: float | Float[Array, ""] | None = None,
+    ) -> LatentParams:
+        """Returns the traced parameters for a fitted model.
+
+        Args:
+            model: parameters of ``self.model``; its own ``params()`` where it has them.
+            data: latent vectors to start from; see :meth:`encode`.
+            step: latent units of a continuous action of 1; by default half the spread of
+                each dimension.
+
+        Raises:
+            UserError: parameters or data that are needed and missing.
+        """
+        if model is None and isinstance(self.model, Parametrised):
+            model = self.model.params()
+        if model is None:
+            raise UserError(
+                "The latent environment needs the parameters of its fitted model; pass "
+                "`env.params(model_params)`."
+            )
+        if data is None and self.start == "data":
+            raise UserError(
+                'start="data" needs latent vectors to start from; pass '
+                "`env.params(model_params, data=env.encode(model_params, tokens))`."
+            )
+        entries = self.model.entries(model)
+        spread = jnp.std(entries, axis=0)
+        spread = jnp.where(spread > FLAT, spread, 1.0)
+        if data is None:
+            data = jnp.zeros((1, entries.shape[1]), entries.dtype)
+        move = 0.5 * spread if step is None else jnp.broadcast_to(step, spread.shape)
+        return LatentParams(model, entries, spread, data, move.astype(jnp.float32))
+
+    def encode(self, model: PyTree, tokens: Int[Array, "N L"]) -> Float[Array, "N Z"]:
+        """Returns the latent vectors of architectures, as ``params(data=...)`` takes them.
+
+        Args:
+            model: parameters of ``self.model``.
+            tokens: of the architectures.
+        """
+        return jax.vmap(lambda one: self.model.encode(model, one))(tokens)
+
+    def reset(
+        self, key: Key[Array, ""], params: LatentParams
+    ) -> tuple[LatentState, Timestep]:
+        """Returns the first state and time step of an episode."""
+        latent = self._begin(key, params).astype(jnp.float32)
+        none = self._no_action()
+        actions = jnp.broadcast_to(none, (self.history, *none.shape))
+        state = LatentState(latent, actions, jnp.int32(0), jnp.asarray(False))
+        return state, first(self._observe(state, params), self._mask())
+
+    def queries(self, state: LatentState, params: LatentParams) -> Int[Array, "L"]:
+        """Returns the architecture that the latent vector decodes into."""
+        return self.model.decode(params.model, state.latent)
+
+    def complete(self, state: LatentState) -> Bool[Array, ""]:
+        """Returns True: every latent vector decodes into a valid architecture."""
+        return jnp.asarray(True)
+
+    def _begin(self, key: Key[Array, ""], params: LatentParams) -> Float[Array, "Z"]:
+        """Returns the latent vector that an episode starts from."""
+        codes, size = params.entries.shape
+        if self.start == "normal":
+            return jax.random.normal(key, (size,))
+        if self.start == "codebook":
+            chosen = jax.random.randint(key, (size,), 0, codes)
+            return params.entries[chosen, jnp.arange(size)]
+        row = jax.random.randint(key, (), 0, params.data.shape[0])
+        return params.data[row]
+
+    def _moved(
+        self,
+        state: LatentState,
+        latent: Float[Array, "Z"],
+        action: Array,
+        counts: Bool[Array, ""],
+        ends: Bool[Array, ""],
+        params: LatentParams,
+    ) -> tuple[LatentState, Timestep]:
+        """Returns what follows: ``latent`` and ``action`` are taken where ``counts``.
+
+        After the end nothing changes any more: the state is absorbing.
+        """
+        running = ~state.ended & (state.time < self.max_steps)
+        counts = counts & running
+        past = jnp.concatenate([action[None], state.actions])[: self.history]
+        state = LatentState(
+            jnp.where(counts, latent, state.latent),
+            jnp.where(counts, past, state.actions),
+            state.time + running,
+            state.ended | (ends & running),
+        )
+        return state, transition(
+            self._observe(state, params),
+            self._mask(),
+            jnp.zeros(()),
+            state.ended,
+            state.time >= self.max_steps,
+        )
+
+    def _observe(self, state: LatentState, params: LatentParams) -> LatentObs:
+        """Returns what the controller sees."""
+        latent = jnp.arcsinh(state.latent / params.spread)
+        return LatentObs(jnp.clip(latent, -BOUND, BOUND), state.actions)
+
+    def _mask(self) -> Bool[Array, "A"]:
+        """Returns that every action is legal."""
+        return jnp.ones(self.num_actions, bool)
+
+    @property
+    @abc.abstractmethod
+    def num_actions(self) -> int:
+        """Number of actions, ``A``."""
+
+
+@dataclass(frozen=True)
+class LatentEnv(Latent):
+    """Latent-space episode: action = codebook entry x dimension, or stop.
+
+    * action ``a < K Z`` sets dimension ``a % Z`` to ``entries[a // Z, a % Z]``; action
+      ``K Z`` ends the episode and moves nothing. With 14 codes and 8 dimensions action 17
+      sets dimension 1 to ``entries[2, 1]`` and 112 ends, as in the ancestor.
+    * observation: ``LatentObs``; :meth:`flatten` gives the latent vector ``[Z]`` and for
+      each remembered action its code ``[K]`` and dimension ``[Z]`` one-hot, zeros where
+      there was none.
+    * reward: zero; ``ChangeEnv`` pays every step, ``ScoredEnv`` the last.
+    * termination: by the terminal action only; the step limit truncates. An episode that
+      stops at its last allowed step is terminated.
+    * every action is always legal. One out of range moves nothing, is not remembered and
+      uses up a step; the gymnasium face refuses it.
+
+    Args:
+        model: the latent space.
+        history: number of past actions in an observation.
+        max_steps: limit of an episode.
+        start: ``normal``, ``codebook`` or ``data``.
+    """
+
+    @property
+    def id(self) -> str:
+        """Versioned name."""
+        return f"latent-v1:{self.model.space.id}"
+
+    @property
+    def num_actions(self) -> int:
+        """``A = K Z + 1``."""
+        return self.model.num_codes * self.model.latent_size + 1
+
+    @property
+    def flat_size(self) -> int:
+        """``F = Z + k (K + Z)``."""
+        codes, size = self.model.num_codes, self.model.latent_size
+        return size + self.history * (codes + size)
+
+    def step(
+        self,
+        key: Key[Array, ""],
+        state: LatentState,
+        action: Int[Array, ""],
+        params: LatentParams,
+    ) -> tuple[LatentState, Timestep]:
+        """Returns the state and time step after ``action``; ``key`` is not used."""
+        size = self.model.latent_size
+        stop = self.num_actions - 1
+        writes = (action >= 0) & (action < stop)
+        place = jnp.arange(size) == action % size
+        # A dense pick: a gather costs more than K Z comparisons on CPU.
+        row = jnp.arange(self.model.num_codes) == action // size
+        value = jnp.sum(jnp.where(row[:, None], params.entries, 0.0), axis=0)
+        latent = jnp.where(place, value, state.latent)
+        chosen = action.astype(jnp.int32)
+        return self._moved(state, latent, chosen, writes, action == stop, params)
+
+    def flatten(self, obs: LatentObs) -> Float[Array, "F"]:
+        """Returns the latent vector and the one-hot codes and dimensions of the history."""
+        codes, size = self.model.num_codes, self.model.latent_size
+        known = obs.actions[:, None] != NONE
+        code = (obs.actions[:, None] // size == jnp.arange(codes)) & known
+        place = (obs.actions[:, None] % size == jnp.arange(size)) & known
+        past = jnp.concatenate([code, place], axis=1).astype(jnp.float32)
+        return jnp.concatenate([obs.latent, past.reshape(-1)])
+
+    def _no_action(self) -> Int[Array, ""]:
+        """Returns -1."""
+        return jnp.int32(NONE)
+
+
+@dataclass(frozen=True)
+class ContinuousLatentEnv(Latent):
+    """Latent-space episode: action = a bounded step of the whole vector.
+
+    * action: a vector ``[Z]`` in [-1, 1] (clipped to it), times ``params.step``, added to
+      the latent vector. There is no terminal action.
+    * observation: ``LatentObs``; :meth:`flatten` gives the latent vector and the remembered
+      actions, zeros where there was none.
+    * reward: zero; ``ChangeEnv`` pays every step, ``ScoredEnv`` the last.
+    * termination: never; the step limit truncates.
+
+    Args:
+        model: the latent space.
+        history: number of past actions in an observation.
+        max_steps: limit of an episode.
+        start: ``normal``, ``codebook`` or ``data``.
+    """
+
+    @property
+    def id(self) -> str:
+        """Versioned name."""
+        return f"latent-continuous-v1:{self.model.space.id}"
+
+    @property
+    def action_size(self) -> int:
+        """Components of an action, ``Z``."""
+        return self.model.latent_size
+
+    @property
+    def num_actions(self) -> int:
+        """Components of an action, ``Z``; the mask has one entry for each."""
+        return self.action_size
+
+    @property
+    def flat_size(self) -> int:
+        """``F = Z + k Z``."""
+        return self.model.latent_size * (1 + self.history)
+
+    def step(
+        self,
+        key: Key[Array, ""],
+        state: LatentState,
+        action: Float[Array, "Z"],
+        params: LatentParams,
+    ) -> tuple[LatentState, Timestep]:
+        """Returns the state and time step after ``action``; ``key`` is not used."""
+        action = jnp.clip(action, -1.0, 1.0)
+        latent = state.latent + action * params.step
+        yes = jnp.asarray(True)
+        return self._moved(state, latent, action, yes, ~yes, params)
+
+    def flatten(self, obs: LatentObs) -> Float[Array, "F"]:
+        """Returns the latent vector and the history."""
+        return jnp.concatenate([obs.latent, obs.actions.reshape(-1)])
+
+    def _no_action(self) -> Float[Array, "Z"]:
+        """Returns zeros."""
+        return jnp.zeros(self.model.latent_size)
