@@ -45,6 +45,9 @@ ALGORITHMS = {
     "reinforce": "jaxnas.algorithms.reinforce:Reinforce",
     "a2c": "jaxnas.algorithms.a2c:A2C",
     "ppo": "jaxnas.algorithms.ppo:PPO",
+    "latent-reinforce": "jaxnas.algorithms.latent_search:LatentReinforce",
+    "latent-a2c": "jaxnas.algorithms.latent_search:LatentA2C",
+    "latent-ppo": "jaxnas.algorithms.latent_search:LatentPPO",
 }
 TABLES = {
     "space": SPACES,

@@ -236,41 +236,6 @@ class Environment(Protocol):
 
 
 @runtime_checkable
-class LatentModel(Protocol):
-    """A latent space of architectures. A frozen, hashable configuration without arrays.
-
-    ``K`` codes, ``Z`` latent dimensions; what was learned is ``params``, an argument.
-    """
-
-    @property
-    def space(self) -> SearchSpace:
-        """The space that it embeds."""
-        ...
-
-    @property
-    def latent_size(self) -> int:
-        """Dimensions of a latent vector, ``Z``."""
-        ...
-
-    @property
-    def num_codes(self) -> int:
-        """Number of codes, ``K``."""
-        ...
-
-    def entries(self, params: PyTree) -> Float[Array, "K Z"]:
-        """Returns the value that code ``k`` writes into latent dimension ``z``."""
-        ...
-
-    def encode(self, params: PyTree, tokens: Int[Array, "L"]) -> Float[Array, "Z"]:
-        """Returns what the decoder is given for an architecture."""
-        ...
-
-    def decode(self, params: PyTree, latent: Float[Array, "Z"]) -> Int[Array, "L"]:
-        """Returns the architecture of a latent vector; always a valid one."""
-        ...
-
-
-@runtime_checkable
 class Controller(Protocol):
     """A recurrent or feed-forward policy with a value head.
 

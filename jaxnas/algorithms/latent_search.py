@@ -1,0 +1,484 @@
+"""Reinforcement learning that moves through a learned latent space.
+
+Every query is one of two kinds. The first ``labels`` are a random sample, beginning with
+the architectures whose scores the latent model was trained with, which are thereby paid
+for. A surrogate is fitted to them. From then on each update
+
+1. walks: on-policy RL in the latent environment, paid by the change of what the surrogate
+   promises, which costs no query;
+2. looks up: of all architectures that the policy visits, the most promising ones that have
+   not been asked become the next proposal;
+3. every ``refit`` updates, fits the surrogate to everything asked so far.
+
+Reference: the environment and its reward follow the ancestor project (a supervised VQ-VAE
+with an RL agent over it); refitting on what the policy found is that of model-based
+optimisation, for example Angermueller et al., 2020 (DyNA-PPO).
+"""
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt32
+
+from jaxnas.algorithms.common import collapse
+from jaxnas.algorithms.common.env_training import EnvHparams, EnvTraining, TrainState
+from jaxnas.algorithms.common.rollout import acted_on, head_of, open_stream
+from jaxnas.controllers.mlp import MLP
+from jaxnas.core import tokens as tk
+from jaxnas.core.errors import UserError
+from jaxnas.core.protocols import Counted, SearchSpace
+from jaxnas.core.trees import one_at_a_time
+from jaxnas.core.types import OK, Evaluation, Proposal
+from jaxnas.envs.change import ChangeEnv
+from jaxnas.envs.latent import STARTS, ContinuousLatentEnv, LatentEnv, LatentParams
+from jaxnas.latent import files
+from jaxnas.oracles import ensemble
+from jaxnas.oracles.acquisition import Acquisition, AcquisitionParams
+from jaxnas.oracles.features import Encoder, make_encoder
+
+METRICS = (
+    "return", "episodes", "entropy", "loss", "value_loss", "grad_norm", "length",
+    "promise", "surrogate_error", "extrapolates", "unique", "collapsed",
+)  # fmt: skip
+ELITE = 16
+"""Best known architectures that episodes may start from."""
+
+
+class LatentHparams(NamedTuple):
+    """Traced settings of a latent search."""
+
+    lr: float | Float[Array, ""] = 1e-3
+    entropy: float | Float[Array, ""] = 0.01
+    """Weight of the entropy bonus, per nat a step, against promise."""
+    temperature: float | Float[Array, ""] = 1.0
+    gamma: float | Float[Array, ""] = 0.99
+    gae_lambda: float | Float[Array, ""] = 0.95
+    clip: float | Float[Array, ""] = 0.2
+    value_weight: float | Float[Array, ""] = 0.5
+    max_grad_norm: float | Float[Array, ""] = 0.5
+    kappa: float | Float[Array, ""] = 1.0
+    """Weight of the surrogate's epistemic spread in what is promised."""
+
+
+class Known(NamedTuple):
+    """What was asked and answered, the newest ``capacity`` of them."""
+
+    tokens: Int[Array, "C L"]
+    reward: Float[Array, "C"]
+    weight: Float[Array, "C"]
+    """1 where there is an answer, else 0."""
+    count: Int[Array, ""]
+    """Answers so far."""
+
+
+class Lookup(NamedTuple):
+    """The next proposal, once the surrogate is there."""
+
+    tokens: Int[Array, "B L"]
+    ready: Bool[Array, "B"]
+    """False where the policy visited too few unknown architectures."""
+    expected: Float[Array, "B"]
+    """Rewards that the surrogate predicts."""
+
+
+class LatentState(NamedTuple):
+    """Everything that a latent search remembers."""
+
+    hparams: LatentHparams
+    asked: Int[Array, ""]
+    """Architectures proposed."""
+    walks: Int[Array, ""]
+    """Updates since the first fit."""
+    known: Known
+    surrogate: ensemble.EnsembleParams
+    agent: TrainState
+    lookup: Lookup
+    told: Float[Array, "B"]
+    """Rewards of the last proposal, NaN where there was none."""
+    path: Float[Array, "T Z"]
+    """Latent vectors of one episode of the newest policy."""
+
+
+@dataclass(frozen=True)
+class LatentSearch:
+    """What the latent searches share; each fixes its learning rule.
+
+    Args:
+        space: where to search; the latent model's own.
+        latent: a file of ``jaxnas latent train``.
+        batch: architectures a proposal.
+        labels: queries before the first fit; a multiple of ``batch``, and at least as many
+            as the latent model has seen scores of.
+        refit: updates between two fits of the surrogate.
+        passes: rollouts, each with its learning step, an update.
+        num_envs: episodes side by side.
+        num_steps: steps of each in a rollout.
+        max_steps: of an episode, after which it is truncated.
+        history: past actions that the policy sees.
+        start: where episodes begin: ``data`` (the best architectures known so far),
+            ``codebook`` or ``normal``.
+        continuous: bounded steps of the whole vector instead of codebook entries.
+        hidden: units of the policy's two layers.
+        features: what the surrogate sees: ``graph``, ``one-hot`` or ``numeric``.
+        capacity: newest answers that the surrogate is fitted to.
+
+    Raises:
+        UserError: no latent model, one of another space, or sizes that do not fit.
+    """
+
+    space: SearchSpace
+    latent: str = ""
+    batch: int = 8
+    labels: int = 152
+    refit: int = 8
+    passes: int = 2
+    num_envs: int = 8
+    num_steps: int = 32
+    max_steps: int = 16
+    history: int = 2
+    start: str = "data"
+    continuous: bool = False
+    hidden: int = 64
+    features: str = "graph"
+    capacity: int = 512
+    rounds: int = 1
+    checksum: str = ""
+    preferred_width: int = 8
+
+    method: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Reads the latent model and refuses what does not fit, before tracing."""
+        if not self.latent:
+            raise UserError(
+                "A latent search needs a latent model: train one with `jaxnas latent "
+                "train --out latent.npz` and give it with `--latent latent.npz`."
+            )
+        object.__setattr__(self, "checksum", _file_checksum(self.latent))
+        if self.start not in STARTS:
+            raise UserError(f"Unknown start {self.start!r}; choose one of {list(STARTS)}.")
+        sizes = (self.batch, self.refit, self.passes, self.max_steps, self.hidden)
+        if min(sizes) < 1:
+            raise UserError(
+                f"batch, refit, passes, max_steps and hidden must be positive, got {sizes}."
+            )
+        least = max(len(self.opening), ensemble.MIN_ROWS)
+        if self.labels < least or self.labels % self.batch or self.labels > self.capacity:
+            raise UserError(
+                f"labels is {self.labels}; it must be a multiple of batch={self.batch} "
+                f"from {least} (what the latent model has seen) to capacity="
+                f"{self.capacity}."
+            )
+        _ = self.training, self.promise
+
+    @property
+    def opening(self) -> Int[np.ndarray, "n L"]:
+        """The architectures whose scores the latent model has seen; the first queries."""
+        seen = _stored(self.latent, self.checksum, self.space).facts.get("labelled", [])
+        return np.asarray(seen, np.int32).reshape(-1, self.space.length)
+
+    @property
+    def env(self) -> ChangeEnv:
+        """The latent environment, paid by the change of promise."""
+        model = _stored(self.latent, self.checksum, self.space).model
+        kind = ContinuousLatentEnv if self.continuous else LatentEnv
+        dynamics = kind(model, self.history, self.max_steps, self.start)
+        return ChangeEnv(dynamics, self.promise)
+
+    @property
+    def promise(self) -> Acquisition:
+        """The surrogate as the environment's oracle."""
+        return Acquisition(_encoder(self.features, self.space), ensemble.Ensemble())
+
+    @property
+    def training(self) -> EnvTraining:
+        """The learning rule on the environment."""
+        env = self.env
+        module = MLP(head_of(env).num_logits, hidden=self.hidden)
+        return EnvTraining(
+            env,
+            module,
+            method=self.method,
+            num_envs=self.num_envs,
+            num_steps=self.num_steps,
+        )
+
+    def default_hparams(self) -> LatentHparams:
+        """Returns the preset."""
+        return LatentHparams()
+
+    def init(self, key: Key[Array, ""], hparams: LatentHparams) -> LatentState:
+        """Returns a fresh policy that knows nothing."""
+        hparams = LatentHparams(*(jnp.asarray(leaf, jnp.float32) for leaf in hparams))
+        length, lanes, rows = self.space.length, self.batch, self.capacity
+        known = Known(
+            jnp.zeros((rows, length), jnp.int32),
+            jnp.zeros(rows),
+            jnp.zeros(rows),
+            jnp.int32(0),
+        )
+        surrogate = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+            jax.eval_shape(self._fitted, key, known),
+        )
+        task = self._task(hparams, known, surrogate)
+        agent = self.training.init(key, _rule(hparams), task)
+        lookup = Lookup(
+            jnp.zeros((lanes, length), jnp.int32), jnp.zeros(lanes, bool), jnp.zeros(lanes)
+        )
+        size = self.env.dynamics.model.latent_size
+        path = jnp.full((self.max_steps + 1, size), jnp.nan)
+        told = jnp.full(lanes, jnp.nan)
+        zero = jnp.int32(0)
+        return LatentState(hparams, zero, zero, known, surrogate, agent, lookup, told, path)
+
+    def ask(self, key: Key[Array, ""], state: LatentState) -> tuple[LatentState, Proposal]:
+        """Returns random architectures at first, then the most promising ones visited."""
+        number = state.asked + jnp.arange(self.batch)
+        draw = tk.sample_uniform if _uniform(self.space) else tk.sample
+        tokens = jax.vmap(lambda k: draw(k, self.space))(jax.random.split(key, self.batch))
+        if len(self.opening):
+            given = jnp.asarray(self.opening)
+            row = jnp.minimum(number, len(given) - 1)
+            tokens = jnp.where((number < len(given))[:, None], given[row], tokens)
+        opens = state.asked < self.labels
+        tokens = jnp.where(opens, tokens, state.lookup.tokens)
+        active = opens | state.lookup.ready
+        asked = state.asked + jnp.sum(active, dtype=jnp.int32)
+        proposal = Proposal(tokens, jnp.zeros(self.batch, jnp.int32), active)
+        return state._replace(asked=asked), proposal
+
+    def tell(
+        self,
+        key: Key[Array, ""],
+        state: LatentState,
+        proposal: Proposal,
+        evaluation: Evaluation,
+    ) -> LatentState:
+        """Returns the state that knows the answers; failed and skipped lanes are left out.
+
+        When more than ``capacity`` are known the oldest are forgotten.
+        """
+        valid = (evaluation.status == OK) & proposal.active
+        valid = valid & jnp.isfinite(evaluation.reward)
+        known, size = state.known, self.capacity
+        place = (known.count + jnp.cumsum(valid) - 1) % size
+        place = jnp.where(valid, place, size)
+        known = Known(
+            known.tokens.at[place].set(proposal.tokens, mode="drop"),
+            known.reward.at[place].set(evaluation.reward, mode="drop"),
+            known.weight.at[place].set(1.0, mode="drop"),
+            known.count + jnp.sum(valid, dtype=jnp.int32),
+        )
+        told = jnp.where(valid, evaluation.reward, jnp.nan)
+        return state._replace(known=known, told=told)
+
+    def learn(
+        self, key: Key[Array, ""], state: LatentState
+    ) -> tuple[LatentState, dict[str, Float[Array, ""]]]:
+        """Returns the state after fitting where due, walking, and choosing the look-ups.
+
+        Under ``vmap`` controllers learn one after another, so that those which are not due
+        cost nothing.
+        """
+        return one_at_a_time(self._learn)(key, state)
+
+    def keep(self, state: LatentState) -> dict[str, Array]:
+        """Returns what a finished run keeps beside its queries: the newest walk."""
+        return {"path": state.path}
+
+    def _learn(
+        self, key: Key[Array, ""], state: LatentState
+    ) -> tuple[LatentState, dict[str, Float[Array, ""]]]:
+        """Learns for one controller; before the labels are there nothing happens."""
+        nothing = {name: jnp.float32(jnp.nan) for name in METRICS}
+        walks = (state.asked >= self.labels) & (state.known.count >= ensemble.MIN_ROWS)
+        return jax.lax.cond(
+            walks, self._walk, lambda key, state: (state, nothing), key, state
+        )
+
+    def _walk(
+        self, key: Key[Array, ""], state: LatentState
+    ) -> tuple[LatentState, dict[str, Float[Array, ""]]]:
+        """Fits where due, trains the policy, and chooses the next look-ups."""
+        fit_key, train_key, visit_key = jax.random.split(key, 3)
+        error = jnp.sqrt(jnp.nanmean(jnp.square(state.told - state.lookup.expected)))
+        error = jnp.where(state.walks > 0, error, jnp.nan)
+        surrogate = jax.lax.cond(
+            state.walks % self.refit == 0,
+            self._fitted,
+            lambda key, known: state.surrogate,
+            fit_key,
+            state.known,
+        )
+        task = self._task(state.hparams, state.known, surrogate)
+        agent, metrics = self.training.train(train_key, state.agent, task, self.passes)
+        metrics = jax.tree.map(jnp.nanmean, metrics)
+        visits, path, length = self._visit(visit_key, agent, task)
+        lookup, seen = self._choose(visits, state.known, task["oracle"])
+        state = state._replace(
+            walks=state.walks + 1,
+            surrogate=surrogate,
+            agent=agent,
+            lookup=lookup,
+            path=path,
+        )
+        metrics |= {**seen, "length": length, "surrogate_error": error}
+        metrics["collapsed"] = collapse.collapsed(metrics["entropy"], metrics["unique"])
+        return state, {n: jnp.asarray(metrics[n], jnp.float32) for n in METRICS}
+
+    def _fitted(self, key: Key[Array, ""], known: Known) -> ensemble.EnsembleParams:
+        """Returns the surrogate of everything known."""
+        x = jax.vmap(self.promise.encoder)(known.tokens)
+        config = self.promise.config
+        return ensemble.fit(config, key, x, known.reward[:, None], known.weight)
+
+    def _task(
+        self, hparams: LatentHparams, known: Known, surrogate: ensemble.EnsembleParams
+    ) -> dict[str, PyTree]:
+        """Returns the parameters of the environment: the latent model and the promise."""
+        stored = _stored(self.latent, self.checksum, self.space)
+        reward = jnp.where(known.weight > 0, known.reward, -jnp.inf)
+        _, elite = jax.lax.top_k(reward, min(ELITE, self.capacity))
+        env: Any = self.env.dynamics
+        data = env.encode(stored.params, known.tokens[elite])
+        dynamics: LatentParams = env.params(stored.params, data=data)
+        there = jnp.where(known.weight > 0, known.reward, jnp.nan)
+        oracle = AcquisitionParams(
+            model=surrogate,
+            median=jnp.nan_to_num(jnp.nanmedian(there)),
+            best=jnp.nan_to_num(jnp.nanmax(there)),
+            kappa=jnp.asarray(hparams.kappa, jnp.float32),
+        )
+        return {"dynamics": dynamics, "oracle": oracle}
+
+    def _visit(
+        self, key: Key[Array, ""], agent: TrainState, task: dict[str, PyTree]
+    ) -> tuple[Int[Array, "N L"], Float[Array, "T Z"], Float[Array, ""]]:
+        """Returns all architectures of fresh episodes, one path, and their mean length."""
+        begin_key, act_key = jax.random.split(key)
+        training, env = self.training, acted_on(self.env, task)
+        head, lanes = head_of(self.env), 2 * self.num_envs
+        opened = open_stream(begin_key, env, training.module, task, lanes)
+        step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+
+        def move(carry: PyTree, key: Key[Array, ""]) -> tuple[PyTree, PyTree]:
+            """Acts once in every episode; ended ones stay where they are."""
+            state, obs, mask = carry
+            uniform = jax.random.uniform(key, (lanes, *head.num_uniforms))
+            out = training.act(agent.params, obs)
+            action = head.sample(uniform, out.logits, mask, agent.hparams.temperature)
+            keys = jax.random.split(key, lanes)
+            after, seen = step(keys, state, action, task)
+            return (after, seen.obs, seen.mask), (after.latent, ~after.ended)
+
+        keys = jax.random.split(act_key, self.max_steps)
+        begin = (opened.state, opened.obs, opened.mask)
+        _, (latents, runs) = jax.lax.scan(move, begin, keys)
+        latents = jnp.concatenate([opened.state.latent[None], latents])
+        decode = functools.partial(self.env.dynamics.model.decode, task["dynamics"].model)
+        tokens = jax.vmap(decode)(latents.reshape(-1, latents.shape[-1]))
+        length = jnp.mean(jnp.sum(runs, axis=0, dtype=jnp.float32))
+        return tokens, latents[:, 0], length
+
+    def _choose(
+        self, visits: Int[Array, "N L"], known: Known, params: AcquisitionParams
+    ) -> tuple[Lookup, dict[str, Float[Array, ""]]]:
+        """Returns the most promising visited architectures that have not been asked."""
+        told = self.promise.predict(params, visits)
+        promise = self.promise.promise(params, told)
+        name = jax.vmap(functools.partial(tk.digest, self.space))
+        here, there = name(visits), name(known.tokens)
+        asked = jnp.any(_equal(here, there) & (known.weight > 0), axis=1)
+        again = jnp.any(jnp.tril(_equal(here, here), -1), axis=1)
+        value = jnp.where(asked | again, -jnp.inf, promise)
+        value, rows = jax.lax.top_k(value, self.batch)
+        lookup = Lookup(visits[rows], jnp.isfinite(value), told.mean[rows, 0])
+        return lookup, {
+            "promise": jnp.mean(promise),
+            "extrapolates": jnp.mean(told.extrapolates.astype(jnp.float32)),
+            "unique": jnp.mean(~again, dtype=jnp.float32),
+        }
+
+
+def _rule(hparams: LatentHparams) -> EnvHparams:
+    """Returns the settings of the learning rule."""
+    return EnvHparams(*(getattr(hparams, name) for name in EnvHparams._fields))
+
+
+def _equal(a: UInt32[Array, "n 2"], b: UInt32[Array, "m 2"]) -> Bool[Array, "n m"]:
+    """Returns which digests are the same."""
+    return jnp.all(a[:, None] == b[None], axis=-1)
+
+
+def _uniform(space: SearchSpace) -> bool:
+    """Returns whether architectures can be drawn exactly uniformly."""
+    size = tk.count(space)
+    return isinstance(space, Counted) or (size is not None and size <= tk.ENUMERABLE)
+
+
+@functools.lru_cache(maxsize=8)
+def _encoder(kind: str, space: SearchSpace) -> Encoder:
+    """Returns an encoder, made once: finding the operations of a space takes a while."""
+    return make_encoder(kind, space)
+
+
+def _file_checksum(path: str) -> str:
+    """Returns the SHA-256 of a latent model file.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not Path(path).is_file():
+        raise UserError(
+            f"There is no latent model at {path}; make one with: jaxnas latent train "
+            f"--out {path}"
+        )
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+@functools.lru_cache(maxsize=8)
+def _stored(path: str, checksum: str, space: SearchSpace) -> files.Stored:
+    """Returns a latent model that can encode, read once.
+
+    Raises:
+        UserError: the file is damaged, of another space, or has no encoder.
+    """
+    del checksum  # part of the cache's key: another file at the same place is read anew
+    stored = files.load(path, space)
+    if stored.params.encoder is None:
+        raise UserError(
+            f"The latent model {path} was imported without an encoder, so a search cannot "
+            "start from architectures; train one with: jaxnas latent train"
+        )
+    return stored
+
+
+@dataclass(frozen=True)
+class LatentPPO(LatentSearch):
+    """PPO in a learned latent space, with look-ups of what a surrogate finds promising."""
+
+    id: str = "latent-ppo-v1"
+    method: ClassVar[str] = "ppo"
+
+
+@dataclass(frozen=True)
+class LatentA2C(LatentSearch):
+    """A2C in a learned latent space, with look-ups of what a surrogate finds promising."""
+
+    id: str = "latent-a2c-v1"
+    method: ClassVar[str] = "a2c"
+
+
+@dataclass(frozen=True)
+class LatentReinforce(LatentSearch):
+    """REINFORCE in a latent space, with look-ups of what a surrogate finds promising."""
+
+    id: str = "latent-reinforce-v1"
+    method: ClassVar[str] = "reinforce"
