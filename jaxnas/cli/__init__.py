@@ -11,6 +11,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from jaxnas.cli.doctor import Doctor
     from jaxnas.cli.info import Info
+    from jaxnas.cli.latent import Latent
     from jaxnas.cli.listing import List
     from jaxnas.cli.progress import INTERRUPT
     from jaxnas.cli.report import Report
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "search": Search,
         "sweep": Sweep,
         "report": Report,
+        "latent": Latent,
         "list": List,
         "info": Info,
         "doctor": Doctor,

@@ -89,6 +89,5 @@ def loads_with(
         ) from error
     except Exception as error:  # a damaged pickle can raise almost anything
         raise UserError(
-            f"The file {name} is not a readable pickle ({type(error).__name__}); "
-            f"{mend}."
+            f"The file {name} is not a readable pickle ({type(error).__name__}); {mend}."
         ) from error

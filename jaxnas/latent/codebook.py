@@ -1,7 +1,7 @@
 """The codebook: nearest code, straight-through gradient, upkeep and usage statistics.
 
-Axis letters: ``K`` codes of ``D`` numbers each, ``S`` positions of an architecture that each
-hold one code. All positions share the codebook.
+Axis letters: ``K`` codes of ``D`` numbers each, ``S`` positions of an architecture that
+each hold one code. All positions share the codebook.
 
 Reference: van den Oord et al., 2017, section 3 and appendix A.1 (moving averages); the
 revival of dead codes is that of Dhariwal et al., 2020, appendix B.
@@ -66,7 +66,7 @@ def commitment_loss(
 
 
 def divergence_loss(codes: Float[Array, "K D"]) -> Float[Array, ""]:
-    """Returns how crowded the codes are, in [0, 1]: the mean of ``exp(-|e_i - e_j|^2 / D)``.
+    """Returns how crowded the codes are, in [0, 1]: mean of ``exp(-|e_i - e_j|^2 / D)``.
 
     The ancestor pushed codes apart by subtracting a squared distance from the loss, which
     has no minimum: the codes can run away for ever. Here the reward for distance fades, so

@@ -1,4 +1,4 @@
-"""Training of a supervised VQ-VAE: one scan, pure, vmappable over keys, labels, settings."""
+"""Training of a supervised VQ-VAE: one scan, pure, vmappable over keys and settings."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
 from jaxnas.latent import codebook as cb
+from jaxnas.latent.labels import Labels
 from jaxnas.latent.networks import Scalar
 from jaxnas.latent.vqvae import VQVAE, Params, rescale
 
@@ -20,16 +21,16 @@ ADAM = optax.scale_by_adam(eps=1e-8)
 class Hparams(NamedTuple):
     """Traced settings of a fit."""
 
-    lr: Scalar = 3e-3
+    lr: Scalar = 1e-2
     """Peak step size; it rises over the first 2 % and falls to 0 as a cosine."""
     weight_decay: Scalar = 1e-4
     """Decoupled, of the networks; codes do not decay."""
-    commitment: Scalar = 0.25
+    commitment: Scalar = 0.5
     divergence: Scalar = 0.25
     """Weight of the bounded crowding of the codes."""
     score: Scalar = 0.1
     """Weight of the score head's squared error."""
-    jitter: Scalar = 0.5
+    jitter: Scalar = 1.0
     """Standard deviation of the noise on the latents that the score head learns from, in
     units of the codes' own spread: the head is smooth over that distance."""
     ema: Scalar = 0.95
@@ -54,7 +55,7 @@ class Plan:
         UserError: sizes that do not fit.
     """
 
-    steps: int = 1200
+    steps: int = 1600
     batch: int = 128
     labelled: int = 64
     records: int = 40
@@ -68,14 +69,8 @@ class Plan:
             )
 
 
-class Labels(NamedTuple):
-    """Architectures whose score is known."""
-
-    tokens: Int[Array, "M L"]
-    scores: Float[Array, "M"]
-    """In natural units."""
-    weight: Float[Array, "M"]
-    """How often a row is drawn; 0 where it is absent."""
+DEFAULTS = Hparams()
+PLAN = Plan()
 
 
 class Fitted(NamedTuple):
@@ -102,11 +97,14 @@ def fit(
     key: Key[Array, ""],
     tokens: Int[Array, "N L"],
     labels: Labels,
-    hparams: Hparams = Hparams(),
-    plan: Plan = Plan(),
+    hparams: Hparams = DEFAULTS,
+    plan: Plan = PLAN,
     bins: Int[Array, "N"] | None = None,
 ) -> Fitted:
     """Returns a trained model; pure, and vmappable over ``key``, ``labels``, ``hparams``.
+
+    reconstruction + commitment |x - e|^2 + codebook |e - x|^2 (gradient codes only)
+        + divergence * crowding + score * (head - score)^2
 
     Args:
         model: configuration, static.
@@ -145,7 +143,9 @@ def fit(
 
     firsts = jnp.arange(plan.records) * (plan.steps // plan.records)
     state, curves = jax.lax.scan(record, state, firsts)
-    params = Params(*state.nets, state.book.codes, state.book.usage, mean, scale)
+    encoder, decoder, head = state.nets
+    codes, usage = state.book.codes, state.book.usage
+    params = Params(encoder, decoder, head, codes, usage, mean, scale)
     return Fitted(rescale(model, params), curves)
 
 
@@ -227,7 +227,7 @@ def _move_codes(
         sums = book.sums - push * book.counts[:, None]
         return book._replace(codes=book.codes - push, sums=sums), state.book_adam
     move, adam = ADAM.update(grad, state.book_adam)
-    return book._replace(codes=book.codes - lr * move), adam
+    return book._replace(codes=book.codes - lr * jnp.asarray(move)), adam
 
 
 def _schedule(t: Int[Array, ""], steps: int) -> Float[Array, ""]:

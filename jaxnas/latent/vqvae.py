@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import SearchSpace
+from jaxnas.core.protocols import Featured, Projectable, SearchSpace
 from jaxnas.latent import codebook as cb
 from jaxnas.latent.networks import Dense, Scalar
 
@@ -54,7 +54,7 @@ class VQVAE:
         output: ``"tokens"``: logits through the space's mask. ``"features"``: the numeric
             features of a ``Featured`` and ``Projectable`` space, with a ReLU, projected.
         codes: ``K``.
-        positions: ``S``; 1 in label mode.
+        positions: ``S``; 0 stands for one a token, and for the one of label mode.
         dims: ``D``.
         hidden: units of the first hidden layer.
         layers: further hidden layers.
@@ -68,9 +68,9 @@ class VQVAE:
     space: SearchSpace
     mode: str = "instance"
     output: str = "tokens"
-    codes: int = 14
-    positions: int = 6
-    dims: int = 2
+    codes: int = 10
+    positions: int = 0
+    dims: int = 3
     hidden: int = 128
     layers: int = 1
     shrink: int = 1
@@ -82,6 +82,9 @@ class VQVAE:
                 f"The mode must be one of {MODES} and the output one of {OUTPUTS}, not "
                 f"{self.mode!r} and {self.output!r}."
             )
+        if self.positions == 0:
+            one_each = 1 if self.mode == "label" else self.space.length
+            object.__setattr__(self, "positions", one_each)
         sizes = (self.positions, self.dims, self.hidden, self.shrink)
         if self.codes < 2 or min(sizes) < 1 or self.layers < 0:
             raise UserError(
@@ -96,7 +99,8 @@ class VQVAE:
             )
         if self.mode == "label" and self.positions != 1:
             raise UserError("In label mode an architecture has one code: positions=1.")
-        if self.output == "features" and not hasattr(type(self.space), "project"):
+        numeric = isinstance(self.space, Featured) and isinstance(self.space, Projectable)
+        if self.output == "features" and not numeric:
             raise UserError(
                 f"The space {self.space.id!r} has no numeric features to decode to; use "
                 "output='tokens'."
@@ -207,7 +211,16 @@ class VQVAE:
         return greedy(self.space, out.reshape(self.space.length, self.space.vocab))
 
     def score(self, params: Params, latent: Float[Array, "Z"]) -> Float[Array, ""]:
-        """Returns the score that the head predicts, in the unit of the labels."""
+        """Returns the score that the head predicts, in the unit of the labels.
+
+        Raises:
+            UserError: the model has no head (an imported decoder).
+        """
+        if params.head is None:
+            raise UserError(
+                "This latent model was imported without a score head; score what it "
+                "decodes with an oracle instead."
+            )
         raw = jnp.asarray(self.head.apply(params.head, latent))[0]
         return params.score_mean + params.score_scale * raw
 
