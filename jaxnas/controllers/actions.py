@@ -34,6 +34,11 @@ class ActionHead(Protocol):
     """How logits become actions."""
 
     @property
+    def num_actions(self) -> int:
+        """Width of a mask: actions, or components of one."""
+        ...
+
+    @property
     def num_logits(self) -> int:
         """Logits that a controller must give."""
         ...
@@ -121,6 +126,11 @@ class Gaussian:
     """
 
     size: int
+
+    @property
+    def num_actions(self) -> int:
+        """``D``."""
+        return self.size
 
     @property
     def num_logits(self) -> int:

@@ -94,6 +94,16 @@ class Continuous(Protocol):
 
 
 @runtime_checkable
+class Unrestricted(Protocol):
+    """An environment that may promise to allow every action: its masks then say nothing."""
+
+    @property
+    def always_legal(self) -> bool:
+        """Whether all masks are all True, so that a learner need not keep them."""
+        ...
+
+
+@runtime_checkable
 class Deferring(Protocol):
     """An environment whose rewards nothing later depends on: they may be paid afterwards.
 
@@ -157,6 +167,11 @@ def default_params(env: Environment) -> PyTree:
 def action_size(env: Environment) -> int:
     """Returns the components of an environment's actions, 0 where they are discrete."""
     return env.action_size if isinstance(env, Continuous) else 0
+
+
+def always_legal(env: Environment) -> bool:
+    """Returns whether an environment promises that every action is always legal."""
+    return isinstance(env, Unrestricted) and env.always_legal
 
 
 def done(timestep: Timestep) -> Bool[Array, "*b"]:
@@ -230,6 +245,11 @@ class AutoReset:
     def action_size(self) -> int:
         """Components of an action, 0 where actions are discrete."""
         return action_size(self.env)
+
+    @property
+    def always_legal(self) -> bool:
+        """As the environment inside."""
+        return always_legal(self.env)
 
     def params(self) -> PyTree:
         """Returns the parameters of the environment inside."""

@@ -130,10 +130,10 @@ class ChangeEnv(OracleEnv):
             ledger: score held by each running episode; not read where one begins.
         """
         after_key, start_key = jax.random.split(key)
-        flat = lambda tree: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
-        shape = moves.begins.shape
+        shape, rows = moves.begins.shape, moves.begins.size
+        flat = lambda tree: jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), tree)
         counts = ~moves.terminated
-        scored = self._score_states(after_key, params, flat(moves.after), flat(counts))
+        scored = self.score(after_key, params, flat(moves.after), flat(counts))
         if self.reward == "delta_from_start":
             starts = flat(moves.before)
             first = self._score_starts(start_key, params, starts, flat(moves.begins))
@@ -167,7 +167,7 @@ class ChangeEnv(OracleEnv):
         held = jnp.where(counts, score[0], state.score)
         return state._replace(oracle=oracle, score=held)
 
-    def _score_states(
+    def score(
         self,
         key: Key[Array, ""],
         params: dict[str, PyTree],
@@ -203,7 +203,7 @@ class ChangeEnv(OracleEnv):
             rows = jnp.where(present, rows, 0)
             part = jax.tree.map(lambda leaf: leaf[rows], states)
             here = jax.random.fold_in(key, done)
-            found = self._score_states(here, params, part, present)
+            found = self.score(here, params, part, present)
             return done + size, scores.at[rows].add(jnp.where(present, found, 0.0))
 
         begin = (jnp.int32(0), jnp.zeros(begins.shape[0]))
@@ -225,6 +225,11 @@ class Unpaid:
     def action_size(self) -> int:
         """Components of an action, 0 where actions are discrete."""
         return self.env.action_size
+
+    @property
+    def always_legal(self) -> bool:
+        """As the environment."""
+        return self.env.always_legal
 
     def reset(
         self, key: Key[Array, ""], params: dict[str, PyTree]

@@ -145,6 +145,11 @@ class FromGymnax:
         """True."""
         return True
 
+    @property
+    def always_legal(self) -> bool:
+        """True."""
+        return True
+
     def params(self) -> PyTree:
         """Returns gymnax's default parameters as float32 and int32 arrays."""
         return jax.tree.map(jnp.asarray, self.env.default_params)
@@ -185,6 +190,11 @@ class FromGymnaxDynamics:
     def num_actions(self) -> int:
         """Number of actions, ``A``."""
         return self.env.num_actions
+
+    @property
+    def always_legal(self) -> bool:
+        """True."""
+        return True
 
     def params(self) -> PyTree:
         """Returns gymnax's default parameters as float32 and int32 arrays."""

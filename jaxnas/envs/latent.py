@@ -46,16 +46,16 @@ class LatentObs(NamedTuple):
 
     latent: Float[Array, "*b Z"]
     """In units of ``spread``, through asinh."""
-    actions: Array
+    actions: Array | None
     """The last ``k``, newest first: ``int[k]`` with -1 where there was none yet, or
-    ``float[k, Z]`` with zeros."""
+    ``float[k, Z]`` with zeros; None where ``k`` is 0, as no leaf should be empty."""
 
 
 class LatentState(NamedTuple):
     """Where in the latent space the episode stands."""
 
     latent: Float[Array, "Z"]
-    actions: Array
+    actions: Array | None
     """As in ``LatentObs``."""
     time: Int[Array, ""]
     """Steps taken."""
@@ -120,6 +120,11 @@ class Latent(abc.ABC):
         return True
 
     @property
+    def always_legal(self) -> bool:
+        """True."""
+        return True
+
+    @property
     def flat_bounds(self) -> tuple[float, float]:
         """Range of the features of :meth:`flatten`."""
         return -BOUND, BOUND
@@ -175,8 +180,10 @@ class Latent(abc.ABC):
     ) -> tuple[LatentState, Timestep]:
         """Returns the first state and time step of an episode."""
         latent = self._begin(key, params).astype(jnp.float32)
-        none = self._no_action()
-        actions = jnp.broadcast_to(none, (self.history, *none.shape))
+        actions = None
+        if self.history:
+            none = self._no_action()
+            actions = jnp.broadcast_to(none, (self.history, *none.shape))
         state = LatentState(latent, actions, jnp.int32(0), jnp.asarray(False))
         return state, first(self._observe(state, params), self._mask())
 
@@ -214,10 +221,13 @@ class Latent(abc.ABC):
         """
         running = ~state.ended & (state.time < self.max_steps)
         counts = counts & running
-        past = jnp.concatenate([action[None], state.actions])[: self.history]
+        past = state.actions
+        if past is not None:
+            pushed = jnp.concatenate([action[None], past[:-1]])
+            past = jnp.where(counts, pushed, past)
         state = LatentState(
             jnp.where(counts, latent, state.latent),
-            jnp.where(counts, past, state.actions),
+            past,
             state.time + running,
             state.ended | (ends & running),
         )
@@ -304,6 +314,8 @@ class LatentEnv(Latent):
 
     def flatten(self, obs: LatentObs) -> Float[Array, "F"]:
         """Returns the latent vector and the one-hot codes and dimensions of the history."""
+        if obs.actions is None:
+            return obs.latent
         codes, size = self.model.num_codes, self.model.latent_size
         known = obs.actions[:, None] != NONE
         code = (obs.actions[:, None] // size == jnp.arange(codes)) & known
@@ -369,6 +381,8 @@ class ContinuousLatentEnv(Latent):
 
     def flatten(self, obs: LatentObs) -> Float[Array, "F"]:
         """Returns the latent vector and the history."""
+        if obs.actions is None:
+            return obs.latent
         return jnp.concatenate([obs.latent, obs.actions.reshape(-1)])
 
     def _no_action(self) -> Float[Array, "Z"]:

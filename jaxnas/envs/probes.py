@@ -62,6 +62,11 @@ class Probe(abc.ABC):
         return 2
 
     @property
+    def always_legal(self) -> bool:
+        """True."""
+        return True
+
+    @property
     def observation_size(self) -> int:
         """One feature."""
         return 1

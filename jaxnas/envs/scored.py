@@ -15,7 +15,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Environment, Oracle
 from jaxnas.core.rng import stream
 from jaxnas.core.types import OK, Timestep
-from jaxnas.envs.base import Writer, action_size, default_params, done
+from jaxnas.envs.base import Writer, action_size, always_legal, default_params, done
 from jaxnas.moo.scalarise import WeightedSum, weighted_sum
 
 
@@ -102,6 +102,11 @@ class OracleEnv(abc.ABC):
     def action_size(self) -> int:
         """Components of an action, 0 where actions are discrete."""
         return action_size(self.dynamics)
+
+    @property
+    def always_legal(self) -> bool:
+        """As the dynamics."""
+        return always_legal(self.dynamics)
 
     @property
     def observation_size(self) -> int:

@@ -20,8 +20,8 @@ class PolicyBatch(NamedTuple):
     """
 
     obs: PyTree
-    mask: Bool[Array, "*n V"]
-    """Legal actions."""
+    mask: Bool[Array, "*n V"] | None
+    """Legal actions; None only where a learner has yet to fill it in."""
     action: Array
     """``int[*n]``, or ``float[*n, D]`` where actions are continuous."""
     log_prob: Float[Array, "*n"]

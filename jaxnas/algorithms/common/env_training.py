@@ -227,7 +227,7 @@ class EnvTraining:
             obs = jax.tree.map(order, rollout.obs)
         return PolicyBatch(
             obs=obs,
-            mask=order(rollout.mask),
+            mask=None if rollout.mask is None else order(rollout.mask),
             action=order(rollout.action),
             log_prob=order(worth.log_prob),
             value=order(worth.value),
@@ -235,6 +235,13 @@ class EnvTraining:
             target=order(worth.advantage + worth.value),
             valid=jnp.ones_like(order(rollout.terminated)),
         )
+
+    def _filled(self, batch: PolicyBatch) -> PolicyBatch:
+        """Returns a batch with the parts that are the same everywhere."""
+        shape, mask = batch.log_prob.shape, batch.mask
+        if mask is None:
+            mask = jnp.ones((*shape, self.env.num_actions), bool)
+        return batch._replace(valid=jnp.ones(shape, bool), mask=mask)
 
     def _apply(self, params: PyTree, obs: PyTree) -> PolicyOutput:
         """Returns policy and value of a minibatch."""
@@ -279,8 +286,7 @@ class EnvTraining:
 
         def step(carry: PyTree, rows: Float[Array, "n D"]) -> tuple[PyTree, Metrics]:
             """Makes one gradient step on a minibatch."""
-            part = unpack(rows)
-            part = part._replace(valid=jnp.ones(part.log_prob.shape, bool))
+            part = self._filled(unpack(rows))
             vector, adam = carry
             (_, parts), grads = loss(
                 vector,

@@ -17,7 +17,14 @@ from jaxnas.controllers.actions import ActionHead, action_head
 from jaxnas.core.protocols import Environment
 from jaxnas.core.trees import num_bytes, one_at_a_time
 from jaxnas.core.types import PolicyOutput, Timestep
-from jaxnas.envs.base import Continuing, Deferring, Moves, action_size, restart
+from jaxnas.envs.base import (
+    Continuing,
+    Deferring,
+    Moves,
+    action_size,
+    always_legal,
+    restart,
+)
 
 Scalar = float | Float[Array, ""]
 DRAWN_BYTES = 2**20
@@ -46,7 +53,8 @@ class Rollout(NamedTuple):
 
     obs: PyTree
     """What was acted on, ``[T, E, ...]``."""
-    mask: Bool[Array, "T E A"]
+    mask: Bool[Array, "T E A"] | None
+    """None where the environment promises that every action is legal."""
     reset: Bool[Array, "T E"]
     """The memory was cleared before this step."""
     action: Array
@@ -155,7 +163,7 @@ def collect(
     """
     shape, remembers = (num_steps, stream.reset.shape[0]), is_recurrent(module)
     act_key, env_key = jax.random.split(key)
-    head, deferring = head_of(env), defers(env, env_params)
+    head, deferring, free = head_of(env), defers(env, env_params), always_legal(env)
     uniforms = jax.random.uniform(act_key, (*shape, *head.num_uniforms))
     acted = acted_on(env, env_params)
     draws, advance = _dynamics(acted, env_params, env_key, shape)
@@ -164,13 +172,14 @@ def collect(
         """Acts once in every environment."""
         uniform, chance = draw
         carry, out = policy(module, params, stream.carry, stream.obs, stream.reset)
-        action = head.sample(uniform, out.logits, stream.mask, temperature)
+        mask = jnp.ones_like(stream.mask) if free else stream.mask
+        action = head.sample(uniform, out.logits, mask, temperature)
         state, after, reached = advance(chance, stream.state, action)
         over = after.terminated | after.truncated
         returns = stream.returns + after.reward
         seen = Rollout(
             obs=stream.obs,
-            mask=stream.mask,
+            mask=None if free else stream.mask,
             reset=stream.reset,
             action=action,
             logits=out.logits,
@@ -283,7 +292,10 @@ def judge(
         gamma,
         gae_lambda,
     )
-    drawn = head.choice(rollout.logits, rollout.mask, temperature, rollout.action)
+    mask = rollout.mask
+    if mask is None:
+        mask = jnp.ones((*rollout.reset.shape, head.num_actions), bool)
+    drawn = head.choice(rollout.logits, mask, temperature, rollout.action)
     return Worth(value, advantage, drawn.log_prob)
 
 
