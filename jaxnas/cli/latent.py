@@ -1,95 +1,31 @@
 """``jaxnas latent``: train, sweep, look into and import learned latent spaces."""
 
-import csv
 import dataclasses
 import json
-import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
 from jaxnas import registry
-from jaxnas.cli.options import parse_axis
-from jaxnas.cli.progress import Reporter
-from jaxnas.core.errors import UserError, unknown_name
-from jaxnas.run.devices import configure_host
-
-SHOWN = (
-    ("match", "exact reconstruction", "{:.4f} of {heldout:,} held-out architectures"),
-    ("validity", "validity", "{:.4f} of latents that no encoder wrote"),
-    ("live_codes", "codes in use", "{:.0f} of {codes}"),
-    ("perplexity", "perplexity", "{:.2f} of {codes}"),
-    ("smoothness", "smoothness", "{:.3f} (correlation with latent neighbours' score)"),
-    ("token_smoothness", "  by tokens", "{:.3f} (the same, neighbours by tokens)"),
-    ("score_r2", "score head", "R2 {:.3f} held out, from {labels:,} labels"),
-    ("step_tokens", "one write", "changes {:.2f} tokens"),
-    ("idle_steps", "idle writes", "{:.3f}"),
-    ("spread", "latent spread", "{:.3f} around {mean:.3f}"),
+from jaxnas.cli.latent_parts import (
+    Data,
+    Made,
+    Place,
+    default_folder,
+    fit_timed,
+    make_folder,
+    measure,
+    parse_hparams,
+    print_quality,
+    write_curves,
+    write_rows,
 )
-
-
-@dataclass(frozen=True)
-class Data:
-    """Which architectures are learned from, labelled, and held out."""
-
-    oracle: str = "analog-nasbench"
-    """What scores the labelled ones and judges smoothness; see `jaxnas list`."""
-    objective: str = "analog_1month"
-    """Metric that is the label."""
-    space: str | None = None
-    """Search space; the oracle's own when not given."""
-    samples: int = 8192
-    """Architectures to learn to reconstruct; their scores are not read."""
-    labels: int = 150
-    """Those of them whose score is read: each is one query."""
-    heldout: int = 2000
-    """Architectures that no fit sees, on which everything printed is measured."""
-    seed: int = 0
-    """Which architectures, and the fit's random numbers."""
-    quiet: bool = False
-    """Print the result only."""
-
-    @property
-    def reporter(self) -> Reporter:
-        """How progress is shown."""
-        return Reporter("quiet" if self.quiet else "auto")
-
-    def make(self) -> "Made":
-        """Returns the samples with their scores.
-
-        Raises:
-            UserError: more than one objective, or numbers that do not fit the space.
-        """
-        from jaxnas.latent.dataset import split
-
-        space = None if self.space is None else registry.make_space(self.space)
-        oracle = registry.make_oracle(self.oracle, space=space, objective=self.objective)
-        if len(oracle.objectives) != 1:
-            raise UserError("A latent space has one label: give a single --objective.")
-        if not 1 <= self.labels <= self.samples:
-            raise UserError(
-                f"Between 1 and --samples={self.samples} of the samples can be labelled, "
-                f"not {self.labels}."
-            )
-        drawn = split(oracle.space, self.samples, self.heldout, self.seed)
-        labelled = drawn.train[: self.labels]
-        known, truth = _scores(oracle, labelled), _scores(oracle, drawn.heldout)
-        return Made(oracle, drawn.train, labelled, known, drawn.heldout, truth)
-
-
-class Made(NamedTuple):
-    """Samples and scores; numpy."""
-
-    oracle: Any
-    train: np.ndarray
-    labelled: np.ndarray
-    scores: np.ndarray
-    heldout: np.ndarray
-    truth: np.ndarray
+from jaxnas.cli.options import parse_axis
+from jaxnas.run.devices import configure_host
+from jaxnas.run.store import write_json
 
 
 @dataclass(frozen=True)
@@ -140,19 +76,21 @@ class Train:
         model, labels, bins = self._model(made)
         hparams = parse_hparams(self.set)
         plan = Plan(steps=self.steps, batch=self.batch)
-        where = _Place.of(self.out, self.data)
+        where = Place.of(self.out, self.data)
         tokens = made.train if bins is None else made.labelled
         say = self.data.reporter.say
         say(
             f"latent: {len(tokens):,} architectures to learn from, {self.data.labels:,} "
             f"of them labelled with {self.data.objective}, {len(made.heldout):,} held out"
         )
-        fitted, seconds = _fit(model, self.data.seed, tokens, labels, hparams, plan, bins)
+        fitted, seconds = fit_timed(
+            model, self.data.seed, tokens, labels, hparams, plan, bins
+        )
         say(
             f"latent: compile time {seconds[0]:.1f} s, {plan.steps:,} steps in "
             f"{seconds[1]:.1f} s"
         )
-        found = jax.device_get(_assess(model, fitted.params, self.data.seed, made))
+        found = jax.device_get(measure(model, fitted.params, self.data.seed, made))
         curves = jax.device_get(fitted.curves)
         metrics = {n: float(v) for n, v in found._asdict().items()}
         facts = {
@@ -169,13 +107,13 @@ class Train:
             "quality": metrics,
         }
         files.save(where.model, model, fitted.params, curves, facts)
-        _write_json(where.metrics, {"model": files.describe(model), **facts})
-        _write_curves(where.curves, curves, plan.steps)
+        write_json(where.metrics, {"model": files.describe(model), **facts})
+        write_curves(where.curves, curves, plan.steps)
         say("latent: drawing")
         drawn = _draw(model, fitted.params, made, curves, plan.steps, self)
         figures = where.figures(drawn)
         counts = {"codes": model.codes, "labels": self.data.labels}
-        _print_quality(metrics, {**counts, "heldout": len(made.heldout)})
+        print_quality(metrics, {**counts, "heldout": len(made.heldout)})
         quality.warn_if_collapsed(model, found)
         print(f"latent: {where.model}, {where.metrics}, {where.curves}")
         print(f"figures: {', '.join(map(str, figures))}")
@@ -243,8 +181,8 @@ class Sweep:
         axes = dict(parse_axis(text) for text in self.grid)
         grid = sweep.check_grid(axes)
         made = self.data.make()
-        folder = self.out or _default(self.data).with_name(
-            f"{_default(self.data).name}-sweep"
+        folder = self.out or default_folder(self.data).with_name(
+            f"{default_folder(self.data).name}-sweep"
         )
         trials = sweep.sweep(
             VQVAE(made.oracle.space),
@@ -262,9 +200,9 @@ class Sweep:
             tell=lambda text: self.data.reporter.say(f"sweep {text}"),
         )
         rows = [{**t.setting, **t.quality, "loss": t.loss} for t in trials]
-        _make_folder(folder)
-        _write_json(folder / "sweep.json", {"best": rows[0], "trials": rows})
-        _write_rows(folder / "sweep.csv", rows)
+        make_folder(folder)
+        write_json(folder / "sweep.json", {"best": rows[0], "trials": rows})
+        write_rows(folder / "sweep.csv", rows)
         drawing = latent_figures.draw_sweep(
             [t.setting for t in trials], [t.quality for t in trials]
         )
@@ -324,7 +262,7 @@ class Import:
 
         space = registry.make_space("analog-resnet", variant="csv")
         model, params = ancestor.read(self.decoder, self.codebook, space)
-        where = _Place.of(self.out, None).model
+        where = Place.of(self.out, None).model
         sources = {"decoder": self.decoder.name, "codebook": self.codebook.name}
         files.save(where, model, params, facts={"imported": sources})
         codes = np.asarray(params.codes)
@@ -352,88 +290,6 @@ class Latent:
         return self.command.run()
 
 
-def parse_hparams(pairs: Sequence[str]) -> Any:
-    """Returns the default hyperparameters with ``NAME=VALUE`` replaced.
-
-    Raises:
-        UserError: an unknown name, or a value that is no number from 0.
-    """
-    from jaxnas.latent.fit import Hparams
-
-    changes: dict[str, float] = {}
-    for pair in pairs:
-        name, values = parse_axis(pair)
-        if name not in Hparams._fields:
-            raise unknown_name("setting of a latent fit:", name, Hparams._fields)
-        value = values[0]
-        below_one = name in ("dropout", "ema")
-        good = len(values) == 1 and isinstance(value, int | float) and value >= 0
-        if not good or not np.isfinite(value) or (below_one and value >= 1):
-            limit = " below 1" if below_one else ""
-            raise UserError(
-                f"The setting {name!r} needs one number from 0{limit}: {pair!r}."
-            )
-        changes[name] = float(value)
-    return Hparams()._replace(**changes)
-
-
-def _scores(oracle: Any, tokens: np.ndarray) -> np.ndarray:
-    """Returns the true scores of architectures, or readings where truth is not known."""
-    import jax
-    import jax.numpy as jnp
-
-    from jaxnas.core.protocols import Truthful
-
-    params, rows = oracle.params(), jnp.asarray(tokens)
-    if isinstance(oracle, Truthful):
-        return np.asarray(cast(Truthful, oracle).truth(params, rows))[:, 0]
-    key = jax.random.key(0)
-    size = len(tokens)
-    state = oracle.init(key, params)
-    zeros, active = jnp.zeros(size, jnp.int32), jnp.ones(size, bool)
-    _, found = oracle.evaluate(key, params, state, rows, zeros, active)
-    return np.asarray(found.objectives)[:, 0]
-
-
-def _fit(
-    model: Any,
-    seed: int,
-    tokens: np.ndarray,
-    labels: Any,
-    hparams: Any,
-    plan: Any,
-    bins: np.ndarray | None,
-) -> tuple[Any, tuple[float, float]]:
-    """Returns the fitted model with the seconds to compile and to run."""
-    import jax
-    import jax.numpy as jnp
-
-    from jaxnas.latent.fit import fit
-
-    rows = None if bins is None else jnp.asarray(bins)
-    train = lambda key, x, known, settings, bins: fit(
-        model, key, x, known, settings, plan, bins
-    )
-    arguments = (jax.random.key(seed), jnp.asarray(tokens), labels, hparams, rows)
-    begun = time.perf_counter()
-    compiled = jax.jit(train).lower(*arguments).compile()
-    built = time.perf_counter()
-    fitted = jax.block_until_ready(compiled(*arguments))
-    return fitted, (built - begun, time.perf_counter() - built)
-
-
-def _assess(model: Any, params: Any, seed: int, made: Made) -> Any:
-    """Returns the held-out quality."""
-    import jax
-    import jax.numpy as jnp
-
-    from jaxnas.latent.quality import assess
-
-    measure = jax.jit(lambda p, key, x, y: assess(model, p, key, x, y))
-    truth = jnp.asarray(made.truth, jnp.float32)
-    return measure(params, jax.random.key(seed + 1), jnp.asarray(made.heldout), truth)
-
-
 def _draw(
     model: Any, params: Any, made: Made, curves: Any, steps: int, asked: Train
 ) -> list[Any]:
@@ -456,82 +312,3 @@ def _draw(
         seed=asked.data.seed,
     )
     return [picture, latent_figures.draw_training(curves, steps, model.codes)]
-
-
-def _print_quality(metrics: dict[str, float], counts: dict[str, int]) -> None:
-    """Prints the measurements, one a line."""
-    for name, title, text in SHOWN:
-        line = text.format(metrics[name], mean=metrics["mean"], **counts)
-        print(f"{title:>22}  {line}")
-
-
-def _default(data: Data) -> Path:
-    """Returns the directory of an unnamed run."""
-    return Path("runs/latent") / f"{data.oracle}-{data.objective}"
-
-
-class _Place(NamedTuple):
-    """Where the files of a model go."""
-
-    model: Path
-    metrics: Path
-    curves: Path
-
-    @classmethod
-    def of(cls, out: Path | None, data: Data | None) -> "_Place":
-        """Returns the files for a directory, or beside a ``.npz`` file."""
-        out = out or (_default(data) if data else Path("."))
-        if out.suffix == ".npz":
-            folder, stem = out.parent, f"{out.stem}-"
-            model = out
-        else:
-            folder, stem, model = out, "", out / "model.npz"
-        _make_folder(folder)
-        return cls(model, folder / f"{stem}metrics.json", folder / f"{stem}curves.csv")
-
-    def figures(self, drawings: Sequence[Any]) -> list[Path]:
-        """Writes figures beside the model and returns their files."""
-        from jaxnas.report import latent_figures
-
-        return [
-            file
-            for drawing in drawings
-            for file in latent_figures.write(drawing, self.model.parent)
-        ]
-
-
-def _make_folder(folder: Path) -> None:
-    """Makes a folder, or says in one sentence why not."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The directory {folder} cannot be made ({error.strerror}); choose another "
-            "--out."
-        ) from error
-
-
-def _write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file atomically."""
-    from jaxnas.run.store import write_json
-
-    write_json(path, value)
-
-
-def _write_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:
-    """Writes rows as CSV."""
-    with path.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _write_curves(path: Path, curves: dict[str, np.ndarray], steps: int) -> None:
-    """Writes the training curves as CSV, one row a record."""
-    records = len(next(iter(curves.values())))
-    each = steps // records
-    rows = [
-        {"step": (i + 1) * each, **{n: float(v[i]) for n, v in sorted(curves.items())}}
-        for i in range(records)
-    ]
-    _write_rows(path, rows)

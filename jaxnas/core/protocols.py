@@ -345,3 +345,12 @@ class Algorithm(Protocol):
     ) -> tuple[PyTree, dict[str, Float[Array, ""]]]:
         """Returns the state after learning, and scalar metrics under fixed names."""
         ...
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """An algorithm that leaves more behind than its queries and its metrics."""
+
+    def keep(self, state: PyTree) -> dict[str, Array]:
+        """Returns arrays of a finished controller, saved as ``kept_NAME [P, ...]``."""
+        ...

@@ -129,7 +129,7 @@ def fit(
     nets = (params.encoder, params.decoder, params.head)
     book = cb.init(jax.random.fold_in(start, 1), model.codes, model.dims)
     state = _State(nets, ADAM.init(nets), book, ADAM.init(book.codes))
-    targets = (labels.scores - mean) / scale
+    targets = jnp.where(labels.weight > 0, (labels.scores - mean) / scale, 0.0)
     data = _Data(tokens, labels.tokens, targets, jnp.cumsum(labels.weight), bins)
 
     def step(state: _State, t: Int[Array, ""]) -> tuple[_State, dict[str, Array]]:

@@ -87,10 +87,12 @@ def _tsne(points: Float[np.ndarray, "n Z"], seed: int) -> Float[np.ndarray, "n 2
 
 def _umap(points: Float[np.ndarray, "n Z"], seed: int) -> Float[np.ndarray, "n 2"]:
     """Returns UMAP's coordinates."""
-    import umap  # pyright: ignore[reportMissingImports]
-
     near = min(15, len(points) - 1)
     with warnings.catch_warnings():
+        # it misses tensorflow, which nothing here needs
+        warnings.simplefilter("ignore", ImportWarning)
+        import umap  # pyright: ignore[reportMissingImports]
+
         # a fixed seed makes it run on one core, which it says on every call
         warnings.filterwarnings("ignore", message="n_jobs value", category=UserWarning)
         made = umap.UMAP(n_neighbors=near, random_state=seed)

@@ -85,7 +85,7 @@ def draw_sweep(
 ) -> Drawing:
     """Returns the parallel coordinates of a sweep, best first in both arguments."""
     names = list(settings[0])
-    results = {"match": "held-out\nexact match", "smoothness": "held-out\nsmoothness"}
+    results = {"match": "held-out\nmatch", "smoothness": "held-out\nsmooth"}
     columns = [
         [*(s[n] for n in names), *(q[n] for n in results)]
         for s, q in zip(settings, quality, strict=True)

@@ -33,7 +33,7 @@ def space(
     score_label: str,
     path_label: str,
 ) -> Figure:
-    """Returns architectures coloured by score, codes as crosses, and walks from o to star.
+    """Returns architectures coloured by score, codes as crosses, and walks from circle to diamond.
 
     Args:
         points: two coordinates of each architecture.
@@ -58,6 +58,7 @@ def space(
         lw=0.25,
         edgecolors=MUTED,
     )
+    axis.scatter(*entries.T, marker="x", s=60, color="white", lw=4)
     axis.scatter(*entries.T, marker="x", s=46, color=INK, lw=1.6, label="codebook entry")
     for number, path in enumerate(paths[: len(_PATHS)]):
         color = _PATHS[number]
@@ -65,13 +66,13 @@ def space(
         axis.plot(*path.T, color="white", lw=3.2, zorder=4)
         axis.plot(*path.T, color=color, lw=1.5, label=name, zorder=4)
         start = {"marker": "o", "s": 42, "label": None if number else "start"}
-        end = {"marker": "*", "s": 130, "label": None if number else "end"}
+        end = {"marker": "D", "s": 44, "label": None if number else "end"}
         for place, style in ((path[0], start), (path[-1], end)):
             axis.scatter(*place, color=color, edgecolors="white", lw=1, zorder=5, **style)
     shades = ScalarMappable(norm, SEQUENTIAL.reversed())
     bar = figure.colorbar(shades, ax=axis, extend="both", pad=0.01, aspect=30)
     bar.set_label(score_label)
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    bar.outline.set_visible(False)
     axis.set(xlabel=axes_labels[0], ylabel=axes_labels[1])
     legend_below(figure, axis, 4)
     return figure
@@ -143,7 +144,7 @@ def parallel(
     place = np.arange(len(names))
     spread = np.linspace(-0.018, 0.018, len(columns))  # equal values stay apart
     for row in np.argsort(quality):
-        color = shades.to_rgba(float(quality[row]))
+        color = shades.to_rgba(quality[row])
         axis.plot(place, heights[row] + spread[row], color=color, lw=1, alpha=0.75)
     axis.plot(place, heights[best], color="white", lw=4.5)
     axis.plot(place, heights[best], color="#D55E00", lw=2.2, marker="o", ms=5, label="best")
@@ -155,7 +156,7 @@ def parallel(
             axis.annotate(
                 text, (x, height), va="center", fontsize=7, zorder=6, bbox=box, **note
             )
-    axis.set_xticks(place, [n.replace("_", "\n") for n in names], fontsize=7.5)
+    axis.set_xticks(place, [n.replace("_", "\n") for n in names], fontsize=6.8)
     axis.set_yticks([])
     axis.set_xlim(-0.45, len(names) - 0.9)
     axis.set_ylim(-0.06, 1.06)
@@ -165,7 +166,7 @@ def parallel(
         axis.spines[side].set_visible(False)
     bar = figure.colorbar(shades, ax=axis, pad=0.01, aspect=30)
     bar.set_label(quality_label)
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    bar.outline.set_visible(False)
     legend_below(figure, axis, 1)
     return figure
 

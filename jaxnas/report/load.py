@@ -48,6 +48,7 @@ class Results:
         best_tokens: what it recommends at the end, ``[P, L]``.
         best_true: the true value of that, ``[P]``.
         metrics: logged scalars by name, ``[P, U]``; NaN where frozen.
+        kept: what the algorithm keeps of its own, by name, ``[P, ...]``.
     """
 
     controller: np.ndarray
@@ -61,6 +62,7 @@ class Results:
     best_tokens: np.ndarray
     best_true: np.ndarray
     metrics: dict[str, np.ndarray]
+    kept: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,7 @@ def _need(path: Path, arrays: Mapping[str, np.ndarray], names: Iterable[str]) ->
 def _results(path: Path, config: Mapping[str, Any]) -> Results:
     """Returns the raw arrays after checking every shape against the configuration."""
     arrays = _read_arrays(path)
-    names = [n for n in Results.__dataclass_fields__ if n != "metrics"]
+    names = [n for n in Results.__dataclass_fields__ if n not in ("metrics", "kept")]
     _need(path, arrays, names)
     P, Q, M = config["controllers"], config["budget"], len(config["objectives"])
     L = arrays["tokens"].shape[-1]
@@ -290,15 +292,14 @@ def _results(path: Path, config: Mapping[str, Any]) -> Results:
         wanted = shapes.get(name, (P,))
         if arrays[name].shape != wanted:
             raise _damaged(path, f"{name!r} is {arrays[name].shape}, expected {wanted}")
-    metrics = {
-        name.removeprefix("metric_"): column
-        for name, column in arrays.items()
-        if name.startswith("metric_")
-    }
+    metrics, kept = (
+        {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        for prefix in ("metric_", "kept_")
+    )
     for name, column in metrics.items():
         if column.ndim != 2 or column.shape[0] != P:
             raise _damaged(path, f"'metric_{name}' is {column.shape}, expected ({P}, U)")
-    return Results(metrics=metrics, **{name: arrays[name] for name in names})
+    return Results(metrics=metrics, kept=kept, **{name: arrays[name] for name in names})
 
 
 def _read_rows(path: Path, *, finished: bool) -> list[dict[str, Any]]:

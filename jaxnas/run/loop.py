@@ -234,7 +234,7 @@ def _run(
         ids = engine.ids(first, min(job.wave, total - first))
         wave = Wave(number, ids, total, directory, callbacks)
         members = run_wave(engine, wave, timings)
-        parts.append(gather(job.oracle, members, ids, job.seeds))
+        parts.append(gather(job.algo, job.oracle, members, ids, job.seeds))
         if saved is not None and total > job.wave:
             saved.parent.mkdir(exist_ok=True)
             store.write_arrays(saved, parts[-1])

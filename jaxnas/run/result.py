@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxnas.core.protocols import SearchSpace, Truthful
+from jaxnas.core.protocols import Algorithm, Keeping, SearchSpace, Truthful
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.run.population import Member
 
@@ -65,11 +65,12 @@ def carry_forward(curve: np.ndarray) -> np.ndarray:
 
 
 def gather(
-    oracle: Budgeted, members: Member, ids: np.ndarray, seeds: int
+    algo: Algorithm, oracle: Budgeted, members: Member, ids: np.ndarray, seeds: int
 ) -> dict[str, np.ndarray]:
     """Returns the raw arrays of the controllers ``ids``, padding left out.
 
     Args:
+        algo: may keep arrays of its own.
         oracle: knows the unit of the curve.
         members: ``[blocks, width, ...]``.
         ids: global controller ids, ``[padded]``, -1 for padding.
@@ -83,6 +84,9 @@ def gather(
 
     ledger = members.oracle.ledger
     log = {f"metric_{name}": fetch(column) for name, column in members.log.items()}
+    if isinstance(algo, Keeping):
+        kept = jax.vmap(jax.vmap(algo.keep))(members.algorithm)
+        log |= {f"kept_{name}": fetch(column) for name, column in kept.items()}
     return {
         "controller": ids[real].astype(np.int64),
         "setting": (ids[real] // seeds).astype(np.int32),
