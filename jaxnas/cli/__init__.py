@@ -15,6 +15,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxnas.cli.progress import INTERRUPT
     from jaxnas.cli.report import Report
     from jaxnas.cli.search import Search
+    from jaxnas.cli.surrogate import Surrogate
     from jaxnas.cli.sweep import Sweep
     from jaxnas.core.errors import JaxnasError
 
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "search": Search,
         "sweep": Sweep,
         "report": Report,
+        "surrogate": Surrogate,
         "list": List,
         "info": Info,
         "doctor": Doctor,
