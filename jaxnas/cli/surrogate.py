@@ -242,13 +242,11 @@ def assess(oracle: Any, params: Any, held: Labels) -> dict[str, dict[str, Any]]:
 
     held.check()
     told = predict_rows(oracle, params, held.tokens)
-    spread = np.sqrt(told.epistemic**2 + told.aleatoric**2)
-    alone = jax.jit(oracle.predict)
-    few = min(SINGLES, len(held.tokens))
-    singles = [
-        np.asarray(alone(params, held.tokens[i : i + 1]).mean)[0] for i in range(few)
-    ]
-    apart = np.abs(np.stack(singles) - told.mean[:few]).max(axis=0)
+    mean = np.asarray(told.mean, np.float64)
+    spread = np.hypot(told.epistemic, told.aleatoric).astype(np.float64)
+    alone, few = jax.jit(oracle.predict), held.tokens[:SINGLES]
+    singles = [np.asarray(alone(params, row[None]).mean)[0] for row in few]
+    apart = np.abs(np.stack(singles) - mean[: len(few)]).max(axis=0)
     names = [item.name for item in oracle.metrics]
     found = {}
     for place, item in enumerate(oracle.objectives):
