@@ -188,6 +188,23 @@ class Uncertain(Protocol):
 
 
 @runtime_checkable
+class Predictor(Protocol):
+    """An oracle that scores by a fitted model of numeric features.
+
+    Its readings are predictions, so ``truth`` may differ from them; a row's numbers must
+    not depend on what else is in the batch, up to rounding.
+    """
+
+    def features(self, tokens: Int[Array, "B L"]) -> Float[Array, "B F"]:
+        """Returns what the model sees; every decision that is not redundant shows."""
+        ...
+
+    def predict(self, params: PyTree, tokens: Int[Array, "B L"]) -> Any:
+        """Returns mean, epistemic and aleatoric spread, and the extrapolation flag."""
+        ...
+
+
+@runtime_checkable
 class Repeating(Protocol):
     """An oracle that says what asking again does: ``"stored"`` or ``"resample"``."""
 

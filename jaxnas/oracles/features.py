@@ -22,13 +22,18 @@ from jaxnas.core.types import Graph
 KINDS = ("one-hot", "numeric", "graph")
 SAMPLES = 4096
 """Architectures looked at for the operations of a space too large to enumerate."""
-MAX_PAIRS = 16
-"""Most operations whose pairs are counted; more would give hundreds of columns."""
+MAX_OPERATIONS = 16
+"""Most operations of a graph encoder, whose columns are mostly pairs of them."""
 
 
 @runtime_checkable
 class Encoder(Protocol):
     """A frozen, hashable function from tokens to features."""
+
+    @property
+    def space(self) -> SearchSpace:
+        """Whose architectures it encodes."""
+        ...
 
     @property
     def id(self) -> str:
@@ -71,11 +76,17 @@ class OneHot:
 class Numeric:
     """The space's own features, in its own units.
 
+    Args:
+        space: with features of its own.
+        start: subtracted from each feature, for models that count categories from 0;
+            nothing when empty.
+
     Raises:
         UserError: the space has none.
     """
 
     space: SearchSpace
+    start: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.space, Featured):
@@ -96,7 +107,8 @@ class Numeric:
 
     def __call__(self, tokens: Int[Array, "L"]) -> Float[Array, "F"]:
         """Returns the space's features as 32-bit floats."""
-        return cast(Featured, self.space).features(tokens).astype(jnp.float32)
+        numbers = cast(Featured, self.space).features(tokens).astype(jnp.float32)
+        return numbers - jnp.asarray(self.start, jnp.float32) if self.start else numbers
 
 
 @dataclass(frozen=True)
@@ -120,11 +132,22 @@ class GraphCounts:
         space: whose graphs they are.
         operations: operation ids with a column of their own.
         rest: whether one more column pools all other operations.
+
+    Raises:
+        UserError: too many operations for counts of their pairs.
     """
 
     space: SearchSpace
     operations: tuple[int, ...]
     rest: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.operations) + self.rest > MAX_OPERATIONS:
+            raise UserError(
+                f"Graphs of {self.space.id!r} have {len(self.operations)} operations and "
+                f"graph features are for at most {MAX_OPERATIONS}; use --features numeric "
+                "or one-hot."
+            )
 
     @property
     def id(self) -> str:
@@ -132,15 +155,10 @@ class GraphCounts:
         return "graph-v1"
 
     @property
-    def pairs(self) -> bool:
-        """Whether pairs of operations have columns."""
-        return len(self.operations) <= MAX_PAIRS
-
-    @property
     def names(self) -> tuple[str, ...]:
         """Names of the columns; operations by their id in the graph."""
         ops = [str(op) for op in self.operations] + ["rest"] * self.rest
-        two = [f"{a}>{b}" for a in ops for b in ops] if self.pairs else []
+        two = [f"{a}>{b}" for a in ops for b in ops]
         single = [f"{kind} {op}" for kind in ("count", "first", "last") for op in ops]
         double = [f"pair {ab}" for ab in two]
         whole = [f"path {op}" for op in ops] + [f"path {ab}" for ab in two]
@@ -152,18 +170,19 @@ class GraphCounts:
         wired = graph.adjacency.astype(jnp.float32)
         source, inner, sink = _roles(graph)
         op = self._columns(graph, inner)
-        from_input = (source.astype(jnp.float32) @ wired)[:, None] * op
-        to_output = (wired @ sink.astype(jnp.float32))[:, None] * op
-        parts = [op.sum(0), from_input.sum(0), to_output.sum(0)]
-        direct = (source.astype(jnp.float32) @ wired)[:, None] * to_output
-        if self.pairs:
-            parts += [(op.T @ wired @ op).reshape(-1), direct.sum(0)]
-            parts.append((from_input.T @ wired @ to_output).reshape(-1))
-        else:
-            parts.append(direct.sum(0))
+        first = (source.astype(jnp.float32) @ wired)[:, None] * op
+        last = (wired @ sink.astype(jnp.float32))[:, None] * op
         paths, depth = _paths(wired, source, sink)
-        ends = jnp.stack([jnp.log1p(paths), depth, (paths > 0).astype(jnp.float32)])
-        return jnp.concatenate([*parts, ends])
+        parts = (
+            op.sum(0),
+            first.sum(0),
+            last.sum(0),
+            (op.T @ wired @ op).reshape(-1),
+            jnp.sum(first * last, axis=0),
+            (first.T @ wired @ last).reshape(-1),
+            jnp.stack([jnp.log1p(paths), depth, (paths > 0).astype(jnp.float32)]),
+        )
+        return jnp.concatenate(parts)
 
     def _columns(self, graph: Graph, inner: Bool[Array, "N"]) -> Float[Array, "N O"]:
         """Returns which column each inner node counts in."""

@@ -199,16 +199,16 @@ def masks(
     full = np.zeros(width, kind)
     tables = {f: np.full((len(p) + 2, width), ~kind.type(0)) for f, p in points.items()}
     for t, (root, column) in enumerate(zip(model.starts[:-1], columns[:-1], strict=True)):
-        here = slice(column, columns[t + 1])
+        here, count = slice(column, columns[t + 1]), int(words[t])
         order, spans = _leaves_below(model, int(root))
         place = np.arange(len(order))
         leaves[place % bits, column + place // bits] = model.value[order]
-        full[here] = _words(0, len(order), kind, words[t])
+        full[here] = _words(0, len(order), kind, count)
         for node, begin, middle, end in spans:
             f = int(model.feature[node])
             left = _goes_left(model, node, points[f])[:, None]
-            off_left = ~_words(begin, middle, kind, words[t])
-            off_right = ~_words(middle, end, kind, words[t])
+            off_left = ~_words(begin, middle, kind, count)
+            off_right = ~_words(middle, end, kind, count)
             tables[f][:, here] &= np.where(left, off_right, off_left)
     return {f: table & full for f, table in tables.items()}, leaves
 
@@ -239,7 +239,7 @@ def _leaves_below(
 def _words(begin: int, end: int, kind: np.dtype, count: int) -> np.ndarray:
     """Returns the words that have the bits ``begin .. end`` set."""
     number = (1 << end) - (1 << begin)
-    content = number.to_bytes(int(count) * kind.itemsize, "little")
+    content = number.to_bytes(count * kind.itemsize, "little")
     return np.frombuffer(content, kind.newbyteorder("<")).astype(kind)
 
 

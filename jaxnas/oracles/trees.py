@@ -26,8 +26,8 @@ from jaxnas.oracles import tree_table
 IN_BOUNDS: dict[str, Any] = {"mode": "promise_in_bounds", "wrap_negative_indices": False}
 MOST_CATEGORY_WORDS = 1 << 26
 """256 MiB of category bits; what XGBoost saves of a file's size is far below."""
-UNROLL = 256
-"""So many trees are added without a loop, whose steps cost more than an addition."""
+UNROLL = 1024
+"""So many words are added without a loop; partly unrolled loops compute leaves anew."""
 
 
 class Table(NamedTuple):
@@ -113,9 +113,8 @@ def compile_trees(model: xm.TreeModel, *, method: str = "auto") -> TreeParams:
 def _base_and_link(model: xm.TreeModel) -> tuple[float, int]:
     """Returns the base score in the space of the sum, and the code of the transform."""
     base = np.float32(model.base_score)
-    if model.objective in (*xm.LOGISTIC, *xm.LOGIT):
-        margin = -np.log(np.float32(1) / base - np.float32(1))
-        return float(margin), int(model.objective in xm.LOGISTIC)
+    if model.objective in xm.LOGISTIC:
+        return float(-np.log(np.float32(1) / base - np.float32(1))), 1
     if model.objective in xm.EXPONENTIAL:
         return float(np.log(base)), 2
     return float(base), 0
@@ -187,7 +186,8 @@ def _add_in_order(base: Float[Array, ""], leaves: Float[Array, "B w"]) -> Float[
     """
     start = jnp.full(leaves.shape[0], base)
     add = lambda total, leaf: (total + leaf, None)
-    return jax.lax.scan(add, start, leaves.T, unroll=min(leaves.shape[1], UNROLL))[0]
+    width = leaves.shape[1]
+    return jax.lax.scan(add, start, leaves.T, unroll=width if width <= UNROLL else 1)[0]
 
 
 def rows(table: Table, x: Float[Array, "B F"]) -> Int[Array, "B g"]:
@@ -244,7 +244,7 @@ def _walk(nodes: Nodes, x: Float[Array, "B F"]) -> Float[Array, "B t"]:
     at = jnp.broadcast_to(nodes.root, (x.shape[0], nodes.root.shape[0]))
     lanes = jnp.arange(x.shape[0])[:, None]
 
-    def step(_: int, at: Int[Array, "B t"]) -> Int[Array, "B t"]:
+    def step(_: Int[Array, ""], at: Int[Array, "B t"]) -> Int[Array, "B t"]:
         """Moves every walker to a child; a leaf is its own child."""
         value = x.at[lanes, _take(nodes.feature, at)].get(**IN_BOUNDS)
         start, size = _take(nodes.category, at), _take(nodes.size, at)
