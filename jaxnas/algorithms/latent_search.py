@@ -54,7 +54,7 @@ class LatentHparams(NamedTuple):
     """Traced settings of a latent search."""
 
     lr: float | Float[Array, ""] = 1e-3
-    entropy: float | Float[Array, ""] = 0.01
+    entropy: float | Float[Array, ""] = 0.1
     """Weight of the entropy bonus, per nat a step, against promise."""
     temperature: float | Float[Array, ""] = 1.0
     gamma: float | Float[Array, ""] = 0.99
@@ -73,8 +73,8 @@ class Known(NamedTuple):
     reward: Float[Array, "C"]
     weight: Float[Array, "C"]
     """1 where there is an answer, else 0."""
-    count: Int[Array, ""]
-    """Answers so far."""
+    answers: Int[Array, ""]
+    """How many so far."""
 
 
 class Lookup(NamedTuple):
@@ -268,13 +268,13 @@ class LatentSearch:
         valid = (evaluation.status == OK) & proposal.active
         valid = valid & jnp.isfinite(evaluation.reward)
         known, size = state.known, self.capacity
-        place = (known.count + jnp.cumsum(valid) - 1) % size
+        place = (known.answers + jnp.cumsum(valid) - 1) % size
         place = jnp.where(valid, place, size)
         known = Known(
             known.tokens.at[place].set(proposal.tokens, mode="drop"),
             known.reward.at[place].set(evaluation.reward, mode="drop"),
             known.weight.at[place].set(1.0, mode="drop"),
-            known.count + jnp.sum(valid, dtype=jnp.int32),
+            known.answers + jnp.sum(valid, dtype=jnp.int32),
         )
         told = jnp.where(valid, evaluation.reward, jnp.nan)
         return state._replace(known=known, told=told)
@@ -298,7 +298,7 @@ class LatentSearch:
     ) -> tuple[LatentState, dict[str, Float[Array, ""]]]:
         """Learns for one controller; before the labels are there nothing happens."""
         nothing = {name: jnp.float32(jnp.nan) for name in METRICS}
-        walks = (state.asked >= self.labels) & (state.known.count >= ensemble.MIN_ROWS)
+        walks = (state.asked >= self.labels) & (state.known.answers >= ensemble.MIN_ROWS)
         return jax.lax.cond(
             walks, self._walk, lambda key, state: (state, nothing), key, state
         )

@@ -181,9 +181,8 @@ class Sweep:
         axes = dict(parse_axis(text) for text in self.grid)
         grid = sweep.check_grid(axes)
         made = self.data.make()
-        folder = self.out or default_folder(self.data).with_name(
-            f"{default_folder(self.data).name}-sweep"
-        )
+        usual = default_folder(self.data.oracle, self.data.objective)
+        folder = self.out or usual.with_name(f"{usual.name}-sweep")
         trials = sweep.sweep(
             VQVAE(made.oracle.space),
             Plan(steps=self.steps),

@@ -1,6 +1,8 @@
 """What the ``jaxnas latent`` commands share: samples, a timed fit, and files."""
 
 import csv
+import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -177,9 +179,9 @@ def print_quality(metrics: dict[str, float], counts: dict[str, int]) -> None:
         print(f"{title:>22}  {line}")
 
 
-def default_folder(data: Data) -> Path:
-    """Returns the directory of an unnamed run."""
-    return Path("runs/latent") / f"{data.oracle}-{data.objective}"
+def default_folder(oracle: str, objective: str) -> Path:
+    """Returns the directory of an unnamed latent model."""
+    return Path("runs/latent") / f"{oracle}-{objective}"
 
 
 class Place(NamedTuple):
@@ -192,7 +194,7 @@ class Place(NamedTuple):
     @classmethod
     def of(cls, out: Path | None, data: Data | None) -> "Place":
         """Returns the files for a directory, or beside a ``.npz`` file."""
-        out = out or (default_folder(data) if data else Path("."))
+        out = out or (default_folder(data.oracle, data.objective) if data else Path("."))
         if out.suffix == ".npz":
             folder, stem = out.parent, f"{out.stem}-"
             model = out
@@ -219,6 +221,23 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         raise UserError(
             f"The directory {folder} cannot be made ({error.strerror}); choose another "
+            "--out."
+        ) from error
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copies a file so that the copy is either whole or not there.
+
+    Raises:
+        UserError: it cannot be read or written.
+    """
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise UserError(
+            f"{source} cannot be copied to {target} ({error.strerror}); choose another "
             "--out."
         ) from error
 

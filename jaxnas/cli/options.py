@@ -1,7 +1,7 @@
 """Reads what people type: grids, settings and names of runs."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,15 +91,26 @@ def _number(name: str, value: Any) -> float:
     return float(value)
 
 
-def make_algorithm(name: str, space: SearchSpace, settings: Sequence[str]) -> Chosen:
+def make_algorithm(
+    name: str,
+    space: SearchSpace,
+    settings: Sequence[str],
+    options: Mapping[str, Any] | None = None,
+) -> Chosen:
     """Returns an algorithm with ``NAME=VALUE`` settings, structural or numeric.
+
+    Args:
+        name: a registered algorithm.
+        space: where it searches.
+        settings: as typed.
+        options: structural ones that another flag stands for.
 
     Raises:
         UserError: an unknown algorithm or setting, or a value that it refuses.
     """
     target: Any = registry.lookup("algorithm", name)
     structural = {f.name for f in dataclasses.fields(target)} - {"space", "id", "rounds"}
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = dict(options or {})
     numeric: dict[str, float] = {}
     for item in settings:
         key, values = parse_axis(item)

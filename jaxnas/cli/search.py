@@ -9,12 +9,24 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxnas import registry
+from jaxnas.cli.latent_parts import copy_file, default_folder, make_folder
 from jaxnas.cli.options import Chosen, for_algorithm, make_algorithm, parse_axis
 from jaxnas.cli.progress import Reporter
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Oracle
 from jaxnas.run.config import grid_settings
 from jaxnas.run.devices import configure_host
+
+DEFAULTS = {
+    "tokens": ("random", "evolution", "reinforce", "ppo"),
+    "latent": (
+        "random", "evolution", "reinforce", "ppo",
+        "latent-reinforce", "latent-a2c", "latent-ppo",
+    ),
+}  # fmt: skip
+"""Algorithms of a search that names none, by environment."""
+SEEDS = {"tokens": 64, "latent": 32}
+"""Controllers of each; a latent search also fits a surrogate, again and again."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +102,15 @@ class Search:
     """
 
     common: Annotated[Common, tyro.conf.arg(name="")] = field(default_factory=Common)
-    algorithms: tuple[str, ...] = ("random", "evolution", "reinforce", "ppo")
-    """Which algorithms run, one after the other; see `jaxnas list`."""
-    seeds: int = 64
-    """Controllers of each setting, each with its own seed."""
+    env: Literal["tokens", "latent"] = "tokens"
+    """Policies write tokens, or also move through a learned latent space."""
+    latent: Path | None = None
+    """File of `jaxnas latent train`; its default place when not given."""
+    algorithms: tuple[str, ...] = ()
+    """Which algorithms run, one after the other; see `jaxnas list`. Random search,
+    evolution and the policies of --env when not given."""
+    seeds: int | None = None
+    """Controllers of each setting, each with its own seed; 64, or 32 with --env latent."""
     grid: tuple[str, ...] = ()
     """Settings beside the preset, such as ppo.lr=log:1e-3:1e-1:4 ppo.entropy=0,0.01."""
 
@@ -101,28 +118,56 @@ class Search:
         """Runs all algorithms and builds the report."""
         configure_host(self.common.workers)
         oracle = self.common.make_oracle()
-        if not self.algorithms or len(set(self.algorithms)) != len(self.algorithms):
+        names = self.algorithms or DEFAULTS[self.env]
+        if len(set(names)) != len(names):
             raise UserError(
                 "Name each algorithm once, for example --algorithms random ppo."
             )
+        latent = None
+        if any(name.startswith("latent-") for name in names):
+            latent = self._latent_model(oracle)
         chosen = [
             make_algorithm(
-                name, oracle.space, for_algorithm(self.common.set, name, self.algorithms)
+                name,
+                oracle.space,
+                for_algorithm(self.common.set, name, names),
+                {} if latent is None or not name.startswith("latent-") else latent,
             )
-            for name in self.algorithms
+            for name in names
         ]
         grids = {
-            name: parse_grid(for_algorithm(self.grid, name, self.algorithms), name)
-            for name in self.algorithms
+            name: parse_grid(for_algorithm(self.grid, name, names), name) for name in names
         }
+        seeds = self.seeds or SEEDS[self.env]
         reporter = self.common.reporter
         for choice in chosen:
             out = self.common.directory / choice.name
-            run_one(
-                self.common, oracle, choice, grids[choice.name], self.seeds, out, reporter
-            )
-        paths = [self.common.directory / name for name in self.algorithms]
+            run_one(self.common, oracle, choice, grids[choice.name], seeds, out, reporter)
+        paths = [self.common.directory / name for name in names]
         return conclude(self.common, paths, reporter)
+
+    def _latent_model(self, oracle: Oracle) -> dict[str, str]:
+        """Returns the option that names the latent model, copied beside the runs.
+
+        A run can then be resumed and reported on wherever its directory goes.
+
+        Raises:
+            UserError: no model there, or another one is already part of this run.
+        """
+        from jaxnas.latent import files
+
+        usual = default_folder(self.common.oracle, self.common.objective) / "model.npz"
+        given, kept = self.latent or usual, self.common.directory / "latent.npz"
+        if self.common.fresh or not kept.exists():
+            files.load(given, oracle.space)
+            make_folder(kept.parent)
+            copy_file(given, kept)
+        elif self.latent and self.latent.read_bytes() != kept.read_bytes():
+            raise UserError(
+                f"{kept.parent} holds a run with another latent model than {given}; use "
+                "another --name, or --fresh to start over."
+            )
+        return {"latent": str(kept)}
 
 
 def parse_grid(axes: Sequence[str], algorithm: str) -> dict[str, list[Any]]:

@@ -1,7 +1,7 @@
 """What a learner that owns a surrogate is paid: how promising an architecture looks."""
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jaxnas.oracles.ensemble import Ensemble, EnsembleParams, Prediction, predic
 from jaxnas.oracles.features import Encoder
 from jaxnas.oracles.metrics import measured
 
+PROMISE = Objective("promise", "1", True, "how good a surrogate says that it may be")
 FLOOR = -1.0
 """Promise of an architecture that looks as bad as the median is better than the best."""
 
@@ -48,10 +49,16 @@ class Acquisition:
     encoder: Encoder
     config: Ensemble
     id: str = "acquisition-v1"
-    objectives: ClassVar[tuple[Objective, ...]] = (
-        Objective("promise", "1", True, "how good a surrogate says that it may be"),
-    )
-    traced: ClassVar[bool] = True
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The promise."""
+        return (PROMISE,)
+
+    @property
+    def traced(self) -> bool:
+        """A surrogate lives inside jit."""
+        return True
 
     @property
     def space(self) -> SearchSpace:

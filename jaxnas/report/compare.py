@@ -26,6 +26,9 @@ NICE = {
     "reinforce": "REINFORCE",
     "a2c": "A2C",
     "ppo": "PPO",
+    "latent-reinforce": "latent REINFORCE",
+    "latent-a2c": "latent A2C",
+    "latent-ppo": "latent PPO",
 }
 
 

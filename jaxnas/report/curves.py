@@ -282,6 +282,17 @@ def diagnostics(traces: Sequence[Trace], *, x_label: str) -> Figure:
     return figure
 
 
+def panels(items: Sequence[tuple[str, str, Sequence[Curve]]], *, x_label: str) -> Figure:
+    """Returns small charts side by side, each a title, an axis label and its curves."""
+    figure, axes = canvas(2.9, columns=len(items))
+    for axis, (title, y_label, lines) in zip(axes[0], items, strict=True):
+        for line in lines:
+            _curve(axis, np.arange(1, len(line.value.value) + 1), line.value, line, [])
+        axis.set(title=title, ylabel=y_label, xlabel=x_label)
+    legend_below(figure, axes[0, 0], 5)
+    return figure
+
+
 class Drift(NamedTuple):
     """One architecture's accuracy over time."""
 

@@ -12,6 +12,7 @@ from jaxnas.report.cells import Table
 from jaxnas.report.compare import Study
 from jaxnas.report.drawing import Drawing
 from jaxnas.report.figures import draw_all
+from jaxnas.report.latent_section import draw_latent
 
 
 class Text(NamedTuple):
@@ -62,7 +63,8 @@ def chapter(study: Study) -> Chapter:
     """Returns everything a report says about a study."""
     checks = audit(study)
     top, front = top_found(study), front_of(study)
-    drawn = draw_all(study, top, front)
+    latent, missing = draw_latent(study)
+    drawn = [*draw_all(study, top, front), *latent]
     found = [
         f"{c.label}: it does not hold for {c.failures:,} of {c.checked:,} controllers that "
         f"{c.statement}."
@@ -76,7 +78,7 @@ def chapter(study: Study) -> Chapter:
         subtitle=study.task.objective.meaning,
         lead=text.headline(study),
         verdicts=tuple(filter(None, remarks)),
-        warnings=tuple(text.warnings(study, found)),
+        warnings=(*text.warnings(study, found), *missing),
         facts=_facts(study),
         sections=tuple(s for s in _sections(study, checks, top, front, drawn) if s.blocks),
         top=tuple(top),
@@ -140,6 +142,8 @@ def _sections(
         Section("results", "Results", tuple(results)),
         Section("curves", "Curves", (*curves, tables.robust_table(study))),
         Section("diagnostics", "Diagnostics", tuple(some("diagnostics", "actions"))),
+        Section("latent", "The latent space",
+                tuple(some("latent_space", "walks", "latent_training"))),
         Section("top", "The best architectures", tuple(best)),
         Section("front", "Digital against analog" if study.task.analog else "Trade-off",
                 tuple(trade)),
