@@ -33,7 +33,7 @@ from jaxnas.controllers.mlp import MLP
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Counted, SearchSpace
-from jaxnas.core.trees import one_at_a_time
+from jaxnas.core.trees import masked_mean, one_at_a_time
 from jaxnas.core.types import OK, Evaluation, Proposal
 from jaxnas.envs.change import ChangeEnv
 from jaxnas.envs.latent import STARTS, ContinuousLatentEnv, LatentEnv, LatentParams
@@ -100,7 +100,9 @@ class LatentState(NamedTuple):
     agent: TrainState
     lookup: Lookup
     told: Float[Array, "B"]
-    """Rewards of the last proposal, NaN where there was none."""
+    """Rewards of the last proposal."""
+    answered: Bool[Array, "B"]
+    """Which of them there are."""
     path: Float[Array, "T Z"]
     """Latent vectors of one episode of the newest policy."""
 
@@ -126,6 +128,8 @@ class LatentSearch:
         continuous: bounded steps of the whole vector instead of codebook entries.
         hidden: units of the policy's two layers.
         features: what the surrogate sees: ``graph``, ``one-hot`` or ``numeric``.
+        members: networks of the surrogate.
+        fit_steps: minibatch steps of each of them, a fit.
         capacity: newest answers that the surrogate is fitted to.
 
     Raises:
@@ -146,6 +150,8 @@ class LatentSearch:
     continuous: bool = False
     hidden: int = 64
     features: str = "graph"
+    members: int = 5
+    fit_steps: int = 400
     capacity: int = 512
     rounds: int = 1
     checksum: str = ""
@@ -194,7 +200,8 @@ class LatentSearch:
     @property
     def promise(self) -> Acquisition:
         """The surrogate as the environment's oracle."""
-        return Acquisition(_encoder(self.features, self.space), ensemble.Ensemble())
+        config = ensemble.Ensemble(self.members, steps=self.fit_steps)
+        return Acquisition(_encoder(self.features, self.space), config)
 
     @property
     def training(self) -> EnvTraining:
@@ -233,10 +240,11 @@ class LatentSearch:
             jnp.zeros((lanes, length), jnp.int32), jnp.zeros(lanes, bool), jnp.zeros(lanes)
         )
         size = self.env.dynamics.model.latent_size
-        path = jnp.full((self.max_steps + 1, size), jnp.nan)
-        told = jnp.full(lanes, jnp.nan)
-        zero = jnp.int32(0)
-        return LatentState(hparams, zero, zero, known, surrogate, agent, lookup, told, path)
+        zero, told, answered = jnp.int32(0), jnp.zeros(lanes), jnp.zeros(lanes, bool)
+        path = jnp.zeros((self.max_steps + 1, size))
+        return LatentState(
+            hparams, zero, zero, known, surrogate, agent, lookup, told, answered, path
+        )
 
     def ask(self, key: Key[Array, ""], state: LatentState) -> tuple[LatentState, Proposal]:
         """Returns random architectures at first, then the most promising ones visited."""
@@ -272,12 +280,14 @@ class LatentSearch:
         place = jnp.where(valid, place, size)
         known = Known(
             known.tokens.at[place].set(proposal.tokens, mode="drop"),
-            known.reward.at[place].set(evaluation.reward, mode="drop"),
+            known.reward.at[place].set(
+                jnp.where(valid, evaluation.reward, 0.0), mode="drop"
+            ),
             known.weight.at[place].set(1.0, mode="drop"),
             known.answers + jnp.sum(valid, dtype=jnp.int32),
         )
-        told = jnp.where(valid, evaluation.reward, jnp.nan)
-        return state._replace(known=known, told=told)
+        told = jnp.where(valid, evaluation.reward, 0.0)
+        return state._replace(known=known, told=told, answered=valid)
 
     def learn(
         self, key: Key[Array, ""], state: LatentState
@@ -308,7 +318,8 @@ class LatentSearch:
     ) -> tuple[LatentState, dict[str, Float[Array, ""]]]:
         """Fits where due, trains the policy, and chooses the next look-ups."""
         fit_key, train_key, visit_key = jax.random.split(key, 3)
-        error = jnp.sqrt(jnp.nanmean(jnp.square(state.told - state.lookup.expected)))
+        square = jnp.square(state.told - state.lookup.expected)
+        error = jnp.sqrt(masked_mean(square, state.answered, jnp.nan))
         error = jnp.where(state.walks > 0, error, jnp.nan)
         surrogate = jax.lax.cond(
             state.walks % self.refit == 0,

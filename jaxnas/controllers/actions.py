@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ def choose(
     return heads.choice(heads.masked(logits, mask, temperature), mask, action)
 
 
+@runtime_checkable
 class ActionHead(Protocol):
     """How logits become actions."""
 

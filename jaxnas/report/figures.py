@@ -132,8 +132,15 @@ def draw_aggregate(study: Study) -> Drawing:
 
 
 def _quartiles(x: Float[np.ndarray, "n U"]) -> Float[np.ndarray, "3 U"]:
-    """Returns lower quartile, median and upper quartile of carried-forward logs."""
-    return np.nanquantile(stats.carry_forward(x), [0.25, 0.5, 0.75], axis=0)
+    """Returns lower quartile, median and upper quartile of carried-forward logs.
+
+    NaN before anything was logged: a latent search first pays for its labels.
+    """
+    carried = stats.carry_forward(x)
+    logged = ~np.isnan(carried).all(axis=0)
+    found = np.full((3, x.shape[1]), np.nan)
+    found[:, logged] = np.nanquantile(carried[:, logged], [0.25, 0.5, 0.75], axis=0)
+    return found
 
 
 def _trace(method: Method, look: plots.Look) -> curves.Trace | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -13,29 +14,61 @@ from jaxnas.testing import algos
 
 SPACE = Toy(length=5, vocab=4)
 ORACLE = ToyOracle(SPACE)
-GRADIENT = {"reinforce", "a2c", "ppo"}
+POLICIES = ("reinforce", "a2c", "ppo")
+GRADIENT = {n for n in registry.names("algorithm") if n.split("-")[-1] in POLICIES}
 """Algorithms whose state holds trained weights: not bit-equal between widths."""
 
 
-def example(name):
+@pytest.fixture(scope="module")
+def latent_file(tmp_path_factory):
+    """A latent space of the toy space, trained for a second."""
+    from jaxnas.core import tokens as tk
+    from jaxnas.latent import files, fit, labels
+    from jaxnas.latent.vqvae import VQVAE
+
+    model = VQVAE(SPACE, codes=6, dims=2, hidden=32)
+    rows = jnp.asarray(tk.enumerate_space(SPACE))
+    none = labels.no_labels(SPACE.length)
+    train = jax.jit(lambda key: fit.fit(model, key, rows, none, plan=fit.Plan(steps=400)))
+    path = tmp_path_factory.mktemp("latent") / "toy.npz"
+    files.save(path, model, train(jax.random.key(0)).params)
+    return str(path)
+
+
+def example(name, latent_file):
+    if name.startswith("latent-"):
+        return registry.make_algorithm(
+            name, space=SPACE, batch=2, latent=latent_file, labels=16, members=2,
+            fit_steps=60, capacity=128, num_envs=4, num_steps=8, max_steps=8, hidden=16,
+        )  # fmt: skip
     small = {"hidden": 16} if name in GRADIENT else {}
     return registry.make_algorithm(name, space=SPACE, batch=8, **small)
 
 
-@pytest.fixture(scope="module", params=registry.names("algorithm"))
-def name(request):
-    return request.param
+LIGHT = {
+    algos.check_static_argument, algos.check_state_fixed, algos.check_hparams_in_state,
+}  # fmt: skip
+"""Checks that compile nothing; the others take half a minute on a latent search."""
 
 
-@pytest.mark.parametrize("check", algos.ALGORITHM_CHECKS, ids=lambda check: check.__name__)
-def test_algorithm_keeps_promise(name, check):
+def cases():
+    for name in registry.names("algorithm"):
+        for check in algos.ALGORITHM_CHECKS:
+            long = name.startswith("latent-") and check not in LIGHT
+            marks = [pytest.mark.slow] if long else []
+            yield pytest.param(name, check, marks=marks, id=f"{name}-{check.__name__}")
+
+
+@pytest.mark.parametrize(("name", "check"), cases())
+def test_algorithm_keeps_promise(name, check, latent_file):
+    algo = example(name, latent_file)
     if check is algos.check_single_and_one_trace:
-        check(example(name), ORACLE, exact=name not in GRADIENT)
+        check(algo, ORACLE, exact=name not in GRADIENT)
     elif check is algos.check_beats_random and name == "random":
         with pytest.raises(AssertionError, match="seeds beat random"):
-            check(example(name), ORACLE)  # the check can tell
+            check(algo, ORACLE)  # the check can tell
     else:
-        check(example(name), ORACLE)
+        check(algo, ORACLE)
 
 
 @dataclass(frozen=True)
