@@ -27,6 +27,11 @@ IN_BOUNDS: dict[str, Any] = {"mode": "promise_in_bounds", "wrap_negative_indices
 MOST_CATEGORY_WORDS = 1 << 26
 """256 MiB of category bits; what XGBoost saves of a file's size is far below."""
 UNROLL = 1024
+"""Up to so many words, a quarter of the additions is one trip of a loop."""
+TRIPS = 4
+MOST_CATEGORY_WORDS = 1 << 26
+"""256 MiB of category bits; what XGBoost saves of a file's size is far below."""
+UNROLL = 1024
 """So many words are added without a loop; partly unrolled loops compute leaves anew."""
 
 
@@ -149,15 +154,19 @@ def _nodes(model: xm.TreeModel) -> Nodes:
     return Nodes(*map(jnp.asarray, arrays))
 
 
-def predict(params: TreeParams, x: Float[Array, "B F"]) -> Float[Array, "B"]:
+def predict(
+    params: TreeParams, x: Float[Array, "B F"], *, in_order: bool = True
+) -> Float[Array, "B"]:
     """Returns the model's prediction for each row, as ``Booster.predict`` does.
 
     A number is compared in float32, NaN is missing, a categorical feature holds its code.
-    The sum of the leaves is XGBoost's bit for bit.
 
     Args:
         params: from :func:`compile_trees`.
         x: features in the model's order.
+        in_order: add the leaves in XGBoost's order: the sum is then XGBoost's to the bit.
+            Otherwise it takes a quarter less time, is closer to the exact sum, and was seen
+            to differ from XGBoost's by up to 1.5e-6 of the largest prediction.
 
     Raises:
         UserError: the rows have another number of features than the model.
@@ -174,7 +183,10 @@ def predict(params: TreeParams, x: Float[Array, "B F"]) -> Float[Array, "B"]:
     else:
         assert params.nodes is not None
         leaves = _walk(params.nodes, x)
-    margin = _add_in_order(params.base, leaves)
+    if in_order:
+        margin = _add_in_order(params.base, leaves)
+    else:
+        margin = params.base + jnp.sum(leaves, axis=1)
     transformed = (margin, jax.nn.sigmoid(margin), jnp.exp(margin))
     return jax.lax.select_n(jnp.full(margin.shape, params.link), *transformed)
 
@@ -182,12 +194,25 @@ def predict(params: TreeParams, x: Float[Array, "B F"]) -> Float[Array, "B"]:
 def _add_in_order(base: Float[Array, ""], leaves: Float[Array, "B w"]) -> Float[Array, "B"]:
     """Returns the base score plus each tree's leaf, one after the other as XGBoost adds.
 
-    Float32 addition depends on the order: another one differs by 1e-6 of the prediction.
+    Float32 addition depends on the order: another one differs by 1e-6 of the prediction. A
+    loop of ``TRIPS`` trips is a fence: XLA would repeat a chain of additions that has no
+    loop for everything that uses the sum, which doubled the time in larger programs.
     """
     start = jnp.full(leaves.shape[0], base)
-    add = lambda total, leaf: (total + leaf, None)
     width = leaves.shape[1]
-    return jax.lax.scan(add, start, leaves.T, unroll=width if width <= UNROLL else 1)[0]
+    if width > UNROLL or width % TRIPS:
+        add = lambda total, leaf: (total + leaf, None)
+        return jax.lax.scan(add, start, leaves.T)[0]
+    each = width // TRIPS
+
+    def trip(number: Int[Array, ""], total: Float[Array, "B"]) -> Float[Array, "B"]:
+        """Adds ``each`` columns."""
+        part = jax.lax.dynamic_slice_in_dim(leaves, number * each, each, axis=1)
+        for column in range(each):
+            total = total + part[:, column]
+        return total
+
+    return jax.lax.fori_loop(0, TRIPS, trip, start)
 
 
 def rows(table: Table, x: Float[Array, "B F"]) -> Int[Array, "B g"]:
