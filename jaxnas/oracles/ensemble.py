@@ -25,7 +25,7 @@ instead of quantiles.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,7 @@ class Ensemble:
         hidden: widths of the hidden layers.
         steps: minibatch steps of each network.
         batch: rows of a minibatch, drawn with probability proportional to their weight.
-        labels: what the networks learn, see the module.
+        labels: what the networks learn, ``"ranks"`` or ``"values"``, see the module.
 
     Raises:
         UserError: a size that no ensemble has.
@@ -70,7 +70,7 @@ class Ensemble:
     hidden: tuple[int, ...] = (64, 64)
     steps: int = 400
     batch: int = 64
-    labels: Literal["ranks", "values"] = "ranks"
+    labels: str = "ranks"
 
     def __post_init__(self) -> None:
         if self.members < 2:

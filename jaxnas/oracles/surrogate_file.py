@@ -10,6 +10,7 @@ The header carries a checksum of the arrays, so that a damaged or edited file is
 import functools
 import hashlib
 import io
+import itertools
 import json
 import os
 import tempfile
@@ -18,7 +19,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ from jaxnas.core.types import Objective
 from jaxnas.data import xgboost_model as xm
 from jaxnas.data.recipes import content_checksum
 from jaxnas.oracles import trees
-from jaxnas.oracles.ensemble import Ensemble, EnsembleParams, fit
+from jaxnas.oracles.ensemble import GRID, Ensemble, EnsembleParams
 from jaxnas.oracles.trees import TreeParams
 
 FORMAT = "jaxnas-surrogate-v1"
@@ -185,16 +186,16 @@ def _params(header: Header, arrays: Mapping[str, np.ndarray]) -> EnsembleParams:
     return params
 
 
-def shapes(config: Ensemble, features: int, outputs: int) -> Any:
-    """Returns the shape of every array of an ensemble, as its tree."""
-    one = jax.ShapeDtypeStruct
-    rows = (one((1, features), np.float32), one((1, outputs), np.float32))
-    made = jax.eval_shape(
-        lambda x, y, w: fit(config, jax.random.key(0), x, y, w),
-        *rows,
-        one((1,), np.float32),
+def shapes(config: Ensemble, features: int, outputs: int) -> EnsembleParams:
+    """Returns the shape of every array of an ensemble, in its place."""
+    E, F, K = config.members, features, outputs
+    sizes = (F, *config.hidden, 2 * K)
+    layers: Any = [(E, i, o) for i, o in itertools.pairwise(sizes)]
+    biases: Any = [(E, o) for o in sizes[1:]]
+    wide, out, table = cast(Any, (F,)), cast(Any, (K,)), cast(Any, (len(GRID), K))
+    return EnsembleParams(
+        tuple(layers), tuple(biases), wide, wide, wide, wide, table, out, out
     )
-    return jax.tree.map(lambda leaf: leaf.shape, made)
 
 
 def content_of(path: str, checksum: str = "") -> bytes:

@@ -15,15 +15,23 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int
 
 from jaxnas.core import tokens as tk
-from jaxnas.core.protocols import Enumerated, Oracle, Predictor, Truthful, Uncertain
-from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation
-from jaxnas.oracles.ensemble import Ensemble, fit
+from jaxnas.core.protocols import (
+    Enumerated,
+    Oracle,
+    Predictor,
+    SearchSpace,
+    Truthful,
+    Uncertain,
+)
+from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
+from jaxnas.oracles.ensemble import GRID, Ensemble, EnsembleParams
 from jaxnas.oracles.features import make_encoder
-from jaxnas.oracles.surrogate_file import Header, Model, save
-from jaxnas.registry import lookup, make_oracle, make_space
-from jaxnas.testing.spaces import enumerable, samples
+from jaxnas.oracles.surrogate_file import Header, Model, save, shapes
+from jaxnas.registry import lookup, make_oracle, make_space, recipe
+from jaxnas.testing.spaces import _masks, enumerable, samples
 
 BATCH = 6
 ROUNDING = 1e-6
@@ -33,31 +41,49 @@ ROUNDING = 1e-6
 def example(name: str) -> Oracle:
     """Returns a registered oracle with its defaults, on the toy space if it needs one.
 
-    One that needs a model file gets :func:`tiny_model`.
+    One that needs a model file gets :func:`untrained_model`.
     """
     wanted = inspect.signature(lookup("oracle", name)).parameters
     if "model" in wanted:
-        return make_oracle(name, model=tiny_model())
+        space = make_space("toy")
+        return make_oracle(
+            name, model=untrained_model(space, "graph", make_oracle("toy").objectives)
+        )
     needs_space = "space" in wanted and wanted["space"].default is inspect.Parameter.empty
     return make_oracle(name, space=make_space("toy") if needs_space else None)
 
 
 @functools.cache
-def tiny_model() -> str:
-    """Returns the path of a small ensemble, fitted to both metrics of the toy oracle."""
-    space = make_space("toy")
-    table: Any = make_oracle("toy", space=space, objective="score,layers")
-    config, encoder = Ensemble(2, (8,), 50, 16), make_encoder("graph", space)
-    tokens = tk.enumerate_space(space)
-    columns = table.columns()
-    y = np.stack([columns["score"], columns["layers"]], axis=1).astype(np.float32)
-    x = jax.vmap(encoder)(jnp.asarray(tokens))
-    params = fit(config, jax.random.key(0), x, jnp.asarray(y), jnp.ones(len(tokens)))
-    header = Header(
-        space.id, encoder.id, encoder.names, table.objectives, config, ("toy", {})
+def untrained_model(
+    space: SearchSpace, kind: str, objectives: tuple[Objective, ...]
+) -> str:
+    """Returns the path of a small ensemble with random weights: all that promises need.
+
+    Args:
+        space: what it scores.
+        kind: of features, see :func:`jaxnas.oracles.features.make_encoder`.
+        objectives: what it claims to predict.
+    """
+    config, encoder = Ensemble(2, (8,)), make_encoder(kind, space)
+    rows = samples(space)
+    x = jax.jit(jax.vmap(encoder))(rows)
+    draw, outputs = np.random.default_rng(0), len(objectives)
+    wanted: Any = shapes(config, x.shape[1], outputs)
+    random = lambda *shape: jnp.asarray(draw.normal(size=shape), jnp.float32)
+    params = EnsembleParams(
+        kernels=tuple(random(*shape) / shape[1] ** 0.5 for shape in wanted.kernels),
+        biases=tuple(random(*shape) for shape in wanted.biases),
+        x_mean=x.mean(axis=0),
+        x_scale=x.std(axis=0) + 1,
+        x_low=x.min(axis=0),
+        x_high=x.max(axis=0),
+        knots=jnp.repeat(80 + 5 * jnp.asarray(GRID)[:, None], outputs, axis=1),
+        widen=jnp.ones(outputs),
+        limit=jnp.ones(outputs),
     )
+    header = Header(space.id, encoder.id, encoder.names, objectives, config, recipe(space))
     path = Path(tempfile.mkdtemp(prefix="jaxnas-")) / "surrogate.npz"
-    save(path, Model(header, params, tokens))
+    save(path, Model(header, params, np.asarray(rows)))
     return str(path)
 
 
@@ -104,7 +130,7 @@ def _same(oracle: Oracle, first: Evaluation, second: Evaluation) -> None:
             np.testing.assert_array_equal(a, b, err_msg=name)
 
 
-def _close(a: np.ndarray, b: np.ndarray, name: str) -> None:
+def _close(a: Any, b: Any, name: str) -> None:
     """Asserts that numbers agree to ``ROUNDING``, NaN for NaN."""
     size = np.nanmax(np.abs(a), initial=0)
     np.testing.assert_allclose(a, b, ROUNDING, ROUNDING * size, err_msg=name)
@@ -187,14 +213,15 @@ def check_truth(oracle: Oracle) -> None:
     if not isinstance(oracle, Truthful):
         return
     tokens, params = jnp.asarray(lanes_of(oracle)), oracle.params()
-    truth = np.asarray(cast(Truthful, oracle).truth(params, tokens))
+    compiled = jax.jit if isinstance(oracle, Predictor) else lambda function: function
+    truth = np.asarray(compiled(cast(Truthful, oracle).truth)(params, tokens))
     assert truth.shape == (BATCH, len(oracle.objectives))
     if isinstance(oracle, Predictor):
         assert np.isfinite(truth).all()
     else:
         np.testing.assert_array_equal(truth, ask(oracle, np.asarray(tokens)).objectives)
     if isinstance(oracle, Uncertain):
-        spread = np.asarray(cast(Uncertain, oracle).spread(params, tokens))
+        spread = np.asarray(compiled(cast(Uncertain, oracle).spread)(params, tokens))
         assert spread.shape == truth.shape
         assert (spread >= 0).all()
 
@@ -240,18 +267,33 @@ def _alone(oracle: Predictor) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _single_changes(oracle: Oracle, tokens: np.ndarray) -> list[np.ndarray]:
-    """Returns, for each place, up to two changes that are another architecture by canon."""
+    """Returns, for each place, up to two changes that are another architecture by canon.
+
+    The lowest and the highest other token that is legal there; what it makes illegal
+    behind it is repaired.
+    """
     space = oracle.space
-    changed, legal = jax.jit(lambda row: tk.neighbours(space, row))(tokens)
-    canon = np.asarray(jax.jit(jax.vmap(space.canonical))(changed))
-    differs = (canon != np.asarray(space.canonical(jnp.asarray(tokens)))).any(axis=1)
-    useful = np.asarray(legal) & differs
-    found = []
-    for place in range(space.length):
-        rows = np.arange(place * (space.vocab - 1), (place + 1) * (space.vocab - 1))
-        rows = rows[useful[rows]]
-        found += [np.asarray(changed[row]) for row in {*rows[:1], *rows[-1:]}]
-    return found
+    place, token = np.repeat(np.arange(space.length), 2), np.zeros(2 * space.length, int)
+    legal = np.array(_masks(space, tokens[None]))[0]
+    legal[np.arange(space.length), tokens] = False
+    for t, row in enumerate(legal):
+        others = np.flatnonzero(row)
+        token[2 * t : 2 * t + 2] = others[[0, -1]] if len(others) else tokens[t]
+    changed = np.repeat(tokens[None], len(place), axis=0)
+    changed[np.arange(len(place)), place] = token
+    fixed, canon = _repaired(space, jnp.asarray(np.concatenate([tokens[None], changed])))
+    other = (np.asarray(canon) != np.asarray(canon[0])).any(axis=1)
+    return list(np.asarray(fixed)[other])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _repaired(
+    space: SearchSpace, tokens: Int[Array, "B L"]
+) -> tuple[Int[Array, "B L"], Int[Array, "B L"]]:
+    """Returns valid architectures and their canonical forms; compiled once a space."""
+    keys = jax.random.split(jax.random.key(3), tokens.shape[0])
+    fixed = jax.vmap(lambda key, row: tk.repair(key, space, row))(keys, tokens)
+    return fixed, jax.vmap(space.canonical)(fixed)
 
 
 def check_features(oracle: Oracle) -> None:
