@@ -129,7 +129,7 @@ class _Tensor:
         for axis, (size, step) in enumerate(zip(shape, stride, strict=True)):
             tail = (1,) * (len(shape) - axis - 1)
             where = where + (step * np.arange(size)).reshape(size, *tail)
-        return storage[where]
+        return np.asarray(storage[where])  # a scalar is one too
 
 
 class _Parameter:

@@ -99,8 +99,9 @@ def follow(
     chosen = jax.nn.one_hot(index, num)
     counts = decay * book.counts + (1 - decay) * jnp.sum(chosen, axis=0)
     sums = decay * book.sums + (1 - decay) * chosen.T @ x
-    # A code that nobody chose for long keeps its place instead of dividing by zero.
-    codes = jnp.where(counts[:, None] > _EPS, sums / (counts[:, None] + _EPS), book.codes)
+    # sum and count of a code that nobody chooses fade alike, so it stays where it is
+    mean = sums / jnp.maximum(counts, _EPS)[:, None]
+    codes = jnp.where(counts[:, None] > _EPS, mean, book.codes)
     return book._replace(codes=codes, sums=sums, counts=counts)
 
 

@@ -1,5 +1,6 @@
 """Latent models as files: one npz of arrays and a JSON header, no pickle."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -75,7 +76,8 @@ def save(
             np.savez(handle, **cast(Any, {**arrays, _HEADER: text}))
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise UserError(
             f"The latent model cannot be written to {path} ({error.strerror}); choose "
             "another --out."
@@ -134,9 +136,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             f"There is no latent model at {path}; make one: jaxnas latent train"
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError) as error:
+    except (OSError, ValueError, EOFError, AttributeError, TypeError) as error:
         raise _damaged(path) from error
     except (zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise _damaged(path) from error

@@ -28,7 +28,7 @@ class Labels(NamedTuple):
     """How often a row is drawn; 0 where it is absent."""
 
 
-def make_labels(tokens: Int[np.ndarray, "M L"], scores: Float[np.ndarray, "M"]) -> Labels:
+def make_labels(tokens: Int[np.ndarray, "M L"], scores: Float[np.ndarray, "n"]) -> Labels:
     """Returns labels, each as likely as the other; host side.
 
     Raises:

@@ -26,7 +26,8 @@ NUMERIC = ("lr", "weight_decay", "commitment", "divergence", "dropout")
 STRUCTURAL = ("batch", "embed_dim", "hidden", "layers")
 """Axes that change a shape: each combination compiles once."""
 AXES = (*STRUCTURAL, *NUMERIC)
-GRID: dict[str, tuple[float, ...]] = {
+Numbers = tuple[int | float, ...]
+GRID: dict[str, Numbers] = {
     "batch": (64, 128),
     "embed_dim": (2, 3, 4),
     "hidden": (64, 128),
@@ -43,7 +44,7 @@ GRID: dict[str, tuple[float, ...]] = {
 class Trial(NamedTuple):
     """One setting and what came of it."""
 
-    setting: dict[str, float]
+    setting: dict[str, int | float]
     """Value of each of the nine axes."""
     quality: dict[str, float]
     """Means over the seeds of every field of ``Quality``."""
@@ -51,7 +52,7 @@ class Trial(NamedTuple):
     """Total loss at the end of training; for the record, it does not rank."""
 
 
-def check_grid(grid: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
+def check_grid(grid: Mapping[str, Sequence[Any]]) -> dict[str, Numbers]:
     """Returns the default grid with some axes replaced.
 
     Raises:
@@ -87,8 +88,8 @@ def _needs(name: str) -> str:
 
 
 def settings(
-    grid: Mapping[str, Sequence[float]], trials: int, seed: int
-) -> dict[tuple[float, ...], list[tuple[float, ...]]]:
+    grid: Mapping[str, Numbers], trials: int, seed: int
+) -> dict[Numbers, list[Numbers]]:
     """Returns numeric settings for each structural one, drawn without repeats.
 
     The structural combinations that occur are drawn first, at most one for eight trials,
@@ -111,7 +112,7 @@ def sweep(
     labels: Labels,
     heldout: Int[Array, "H L"],
     scores: Float[Array, "H"],
-    grid: Mapping[str, Sequence[float]],
+    grid: Mapping[str, Numbers],
     *,
     hparams: Hparams,
     trials: int,
@@ -172,7 +173,7 @@ def sweep(
 
 
 def _trials(
-    axes: Mapping[str, int], numbers: Sequence[Sequence[float]], quality: Any, loss: Any
+    axes: Mapping[str, int], numbers: Sequence[Numbers], quality: Any, loss: Any
 ) -> list[Trial]:
     """Returns the trials of one structural combination, means over the seeds."""
     means = {n: np.mean(v, axis=1) for n, v in quality._asdict().items()}

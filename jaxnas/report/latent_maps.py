@@ -33,7 +33,7 @@ def space(
     score_label: str,
     path_label: str,
 ) -> Figure:
-    """Returns architectures coloured by score, codes as crosses, walks circle to diamond.
+    """Returns architectures coloured by score, codes as crosses, walks from o to diamond.
 
     Args:
         points: two coordinates of each architecture.
