@@ -26,6 +26,7 @@ ORACLES = {
     "analog-nasbench": "jaxnas.oracles.table:analog_nasbench",
     "nb201-table": "jaxnas.oracles.table:nb201_table",
     "cost": "jaxnas.oracles.cost:CostOracle",
+    "surrogate": "jaxnas.oracles.surrogate_open:surrogate",
 }
 ENVS = {
     "tokens": "jaxnas.envs.tokens:TokenEnv",

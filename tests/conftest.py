@@ -27,7 +27,8 @@ def clean_trace_counters():
 @pytest.fixture(scope="session")
 def shared_folder():
     """The workplace's reference data; tests that need it skip where it is absent."""
-    folder = Path(__file__).parents[2] / "shared" / "data"
+    beside = Path(__file__).parents[2] / "shared"
+    folder = Path(os.environ.get("JAXNAS_SHARED", beside)) / "data"
     if not folder.is_dir():
         pytest.skip("the reference data folder is not beside this checkout")
     return folder

@@ -16,6 +16,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxnas.cli.progress import INTERRUPT
     from jaxnas.cli.report import Report
     from jaxnas.cli.search import Search
+    from jaxnas.cli.surrogate import Surrogate
     from jaxnas.cli.sweep import Sweep
     from jaxnas.core.errors import JaxnasError
 
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "sweep": Sweep,
         "report": Report,
         "latent": Latent,
+        "surrogate": Surrogate,
         "list": List,
         "info": Info,
         "doctor": Doctor,

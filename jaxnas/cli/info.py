@@ -72,8 +72,13 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def _oracle(name: str) -> dict[str, Any]:
-    """Returns what an oracle says of itself; one for any space is shown on nb201."""
+    """Returns what an oracle says of itself; one for any space is shown on nb201.
+
+    One that needs more than a space, such as a model file, shows its options.
+    """
     parameters = inspect.signature(registry.lookup("oracle", name)).parameters
+    if any(p.default is p.empty for p in parameters.values() if p.name != "space"):
+        return {"options": _options("oracle", name)}
     needs_space = "space" in parameters and parameters["space"].default is inspect._empty
     space = registry.make_space("nb201") if needs_space else None
     oracle: Any = registry.make_oracle(name, space=space)

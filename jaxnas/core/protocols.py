@@ -188,6 +188,23 @@ class Uncertain(Protocol):
 
 
 @runtime_checkable
+class Predictor(Protocol):
+    """An oracle that scores by a fitted model of numeric features.
+
+    Its readings are predictions, so ``truth`` may differ from them; a row's numbers must
+    not depend on what else is in the batch, up to rounding.
+    """
+
+    def features(self, tokens: Int[Array, "B L"]) -> Float[Array, "B F"]:
+        """Returns what the model sees; every decision that is not redundant shows."""
+        ...
+
+    def predict(self, params: PyTree, tokens: Int[Array, "B L"]) -> Any:
+        """Returns mean, epistemic and aleatoric spread, and the extrapolation flag."""
+        ...
+
+
+@runtime_checkable
 class Repeating(Protocol):
     """An oracle that says what asking again does: ``"stored"`` or ``"resample"``."""
 
@@ -232,41 +249,6 @@ class Environment(Protocol):
         self, key: Key[Array, ""], state: PyTree, action: Array, params: PyTree
     ) -> tuple[PyTree, Timestep]:
         """Returns the state and time step after ``action``."""
-        ...
-
-
-@runtime_checkable
-class LatentModel(Protocol):
-    """A latent space of architectures. A frozen, hashable configuration without arrays.
-
-    ``K`` codes, ``Z`` latent dimensions; what was learned is ``params``, an argument.
-    """
-
-    @property
-    def space(self) -> SearchSpace:
-        """The space that it embeds."""
-        ...
-
-    @property
-    def latent_size(self) -> int:
-        """Dimensions of a latent vector, ``Z``."""
-        ...
-
-    @property
-    def num_codes(self) -> int:
-        """Number of codes, ``K``."""
-        ...
-
-    def entries(self, params: PyTree) -> Float[Array, "K Z"]:
-        """Returns the value that code ``k`` writes into latent dimension ``z``."""
-        ...
-
-    def encode(self, params: PyTree, tokens: Int[Array, "L"]) -> Float[Array, "Z"]:
-        """Returns what the decoder is given for an architecture."""
-        ...
-
-    def decode(self, params: PyTree, latent: Float[Array, "Z"]) -> Int[Array, "L"]:
-        """Returns the architecture of a latent vector; always a valid one."""
         ...
 
 

@@ -1,9 +1,9 @@
 """The 1,200-row table that circulates with the AnalogNAS ResNet space, for parity tests.
 
-Its numbers are not measurements as far as anyone can tell: 789 and 411 rows lie in two tiers
-without overlap in any target, the tier is the rule "some widening factor is 4, or M >= 4" in
-every row, nothing predicts a target inside a tier, and 462 of the networks would have more
-than 10^9 parameters. No claim may rest on it.
+Its numbers do not look measured: 789 and 411 rows lie in two tiers without overlap in any
+target, the tier is the rule "some widening factor is 4, or M >= 4" in every row, nothing
+predicts a target inside a tier, and 462 of the networks would have over 10^9 parameters. No
+claim may rest on it.
 """
 
 import csv
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
 from jaxnas.core.errors import UserError
 
@@ -36,7 +35,7 @@ NOTICE = (
 class Rows(NamedTuple):
     """The table as numbers."""
 
-    features: Float[np.ndarray, "n F"]
+    features: np.ndarray
     """``float64[n, 22]``; types A to D are 1 to 4."""
     targets: dict[str, np.ndarray]
     """``float64[n]`` by name."""

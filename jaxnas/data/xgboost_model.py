@@ -21,6 +21,7 @@ IDENTITY = (
     "reg:pseudohubererror",
     "reg:absoluteerror",
     "reg:linear",
+    "binary:logitraw",
     "rank:pairwise",
     "rank:ndcg",
     "rank:map",
@@ -28,11 +29,9 @@ IDENTITY = (
 """Objectives whose prediction is the sum of the leaves and the base score."""
 LOGISTIC = ("binary:logistic", "reg:logistic")
 """Objectives whose prediction is the logistic function of that sum."""
-LOGIT = ("binary:logitraw",)
-"""Objectives that predict the sum itself, but whose base score is a probability."""
 EXPONENTIAL = ("count:poisson", "reg:gamma", "reg:tweedie")
 """Objectives whose prediction is the exponential of that sum."""
-OBJECTIVES = (*IDENTITY, *LOGISTIC, *LOGIT, *EXPONENTIAL)
+OBJECTIVES = (*IDENTITY, *LOGISTIC, *EXPONENTIAL)
 MAX_CATEGORY = 1 << 24
 """XGBoost holds a category as a float32, so codes end here."""
 CONVERT = (
@@ -216,7 +215,7 @@ def _base_score(stored: Any, objective: str, name: str) -> float:
     values = json.loads(stored) if isinstance(stored, str) else stored
     values = np.atleast_1d(np.asarray(values, np.float32))
     proper = values.shape == (1,) and np.isfinite(values).all()
-    if proper and objective in (*LOGISTIC, *LOGIT):
+    if proper and objective in LOGISTIC:
         proper = 0 < values[0] < 1
     if proper and objective in EXPONENTIAL:
         proper = values[0] > 0

@@ -111,6 +111,14 @@ class Budgeted:
         return self.oracle.traced
 
     @property
+    def truthful(self) -> bool:
+        """Whether true values are asked beside the readings; not of a host oracle.
+
+        Noise is only ever put on a traced oracle, so a host oracle's readings are true.
+        """
+        return isinstance(self.oracle, Truthful) and self.oracle.traced
+
+    @property
     def resample(self) -> bool:
         """Whether each evaluation is a new reading that costs a query."""
         return isinstance(self.oracle, Repeating) and self.oracle.repeats == "resample"
@@ -180,7 +188,7 @@ class Budgeted:
         else:
             ledger, choice = _best_reading(ledger, reading)
             exact = evaluation.reward
-            if isinstance(self.oracle, Truthful):
+            if self.truthful:
                 exact = self._true_reward(params, tokens)
             lane = jnp.maximum(choice, 0)
             advised = jnp.where(choice[:, None] >= 0, tokens[lane], ledger.best_tokens)

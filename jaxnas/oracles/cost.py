@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
@@ -322,7 +322,7 @@ class CostOracle:
             scores[members @ radix] = np.stack([columns[n] for n in self._names], axis=1)
         return CostParams(jnp.asarray(scores))
 
-    def init(self, key: Key[Array, ""], params: CostParams) -> tuple[()]:
+    def init(self, key: Key[Array, ""], params: PyTree) -> tuple[()]:
         """Returns nothing: no state."""
         return ()
 

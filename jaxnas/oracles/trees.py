@@ -2,17 +2,17 @@
 
 Every leaf of a tree is a bit. Knowing one feature decides every node that asks for it, and
 so which leaves can still be reached; a table holds that mask for every bin of every feature
-and every tree. The AND over features leaves exactly one bit, the exit leaf (QuickScorer with
-both sides of a node cleared, so that no lowest set bit has to be found). Features with few
-bins share a table over their combinations. Leaf values are then chosen by halving: bit ``b``
-of the leaf's number is one test of the mask, so that a loop over trees has no gathers and
-runs in vector registers. Trees that are too large for this are walked node by node.
+and every tree. The AND over features leaves exactly one bit, the exit leaf: unlike in the
+paper, both sides of a node are cleared, so that no lowest set bit has to be found. Features
+with few bins share a table over their combinations. Leaf values are then chosen by halving:
+bit ``b`` of the leaf's number is one test of the mask. The loop over trees has no gathers
+and runs in vector registers. Trees too large for this are walked node by node.
 
 Reference: Lucchese et al. 2015, "QuickScorer: a fast algorithm to rank documents with
 additive ensembles of regression trees".
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,12 @@ from jaxnas.core.errors import UserError
 from jaxnas.data import xgboost_model as xm
 from jaxnas.oracles import tree_table
 
+IN_BOUNDS: dict[str, Any] = {"mode": "promise_in_bounds", "wrap_negative_indices": False}
+MOST_CATEGORY_WORDS = 1 << 26
+"""256 MiB of category bits; what XGBoost saves of a file's size is far below."""
+UNROLL = 1024
+"""So many words are added without a loop; partly unrolled loops compute leaves anew."""
+
 
 class Table(NamedTuple):
     """Bit masks of the leaves that are still reachable, and how to find their rows."""
@@ -30,7 +36,7 @@ class Table(NamedTuple):
     searched: Int[Array, "s"]
     """Features whose breakpoints lie on no common grid."""
     thresholds: Float[Array, "s k"]
-    """Their breakpoints, NaN where there are fewer than ``k``."""
+    """Their breakpoints, NaN where there are fewer than ``k``, a power of two."""
     feature: Int[Array, "g n"]
     """Members of each group; ``F + j`` stands for the bin of ``searched[j]``."""
     scale: Float[Array, "g n"]
@@ -87,12 +93,12 @@ def compile_trees(model: xm.TreeModel, *, method: str = "auto") -> TreeParams:
         method: ``"table"``, ``"walk"``, or ``"auto"``: the table where it is small.
 
     Raises:
-        UserError: an unknown method.
+        UserError: an unknown method, or categories whose bits would fill the memory.
     """
     if method not in ("auto", "table", "walk"):
         raise UserError(f"Unknown method {method!r}; choose 'auto', 'table' or 'walk'.")
     if method == "auto":
-        method = "table" if tree_table.fits(model) else "walk"
+        method = "table" if tree_table.worth(model) else "walk"
     base, link = _base_and_link(model)
     asked = np.zeros(model.num_feature, bool)
     asked[model.feature[model.feature >= 0]] = True
@@ -107,9 +113,8 @@ def compile_trees(model: xm.TreeModel, *, method: str = "auto") -> TreeParams:
 def _base_and_link(model: xm.TreeModel) -> tuple[float, int]:
     """Returns the base score in the space of the sum, and the code of the transform."""
     base = np.float32(model.base_score)
-    if model.objective in (*xm.LOGISTIC, *xm.LOGIT):
-        margin = -np.log(np.float32(1) / base - np.float32(1))
-        return float(margin), int(model.objective in xm.LOGISTIC)
+    if model.objective in xm.LOGISTIC:
+        return float(-np.log(np.float32(1) / base - np.float32(1))), 1
     if model.objective in xm.EXPONENTIAL:
         return float(np.log(base)), 2
     return float(base), 0
@@ -131,6 +136,11 @@ def _nodes(model: xm.TreeModel) -> Nodes:
         category[node] = at
         words.append(bits)
         at += len(bits)
+        if at > MOST_CATEGORY_WORDS:
+            raise UserError(
+                "The categories of the trees are spread over too many codes to be held; "
+                "number them from 0 and fit the model again."
+            )
     arrays = (
         model.starts[:-1], np.maximum(model.feature, 0), model.threshold, model.left,
         model.right, model.default_left, category, np.concatenate(words), size, model.value,
@@ -143,6 +153,7 @@ def predict(params: TreeParams, x: Float[Array, "B F"]) -> Float[Array, "B"]:
     """Returns the model's prediction for each row, as ``Booster.predict`` does.
 
     A number is compared in float32, NaN is missing, a categorical feature holds its code.
+    The sum of the leaves is XGBoost's bit for bit.
 
     Args:
         params: from :func:`compile_trees`.
@@ -159,64 +170,91 @@ def predict(params: TreeParams, x: Float[Array, "B F"]) -> Float[Array, "B"]:
         )
     x = x.astype(jnp.float32)
     if params.table is not None:
-        total = _exit_leaves(params.table, rows(params.table, x))
+        leaves = _exit_leaves(params.table, rows(params.table, x))
     else:
         assert params.nodes is not None
-        total = _walk(params.nodes, x)
-    margin = params.base + total
+        leaves = _walk(params.nodes, x)
+    margin = _add_in_order(params.base, leaves)
     transformed = (margin, jax.nn.sigmoid(margin), jnp.exp(margin))
     return jax.lax.select_n(jnp.full(margin.shape, params.link), *transformed)
+
+
+def _add_in_order(base: Float[Array, ""], leaves: Float[Array, "B w"]) -> Float[Array, "B"]:
+    """Returns the base score plus each tree's leaf, one after the other as XGBoost adds.
+
+    Float32 addition depends on the order: another one differs by 1e-6 of the prediction.
+    """
+    start = jnp.full(leaves.shape[0], base)
+    add = lambda total, leaf: (total + leaf, None)
+    width = leaves.shape[1]
+    return jax.lax.scan(add, start, leaves.T, unroll=width if width <= UNROLL else 1)[0]
 
 
 def rows(table: Table, x: Float[Array, "B F"]) -> Int[Array, "B g"]:
     """Returns which row of the masks each group of features selects."""
     if table.searched.size:
         found = x[:, table.searched]
-        at_least = found[:, :, None] >= table.thresholds
-        bins = jnp.sum(at_least, axis=2).astype(jnp.float32)
-        x = jnp.concatenate([x, jnp.where(jnp.isnan(found), jnp.nan, bins)], axis=1)
-    value = x[:, table.feature]
+        bins = jnp.where(jnp.isnan(found), jnp.nan, _search(table.thresholds, found))
+        x = jnp.concatenate([x, bins], axis=1)
+    value = x.at[:, table.feature].get(**IN_BOUNDS)
     cell = jnp.clip(jnp.floor(value * table.scale) - table.low, 0, table.high)
     cell = jnp.where(jnp.isnan(value), table.high + 1, cell).astype(jnp.int32)
-    code = table.codes.at[table.first + cell].get(mode="promise_in_bounds")
-    return jnp.sum(code, axis=2)
+    return jnp.sum(_take(table.codes, table.first + cell), axis=2)
 
 
-def _exit_leaves(table: Table, row: Int[Array, "B g"]) -> Float[Array, "B"]:
-    """Returns the sum of the exit leaves of all trees."""
-    take = lambda g: table.masks.at[row[:, g]].get(mode="promise_in_bounds")
-    mask = take(0)
+def _search(
+    thresholds: Float[Array, "s k"], value: Float[Array, "B s"]
+) -> Float[Array, "B s"]:
+    """Returns how many thresholds each value has reached, by halving; ``k`` is ``2^i``."""
+    count, length = thresholds.shape
+    begin = jnp.arange(count) * length - 1
+    reached = jnp.zeros(value.shape, jnp.int32)
+    half = length // 2
+    while half:
+        more = reached + half
+        reached = jnp.where(value >= _take(thresholds.ravel(), begin + more), more, reached)
+        half //= 2
+    return reached.astype(jnp.float32)
+
+
+def _take(array: Array, index: Int[Array, "*n"]) -> Array:
+    """Returns entries of the first axis without a check of the index."""
+    return array.at[index].get(**IN_BOUNDS)
+
+
+def _exit_leaves(table: Table, row: Int[Array, "B g"]) -> Float[Array, "B w"]:
+    """Returns the value of the exit leaf in each word; 0 where it lies in another word."""
+    mask = _take(table.masks, row[:, 0])
     for g in range(1, row.shape[1]):
-        mask = mask & take(g)
-    values = [table.leaves[bit] for bit in range(table.leaves.shape[0])]
-    pattern_bits = len(values)
+        mask = mask & _take(table.masks, row[:, g])
+    bits = range(table.leaves.shape[0])
+    values = [table.leaves[bit] for bit in bits]
     half = 1
     while len(values) > 1:
-        numbers = sum(1 << n for n in range(pattern_bits) if n & half)
-        odd = (mask & np.array(numbers, mask.dtype)) != 0
-        values = [
-            jnp.where(odd, b, a) for a, b in zip(values[::2], values[1::2], strict=True)
-        ]
+        pattern = sum(1 << bit for bit in bits if bit & half)
+        odd = (mask & np.array(pattern, mask.dtype)) != 0
+        pairs = zip(values[::2], values[1::2], strict=True)
+        values = [jnp.where(odd, second, first) for first, second in pairs]
         half *= 2
-    return jnp.sum(jnp.where(mask != 0, values[0], 0), axis=1)
+    return jnp.where(mask != 0, values[0], 0)
 
 
-def _walk(nodes: Nodes, x: Float[Array, "B F"]) -> Float[Array, "B"]:
-    """Returns the sum of the leaves that walking from every root ends in."""
+def _walk(nodes: Nodes, x: Float[Array, "B F"]) -> Float[Array, "B t"]:
+    """Returns the leaf of each tree that walking from its root ends in."""
     at = jnp.broadcast_to(nodes.root, (x.shape[0], nodes.root.shape[0]))
     lanes = jnp.arange(x.shape[0])[:, None]
 
-    def step(_: int, at: Int[Array, "B t"]) -> Int[Array, "B t"]:
+    def step(_: Int[Array, ""], at: Int[Array, "B t"]) -> Int[Array, "B t"]:
         """Moves every walker to a child; a leaf is its own child."""
-        value = x[lanes, nodes.feature[at]]
-        start, size = nodes.category[at], nodes.size[at]
+        value = x.at[lanes, _take(nodes.feature, at)].get(**IN_BOUNDS)
+        start, size = _take(nodes.category, at), _take(nodes.size, at)
         code = jnp.where((value >= 0) & (value < size), value, -1).astype(jnp.int32)
-        word = nodes.bits[jnp.maximum(start + code // 32, 0)]
+        word = _take(nodes.bits, jnp.maximum(start + code // 32, 0))
         bit = (word >> (code % 32).astype(jnp.uint32)) & 1
         listed = (code >= 0) & (bit == 1)
-        left = jnp.where(start >= 0, ~listed, value < nodes.threshold[at])
-        left = jnp.where(jnp.isnan(value), nodes.default_left[at], left)
-        return jnp.where(left, nodes.left[at], nodes.right[at])
+        left = jnp.where(start >= 0, ~listed, value < _take(nodes.threshold, at))
+        left = jnp.where(jnp.isnan(value), _take(nodes.default_left, at), left)
+        return jnp.where(left, _take(nodes.left, at), _take(nodes.right, at))
 
     at = jax.lax.fori_loop(0, nodes.steps, step, at)
-    return jnp.sum(nodes.value[at], axis=1)
+    return _take(nodes.value, at)

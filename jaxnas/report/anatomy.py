@@ -1,12 +1,13 @@
 """What an architecture is made of, read from the typed DAG that every space gives."""
 
 import itertools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from jaxnas.core.protocols import SearchSpace
+from jaxnas.core.protocols import Featured, SearchSpace
 from jaxnas.core.types import Spec
 
 JOINS = ("sum", "concat")
@@ -67,9 +68,17 @@ def _places(found: list[Step]) -> dict[str, str]:
 
 
 def describe(space: SearchSpace | None, tokens: Int[np.ndarray, "L"]) -> str:
-    """Returns an architecture in words, ``1→2 conv 3x3, 1→3 skip``, without its none."""
+    """Returns an architecture in words, ``1→2 conv 3x3, 1→3 skip``, without its none.
+
+    A space with features of its own is described by those that are not zero, ``M 2, R1 3``.
+    """
     if space is None:
         return digits(tokens)
+    if isinstance(space, Featured):
+        featured = cast(Featured, space)
+        values = np.asarray(featured.features(jnp.asarray(tokens, jnp.int32)))
+        named = zip(featured.feature_names, values.tolist(), strict=True)
+        return ", ".join(f"{name} {value:g}" for name, value in named if value)
     found = steps(space.to_spec(np.asarray(tokens, np.int32)))
     if all(after.source == before.target for before, after in itertools.pairwise(found)):
         return " → ".join(s.label for s in found if s.label != "skip") or "skip"
@@ -89,7 +98,9 @@ def vocabulary(
     changed, so that a space need not know about reports.
     """
     values, places = [str(v) for v in range(vocab)], [str(t + 1) for t in range(length)]
-    if space is None:
+    if isinstance(space, Featured) and len(space.feature_names) == length:
+        return values, list(space.feature_names)
+    if space is None or isinstance(space, Featured):
         return values, places
     base = steps(space.to_spec(np.zeros(length, np.int32)))
     short = _places(base)

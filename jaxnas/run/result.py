@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -124,8 +124,9 @@ def _judge_program(oracle: Budgeted) -> Any:
     """Returns the jitted ``(params, tokens, measured) -> (objectives, reward)``."""
 
     def judge(params: PyTree, tokens: Any, measured: Any) -> Any:
-        exact = oracle.oracle
-        values = exact.truth(params, tokens) if isinstance(exact, Truthful) else measured
+        values = measured
+        if oracle.truthful:
+            values = cast(Truthful, oracle.oracle).truth(params, tokens)
         return values, oracle.scalariser(values, jnp.zeros(tokens.shape[0]))
 
     return jax.jit(judge)

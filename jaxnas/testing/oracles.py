@@ -2,11 +2,14 @@
 
 ``ORACLE_CHECKS`` lists them; each takes an oracle, traced or host. Lanes are random valid
 architectures of its space, always ``BATCH`` of them, so that few programs are compiled.
+``SURROGATE_CHECKS`` lists what a fitted model promises beyond that.
 """
 
 import functools
 import inspect
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import jax
@@ -14,19 +17,48 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.core import tokens as tk
-from jaxnas.core.protocols import Enumerated, Oracle, Truthful, Uncertain
+from jaxnas.core.protocols import Enumerated, Oracle, Predictor, Truthful, Uncertain
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation
+from jaxnas.oracles.ensemble import Ensemble, fit
+from jaxnas.oracles.features import make_encoder
+from jaxnas.oracles.surrogate_file import Header, Model, save
 from jaxnas.registry import lookup, make_oracle, make_space
 from jaxnas.testing.spaces import enumerable, samples
 
 BATCH = 6
+ROUNDING = 1e-6
+"""How far, relative to its size, a prediction may depend on the rest of the batch."""
 
 
 def example(name: str) -> Oracle:
-    """Returns a registered oracle with its defaults, on the toy space if it needs one."""
+    """Returns a registered oracle with its defaults, on the toy space if it needs one.
+
+    One that needs a model file gets :func:`tiny_model`.
+    """
     wanted = inspect.signature(lookup("oracle", name)).parameters
+    if "model" in wanted:
+        return make_oracle(name, model=tiny_model())
     needs_space = "space" in wanted and wanted["space"].default is inspect.Parameter.empty
     return make_oracle(name, space=make_space("toy") if needs_space else None)
+
+
+@functools.cache
+def tiny_model() -> str:
+    """Returns the path of a small ensemble, fitted to both metrics of the toy oracle."""
+    space = make_space("toy")
+    table: Any = make_oracle("toy", space=space, objective="score,layers")
+    config, encoder = Ensemble(2, (8,), 50, 16), make_encoder("graph", space)
+    tokens = tk.enumerate_space(space)
+    columns = table.columns()
+    y = np.stack([columns["score"], columns["layers"]], axis=1).astype(np.float32)
+    x = jax.vmap(encoder)(jnp.asarray(tokens))
+    params = fit(config, jax.random.key(0), x, jnp.asarray(y), jnp.ones(len(tokens)))
+    header = Header(
+        space.id, encoder.id, encoder.names, table.objectives, config, ("toy", {})
+    )
+    path = Path(tempfile.mkdtemp(prefix="jaxnas-")) / "surrogate.npz"
+    save(path, Model(header, params, tokens))
+    return str(path)
 
 
 @functools.lru_cache(maxsize=64)
@@ -63,10 +95,19 @@ def lanes_of(oracle: Oracle, seed: int = 0, batch: int = BATCH) -> np.ndarray:
     return np.asarray(samples(oracle.space, seed))[:batch]
 
 
-def _same(first: Evaluation, second: Evaluation) -> None:
-    """Asserts that two evaluations are identical, NaN for NaN."""
+def _same(oracle: Oracle, first: Evaluation, second: Evaluation) -> None:
+    """Asserts that two evaluations are identical, NaN for NaN; a model's up to rounding."""
     for name, a, b in zip(Evaluation._fields, first, second, strict=True):
-        np.testing.assert_array_equal(a, b, err_msg=name)
+        if isinstance(oracle, Predictor) and name == "objectives":
+            _close(a, b, name)
+        else:
+            np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def _close(a: np.ndarray, b: np.ndarray, name: str) -> None:
+    """Asserts that numbers agree to ``ROUNDING``, NaN for NaN."""
+    size = np.nanmax(np.abs(a), initial=0)
+    np.testing.assert_allclose(a, b, ROUNDING, ROUNDING * size, err_msg=name)
 
 
 def check_static_argument(oracle: Oracle) -> None:
@@ -99,14 +140,14 @@ def check_batch_equals_loop(oracle: Oracle) -> None:
     tokens = lanes_of(oracle)
     whole = ask(oracle, tokens)
     parts = [ask(oracle, tokens[i : i + 1]) for i in range(BATCH)]
-    _same(whole, _map(lambda *lanes: np.concatenate(lanes), *parts))
+    _same(oracle, whole, _map(lambda *lanes: np.concatenate(lanes), *parts))
 
 
 def check_permutation(oracle: Oracle) -> None:
     """Permuting the lanes permutes the answers."""
     tokens, order = lanes_of(oracle), np.roll(np.arange(BATCH), 2)
     whole = ask(oracle, tokens)
-    _same(ask(oracle, tokens[order]), _map(lambda leaf: leaf[order], whole))
+    _same(oracle, ask(oracle, tokens[order]), _map(lambda leaf: leaf[order], whole))
 
 
 def check_finite_or_flagged(oracle: Oracle) -> None:
@@ -122,8 +163,8 @@ def check_same_key_same_score(oracle: Oracle) -> None:
     """The same keys give the same numbers, and repeats in a batch agree."""
     tokens = np.repeat(lanes_of(oracle, 2, BATCH // 2), 2, axis=0)
     first = ask(oracle, tokens)
-    _same(first, ask(oracle, tokens))
-    _same(_map(lambda leaf: leaf[::2], first), _map(lambda leaf: leaf[1::2], first))
+    _same(oracle, first, ask(oracle, tokens))
+    _same(oracle, _map(lambda leaf: leaf[::2], first), _map(lambda leaf: leaf[1::2], first))
 
 
 def check_inactive_skipped(oracle: Oracle) -> None:
@@ -134,17 +175,24 @@ def check_inactive_skipped(oracle: Oracle) -> None:
     assert (part.status[~active] == SKIPPED).all()
     assert np.isnan(part.objectives[~active]).all()
     assert (part.cost[~active] == 0).all()
-    _same(_map(lambda leaf: leaf[active], part), _map(lambda leaf: leaf[active], whole))
+    kept = [_map(lambda leaf: leaf[active], each) for each in (part, whole)]
+    _same(oracle, *kept)
 
 
 def check_truth(oracle: Oracle) -> None:
-    """Where the truth is known it is what was measured, and the spread is not negative."""
+    """Where the truth is known it is what was measured, and the spread is not negative.
+
+    A model's readings are predictions: only that their truth is finite can be asked.
+    """
     if not isinstance(oracle, Truthful):
         return
     tokens, params = jnp.asarray(lanes_of(oracle)), oracle.params()
     truth = np.asarray(cast(Truthful, oracle).truth(params, tokens))
     assert truth.shape == (BATCH, len(oracle.objectives))
-    np.testing.assert_array_equal(truth, ask(oracle, np.asarray(tokens)).objectives)
+    if isinstance(oracle, Predictor):
+        assert np.isfinite(truth).all()
+    else:
+        np.testing.assert_array_equal(truth, ask(oracle, np.asarray(tokens)).objectives)
     if isinstance(oracle, Uncertain):
         spread = np.asarray(cast(Uncertain, oracle).spread(params, tokens))
         assert spread.shape == truth.shape
@@ -152,13 +200,19 @@ def check_truth(oracle: Oracle) -> None:
 
 
 def check_columns(oracle: Oracle) -> None:
-    """A table's columns list the whole space in order and agree with ``evaluate``."""
+    """A table's columns list the whole space in order and agree with ``evaluate``.
+
+    A model's agree with its truth, which may be a table's.
+    """
     if not (isinstance(oracle, Enumerated) and enumerable(oracle.space)):
         return
     members = tk.enumerate_space(oracle.space)
     columns = cast(Enumerated, oracle).columns()
     rows = np.linspace(0, len(members) - 1, BATCH).astype(int)
     measured = ask(oracle, members[rows]).objectives
+    if isinstance(oracle, Predictor):
+        chosen, params = jnp.asarray(members[rows]), oracle.params()
+        measured = np.asarray(cast(Truthful, oracle).truth(params, chosen))
     for place, objective in enumerate(oracle.objectives):
         column = columns[objective.name]
         assert column.shape == (len(members),)
@@ -177,3 +231,86 @@ ORACLE_CHECKS: tuple[Callable[[Oracle], None], ...] = (
     check_columns,
 )
 """Every promise of an oracle."""
+
+
+def _alone(oracle: Predictor) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function that codes architectures one at a time, as a search asks them."""
+    code = jax.jit(oracle.features)
+    return lambda rows: np.stack([np.asarray(code(row[None]))[0] for row in rows])
+
+
+def _single_changes(oracle: Oracle, tokens: np.ndarray) -> list[np.ndarray]:
+    """Returns, for each place, up to two changes that are another architecture by canon."""
+    space = oracle.space
+    changed, legal = jax.jit(lambda row: tk.neighbours(space, row))(tokens)
+    canon = np.asarray(jax.jit(jax.vmap(space.canonical))(changed))
+    differs = (canon != np.asarray(space.canonical(jnp.asarray(tokens)))).any(axis=1)
+    useful = np.asarray(legal) & differs
+    found = []
+    for place in range(space.length):
+        rows = np.arange(place * (space.vocab - 1), (place + 1) * (space.vocab - 1))
+        rows = rows[useful[rows]]
+        found += [np.asarray(changed[row]) for row in {*rows[:1], *rows[-1:]}]
+    return found
+
+
+def check_features(oracle: Oracle) -> None:
+    """A row's features are finite, and the same alone as in a batch."""
+    assert isinstance(oracle, Predictor)
+    tokens = lanes_of(oracle)
+    batch = np.asarray(jax.jit(oracle.features)(jnp.asarray(tokens)))
+    assert batch.shape[0] == BATCH
+    assert np.isfinite(batch).all()
+    np.testing.assert_array_equal(_alone(oracle)(tokens), batch)
+
+
+def check_single_row_equals_batch(oracle: Oracle) -> None:
+    """Mean and spreads of a row asked alone are those of the row in a batch."""
+    assert isinstance(oracle, Predictor)
+    tokens, params = jnp.asarray(lanes_of(oracle)), oracle.params()
+    say = jax.jit(oracle.predict)
+    batch = say(params, tokens)
+    singles = [say(params, tokens[i : i + 1]) for i in range(BATCH)]
+    for name in ("mean", "epistemic", "aleatoric"):
+        alone = np.concatenate([getattr(single, name) for single in singles])
+        whole = np.asarray(getattr(batch, name))
+        size = np.abs(np.asarray(batch.mean)).max()
+        np.testing.assert_allclose(alone, whole, ROUNDING, ROUNDING * size, err_msg=name)
+
+
+def check_decisions_show(oracle: Oracle) -> None:
+    """A change of any decision that is not redundant changes what the model sees.
+
+    Rows are coded one at a time, the way a search asks. The ancestor's surrogate coded
+    categories by their order within the rows at hand: alone, every category was the first.
+    """
+    assert isinstance(oracle, Predictor)
+    code = _alone(oracle)
+    for tokens in lanes_of(oracle):
+        changes = _single_changes(oracle, tokens)
+        seen = code(np.stack([tokens, *changes]))
+        blind = [
+            row for row, x in zip(changes, seen[1:], strict=True) if (x == seen[0]).all()
+        ]
+        assert not blind, f"{tokens} and {blind[0]} look the same to {oracle.id}"
+
+
+def check_predictions(oracle: Oracle) -> None:
+    """Predictions are finite, their spreads finite and not negative."""
+    assert isinstance(oracle, Predictor)
+    told = jax.jit(oracle.predict)(oracle.params(), jnp.asarray(lanes_of(oracle, 1)))
+    assert np.isfinite(np.asarray(told.mean)).all()
+    for spread in (told.epistemic, told.aleatoric):
+        assert np.isfinite(np.asarray(spread)).all()
+        assert (np.asarray(spread) >= 0).all()
+    assert told.extrapolates.shape == (BATCH,)
+
+
+SURROGATE_CHECKS: tuple[Callable[[Oracle], None], ...] = (
+    *ORACLE_CHECKS,
+    check_features,
+    check_single_row_equals_batch,
+    check_decisions_show,
+    check_predictions,
+)
+"""Every promise of a surrogate."""

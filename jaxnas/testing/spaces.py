@@ -19,7 +19,14 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Counted, Mutable, SearchSpace, Sized
+from jaxnas.core.protocols import (
+    Counted,
+    Featured,
+    Mutable,
+    Projectable,
+    SearchSpace,
+    Sized,
+)
 from jaxnas.testing.stats import P_MIN, chi_square_p
 
 BATCH = 64
@@ -225,6 +232,49 @@ def check_completions(space: SearchSpace) -> None:
         np.testing.assert_allclose(drawn.prod(axis=1) * size, 1.0, rtol=1e-5)
 
 
+def check_features(space: SearchSpace) -> None:
+    """Features are finite, one a name, and a mutated architecture has others."""
+    if not isinstance(space, Featured):
+        return
+    featured = cast(Featured, space)
+    tokens = samples(space, 8)
+    keys = jax.random.split(jax.random.key(9), BATCH)
+    mutated = jax.jit(jax.vmap(lambda key, row: tk.mutate(key, space, row)))(keys, tokens)
+    make = jax.jit(jax.vmap(featured.features))
+    plain, other = np.asarray(make(tokens)), np.asarray(make(mutated))
+    assert plain.shape == (BATCH, len(featured.feature_names))
+    assert len(set(featured.feature_names)) == len(featured.feature_names)
+    assert np.isfinite(plain).all()
+    assert np.any(plain != other, axis=1).all(), "a changed token does not show"
+    np.testing.assert_array_equal(featured.features(tokens[0]), plain[0])
+
+
+def check_projection(space: SearchSpace) -> None:
+    """Any floats give a valid canonical architecture; its features give it back."""
+    if not (isinstance(space, Featured) and isinstance(space, Projectable)):
+        return
+    featured, projectable = cast(Featured, space), cast(Projectable, space)
+    shape = (BATCH, len(featured.feature_names))
+    rng = np.random.default_rng(10)
+    wild = rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 5, shape)
+    bad = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 0.5, 1.5, -0.0])
+    wild = np.where(rng.random(shape) < 0.3, rng.choice(bad, shape), wild)
+    wild[: len(bad)] = bad[:, None]
+
+    def there_and_back(floats: Array, row: Array) -> tuple[Array, Array, Array, Array]:
+        made = projectable.project(floats)
+        again = projectable.project(featured.features(made))
+        mended = projectable.project(featured.features(row))
+        return made, again, mended, space.canonical(row)
+
+    outcome = jax.jit(jax.vmap(there_and_back))(jnp.float32(wild), samples(space, 12))
+    made, again, mended, canonical = map(np.asarray, outcome)
+    assert made.dtype == np.int32
+    assert _legal(space, made).all()
+    np.testing.assert_array_equal(again, made)
+    np.testing.assert_array_equal(mended, canonical)
+
+
 def check_sampling_frequencies(space: SearchSpace) -> None:
     """``sample`` and ``sample_uniform`` draw with exactly the stated probabilities."""
     assert sampling_p(space, tk.sample, uniform=False) > P_MIN
@@ -239,12 +289,14 @@ def sampling_p(
 
     Args:
         space: an enumerable space of at most ``FULL`` architectures is compared
-            architecture by architecture, any other by its first token.
+            architecture by architecture, any other by its first token, for which a quarter
+            of the draws is enough.
         sampler: draws one architecture from a key.
         uniform: whether the claim is uniform over architectures, or over legal tokens.
         seed: of the draws.
     """
-    keys = jax.random.split(jax.random.key(seed), DRAWS)
+    draws = DRAWS if enumerable(space) else DRAWS // 4
+    keys = jax.random.split(jax.random.key(seed), draws)
     drawn = np.asarray(_draw(sampler, space, keys))
     if enumerable(space) and len(tk.enumerate_space(space)) <= FULL:
         members = tk.enumerate_space(space)
@@ -289,6 +341,8 @@ SPACE_CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     check_spec_round_trip,
     check_count,
     check_completions,
+    check_features,
+    check_projection,
     check_sampling_frequencies,
 )
 """Every promise of a space."""

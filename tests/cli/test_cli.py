@@ -100,7 +100,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(args, text, capsys, tmp_path)
 def test_list_and_info_and_doctor(capsys):
     code, out, _ = run(capsys, "list")
     assert code == 0
-    for name in ("nb201", "analog-nasbench", "lstm", "ppo", "tokens"):
+    for name in ("nb201", "analog-resnet", "analog-nasbench", "lstm", "ppo", "tokens"):
         assert name in out
     code, out, _ = run(capsys, "info", "analog-nasbench")
     assert code == 0
@@ -108,6 +108,9 @@ def test_list_and_info_and_doctor(capsys):
         assert fact in out
     code, out, _ = run(capsys, "info", "nb201", "--json")
     assert json.loads(out)["architectures"] == "15,625"
+    code, out, _ = run(capsys, "info", "analog-resnet")
+    for fact in ("analog-resnet-ibm-v1", "387,303,508,800", "variant='ibm'", "pool=8"):
+        assert fact in out
     code, out, _ = run(capsys, "doctor")
     assert code == 0
     assert "Everything the main job needs is here." in out

@@ -110,6 +110,12 @@ def test_operations_and_edges_are_named_from_the_spec():
     toy = jaxnas.make_space("toy")
     assert anatomy.vocabulary(toy, 3, 4) == (["0", "1", "2"], ["1", "2", "3", "4"])
     assert anatomy.describe(toy, np.array([2, 0, 0, 1])).startswith("linear 8 → relu")
+    macro = jaxnas.make_space("analog-resnet")
+    assert anatomy.vocabulary(macro, 16, 22)[1][:3] == ["out_channel0", "M", "R1"]
+    row = np.zeros(22, np.int32)
+    row[[2, 7, 8, 9]] = 3, 2, 1, 4
+    words = "out_channel0 8, M 1, R1 3, convblock1 2, widenfact1 0.5, B1 4"
+    assert anatomy.describe(macro, row) == words
 
 
 def test_token_shares_and_late_queries(study):

@@ -8,11 +8,14 @@ import pytest
 
 from jaxnas import registry
 from jaxnas.core import tokens as tk
+from jaxnas.spaces.analog_resnet import AnalogResNet
 from jaxnas.spaces.toy import Toy
 from jaxnas.testing.spaces import (
     SPACE_CHECKS,
     check_canonical,
+    check_features,
     check_mask_reads_prefix_only,
+    check_projection,
     sampling_p,
 )
 from jaxnas.testing.stats import P_MIN
@@ -52,6 +55,35 @@ def test_a_mask_that_peeks_is_caught():
 def test_a_canonical_form_that_drifts_is_caught():
     with pytest.raises(AssertionError):
         check_canonical(Drifting())
+
+
+@dataclasses.dataclass(frozen=True)
+class Typeless(AnalogResNet):
+    """Planted fault: the convolution types do not show in the features."""
+
+    def features(self, tokens):
+        return super().features(tokens).at[jnp.arange(7, 22, 3)].set(0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unmasked(AnalogResNet):
+    """Planted fault of the ancestor: columns are clipped, absent groups not zeroed."""
+
+    def project(self, features):
+        legal = jnp.asarray(self._legal)[-1]
+        highest = jnp.where(legal, jnp.arange(self.vocab), 0).max(axis=1)
+        numbers = jnp.nan_to_num(features, nan=0, posinf=99, neginf=0)
+        return jnp.clip(numbers, jnp.argmax(legal, axis=1), highest).astype(jnp.int32)
+
+
+def test_features_that_hide_the_block_type_are_caught():
+    with pytest.raises(AssertionError, match="does not show"):
+        check_features(Typeless())
+
+
+def test_a_projection_by_columns_alone_is_caught():
+    with pytest.raises(AssertionError):
+        check_projection(Unmasked())
 
 
 def test_biased_samplers_are_caught():

@@ -1,0 +1,319 @@
+"""``jaxnas surrogate fit | eval``: a model of an oracle, and how far it can be trusted."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from jaxnas import registry
+from jaxnas.cli.info import PLAIN_WIDTH
+from jaxnas.cli.labels import Labels, read_csv, read_oracle
+from jaxnas.core.errors import UserError
+from jaxnas.core.protocols import Featured, SearchSpace
+
+SINGLES = 64
+"""Rows that are predicted alone and compared with the batch."""
+NAMES = {
+    "rmse": "RMSE (unit of the label)",
+    "r2": "R2",
+    "kendall": "Kendall tau-b",
+    "kendall_top_decile": "Kendall tau-b within the true top decile",
+    "spearman": "Spearman",
+    "coverage_50": "labels inside the 50 % interval",
+    "coverage_90": "labels inside the 90 % interval",
+    "nll": "negative log likelihood (nats a label)",
+    "extrapolating": "fraction flagged as extrapolating",
+}
+"""What the measures of quality are called in the table."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Fits an ensemble to some labels and shows how good it is on all others.
+
+    The labels are drawn at random and are what the model cost: each is one query. Example:
+    jaxnas surrogate fit --objective analog_1month --labels 500 --features graph --seed 0
+    --out surrogate.npz
+    """
+
+    oracle: str = "analog-nasbench"
+    """What gives the labels; see `jaxnas list`."""
+    objective: str | None = None
+    """Metric to predict, several with commas; analog_1month, or all of a --csv."""
+    space: str | None = None
+    """Search space; the oracle's own when not given."""
+    csv: Path | None = None
+    """Labels from a table of the analog-resnet space instead of an oracle."""
+    labels: int = 500
+    """Architectures whose labels are used."""
+    features: Literal["auto", "one-hot", "numeric", "graph"] = "auto"
+    """What the model sees; auto is numeric where the space has numbers, else graph."""
+    seed: int = 0
+    """Decides the labelled rows, the first weights and the minibatches."""
+    members: int = 5
+    """Networks of the ensemble."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers."""
+    steps: int = 400
+    """Minibatch steps of each network."""
+    lr: float = 2e-2
+    """Adam's first step size."""
+    weight_decay: float = 0.3
+    """Decoupled weight decay."""
+    rank: float = 0.3
+    """Weight of the pairwise rank loss beside the squared error's 1."""
+    targets: Literal["ranks", "values"] = "ranks"
+    """Whether the networks learn normal scores of the labels or the labels themselves."""
+    out: Path = Path("surrogate.npz")
+    """Where the model goes."""
+    overwrite: bool = False
+    """Replace a model that is there."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> int:
+        """Fits, evaluates on what was not used, saves and prints."""
+        if self.out.exists() and not self.overwrite:
+            raise UserError(
+                f"The file {self.out} exists; choose another --out or add --overwrite."
+            )
+        if not self.out.parent.is_dir():
+            raise UserError(f"The folder {self.out.parent} of --out does not exist.")
+        if not 0 <= self.seed < 2**31:
+            raise UserError(f"--seed must be in [0, 2**31), got {self.seed}.")
+        space = None if self.space is None else registry.make_space(self.space)
+        if self.csv is not None:
+            data = read_csv(self.csv, space, self.objective)
+        else:
+            metric = self.objective or "analog_1month"
+            data = read_oracle(self.oracle, space, metric, self.seed, self.labels)
+        return self._fit(data)
+
+    def _fit(self, data: Labels) -> int:
+        """Fits a model to part of the rows and prints its quality on the others."""
+        import jax
+        import jax.numpy as jnp
+
+        from jaxnas.data.recipes import content_checksum
+        from jaxnas.oracles import ensemble as en
+        from jaxnas.oracles.features import make_encoder
+        from jaxnas.oracles.surrogate import Surrogate, SurrogateParams
+        from jaxnas.oracles.surrogate_file import Header, Model, save
+
+        train, held = data.split(self.seed, self.labels)
+        encoder = make_encoder(self._features(data.space), data.space)
+        config = en.Ensemble(self.members, self.hidden, self.steps, labels=self.targets)
+        hparams = en.EnsembleHparams(
+            lr=self.lr, weight_decay=self.weight_decay, rank=self.rank
+        )
+        oracle = Surrogate(encoder, config, data.objectives)
+        x = np.asarray(jax.jit(oracle.features)(jnp.asarray(train.tokens)))
+        y, weight = train.values.astype(np.float32), np.ones(len(x), np.float32)
+        en.check_rows(x, y, weight)
+
+        def task(key: Any, *rows: Any) -> en.EnsembleParams:
+            return en.fit(config, key, *rows, hparams=hparams)
+
+        arguments = (jax.random.key(self.seed), x, y, weight)
+        begin = time.perf_counter()
+        compiled = jax.jit(task).lower(*arguments).compile()
+        middle = time.perf_counter()
+        params = jax.block_until_ready(compiled(*arguments))
+        end = time.perf_counter()
+        facts = {
+            "labels": len(x),
+            "held_out": len(held.tokens),
+            "source": data.source,
+            "seed": self.seed,
+            "features": encoder.id,
+            "compile_s": round(middle - begin, 3),
+            "fit_s": round(end - middle, 3),
+        }
+        quality = assess(oracle, SurrogateParams(params), held)
+        hp = {name: float(value) for name, value in hparams._asdict().items()}
+        checksum = content_checksum({"tokens": train.tokens, "labels": train.values})
+        taught = {**facts, "data_checksum": checksum, "hparams": hp, "quality": quality}
+        header = Header(
+            space=data.space.id,
+            encoder=encoder.id,
+            features=encoder.names,
+            objectives=data.objectives,
+            config=config,
+            recipe=registry.recipe(data.space),
+            training=taught,
+        )
+        save(self.out, Model(header, params, train.tokens))
+        facts["model"] = str(self.out)
+        return show(facts, quality, data.notice, self.json)
+
+    def _features(self, space: SearchSpace) -> str:
+        """Returns the kind of features that ``auto`` means for a space."""
+        if self.features != "auto":
+            return self.features
+        return "numeric" if isinstance(space, Featured) else "graph"
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Shows how good a model is on architectures that it was not fitted on."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    """A file of `jaxnas surrogate fit`, or an XGBoost model in JSON or UBJ."""
+    oracle: str = "analog-nasbench"
+    """What gives the true labels."""
+    csv: Path | None = None
+    """True labels from a table of the analog-resnet space instead of an oracle."""
+    objective: str = ""
+    """Which predictions; all of the model's. For XGBoost, the name of what it predicts."""
+    space: str | None = None
+    """Search space; the model's or the table's own when not given."""
+    seed: int = 0
+    """Decides which architectures are asked where a space is too large to list."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> int:
+        """Loads, evaluates and prints."""
+        from jaxnas.oracles.surrogate_file import rows_of
+        from jaxnas.oracles.surrogate_open import surrogate
+
+        space = None if self.space is None else registry.make_space(self.space)
+        if self.csv is not None:
+            space = (
+                registry.make_space("analog-resnet", variant="csv")
+                if space is None
+                else space
+            )
+        made = surrogate(self.model, space, self.objective)
+        metric = ",".join(item.name for item in made.objectives)
+        if self.csv is not None:
+            data = read_csv(self.csv, made.space, metric)
+        else:
+            data = read_oracle(self.oracle, made.space, metric, self.seed, 0)
+        seen = rows_of(made.source, made.checksum)
+        held = data if seen is None else data.without(seen)
+        facts = {
+            "model": self.model,
+            "id": made.id,
+            "labels": "unknown: these rows may be among them"
+            if seen is None
+            else len(seen),
+            "held_out": len(held.tokens),
+            "source": data.source,
+            "features": made.encoder.id,
+        }
+        quality = assess(made, made.params(), held)
+        return show(facts, quality, data.notice, self.json)
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """Fits a model to labels of an oracle, or shows how good a model is."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[
+        Annotated[Fit, tyro.conf.subcommand("fit")]
+        | Annotated[Eval, tyro.conf.subcommand("eval")]
+    ]
+
+    def run(self) -> int:
+        """Runs the sub-command."""
+        return self.command.run()
+
+
+def assess(oracle: Any, params: Any, held: Labels) -> dict[str, dict[str, Any]]:
+    """Returns the quality of every objective on held-out rows, JSON-able.
+
+    Args:
+        oracle: a :class:`jaxnas.oracles.surrogate.Surrogate`.
+        params: its parameters.
+        held: rows that it was not fitted on.
+    """
+    import jax
+
+    from jaxnas.oracles import quality as q
+    from jaxnas.oracles.surrogate import predict_rows
+
+    held.check()
+    told = predict_rows(oracle, params, held.tokens)
+    mean = np.asarray(told.mean, np.float64)
+    spread = np.hypot(told.epistemic, told.aleatoric).astype(np.float64)
+    alone, few = jax.jit(oracle.predict), held.tokens[:SINGLES]
+    singles = [np.asarray(alone(params, row[None]).mean)[0] for row in few]
+    apart = np.abs(np.stack(singles) - mean[: len(few)]).max(axis=0)
+    names = [item.name for item in oracle.metrics]
+    found = {}
+    for place, item in enumerate(oracle.objectives):
+        k = names.index(item.name)
+        rows = q.Scored(
+            held.values[:, place], mean[:, k], spread[:, k], np.asarray(told.extrapolates),
+        )  # fmt: skip
+        measures = q.quality(rows, item.maximise)
+        found[item.name] = {
+            "unit": item.unit,
+            **{name: estimate._asdict() for name, estimate in measures.items()},
+            "distinct_predictions": q.num_distinct(rows),
+            "single_row_against_batch": float(apart[k]),
+        }
+    return found
+
+
+def show(
+    facts: dict[str, Any], quality: dict[str, dict[str, Any]], notice: str, as_json: bool
+) -> int:
+    """Prints facts and quality, as JSON (NaN as null) or as tables."""
+    if as_json:
+        known = {**facts, "notice": notice, "quality": quality}
+        print(json.dumps(_finite(known), indent=1))
+        return 0
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
+    if notice:
+        console.print(f"Notice: {notice}")
+    head = Table(box=None, show_header=False)
+    head.add_column(style="bold", no_wrap=True)
+    head.add_column()
+    for name, value in facts.items():
+        head.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+    console.print(head)
+    for objective, measures in quality.items():
+        console.print(_table(objective, measures))
+    return 0
+
+
+def _table(objective: str, measures: dict[str, Any]) -> Table:
+    """Returns the quality of one objective as a table."""
+    title = f"{objective} ({measures['unit']}), held-out rows only"
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in ("measure", "value", "95 % interval"):
+        table.add_column(column)
+    for name, label in NAMES.items():
+        one = measures[name]
+        if np.isfinite(one["value"]):
+            table.add_row(
+                label, f"{one['value']:.4g}", f"{one['low']:.4g} to {one['high']:.4g}"
+            )
+        else:
+            table.add_row(label, "none", "")
+    table.add_row("distinct predictions", f"{measures['distinct_predictions']:,}", "")
+    apart = measures["single_row_against_batch"]
+    table.add_row("largest single-row difference from the batch", f"{apart:.1e}", "")
+    return table
+
+
+def _finite(value: Any) -> Any:
+    """Returns a JSON value with null for what is not a finite number."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_finite(item) for item in value]
+    return value
