@@ -1,4 +1,4 @@
-"""Writes the latent setting that all contenders read: ``latent.npz`` and ``surrogate.json``.
+"""Writes the latent setting that all contenders read: its arrays and its surrogate.
 
 With the ancestor's files (``--data``, a folder): its codebook, decoder and surrogate.
 Without: a codebook and a decoder of the same sizes with random weights, and 150 trees of
@@ -6,6 +6,7 @@ depth 4 fitted to random labels on random configurations of the same 22 columns.
 """
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def made(seed: int) -> tuple[dict[str, np.ndarray], str]:
     """Returns random arrays of the same sizes and a surrogate of the same shape."""
     rng = np.random.default_rng(seed)
     arrays = {"codebook": rng.normal(0.0, 0.04, (CODES, SIZES[0]))}
-    for i, (n, m) in enumerate(zip(SIZES, SIZES[1:], strict=False)):
+    for i, (n, m) in enumerate(itertools.pairwise(SIZES)):
         arrays[f"kernel_{i}"] = rng.normal(0.0, np.sqrt(2.0 / n), (n, m))
         arrays[f"bias_{i}"] = rng.normal(0.0, 0.1, m)
     arrays[f"bias_{len(SIZES) - 2}"] += np.asarray(GREATEST) / 2

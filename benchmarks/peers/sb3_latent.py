@@ -3,9 +3,9 @@
 Settings of the comparison: 4 environments x 128 steps, 4 epochs x 4 minibatches of 128,
 actor and critic of 64 x 64 each (SB3's own), 14 x 8 + 1 actions, limit of 200 steps. One
 step decodes one latent vector with torch (one thread, inference mode) and asks the 150
-trees once, either with ``Booster.inplace_predict`` on a NumPy row (the peer at its best) or,
-with ``--path pandas``, through a DataFrame and a DMatrix a step, as the ancestor's authors
-do.
+trees once, either with ``Booster.inplace_predict`` on a NumPy row (the peer at its best)
+or, with ``--path pandas``, through a DataFrame and a DMatrix a step, as the ancestor's
+authors do.
 """
 
 import argparse

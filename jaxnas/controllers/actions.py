@@ -13,7 +13,7 @@ from jaxnas.controllers import heads
 from jaxnas.controllers.heads import Choice
 
 Scalar = float | Float[Array, ""]
-Choose = Callable[[Array, Array, Scalar, Array], Choice]
+Choose = Callable[[Array, Array | None, Scalar, Array], Choice]
 """``(logits, mask, temperature, action) -> Choice``."""
 FIRST_LOG_STD = -0.7
 """Added to the predicted log-deviation, so that fresh moves use half of their range."""
@@ -22,17 +22,18 @@ LEAST_LOG_STD, GREATEST_LOG_STD = -4.0, 1.0
 
 def choose(
     logits: Float[Array, "*b V"],
-    mask: Bool[Array, "*b V"],
+    mask: Bool[Array, "*b V"] | None,
     temperature: Scalar,
     action: Int[Array, "*b"],
 ) -> Choice:
     """Returns log-probability and entropy of discrete actions, nats."""
+    mask = _all(logits) if mask is None else mask
     return heads.choice(heads.masked(logits, mask, temperature), mask, action)
 
 
 @runtime_checkable
 class ActionHead(Protocol):
-    """How logits become actions."""
+    """How logits become actions; a mask of None allows all of them."""
 
     @property
     def num_actions(self) -> int:
@@ -53,20 +54,20 @@ class ActionHead(Protocol):
         self,
         uniform: Float[Array, "..."],
         logits: Float[Array, "*b V"],
-        mask: Bool[Array, "*b A"],
+        mask: Bool[Array, "*b A"] | None,
         temperature: Scalar,
     ) -> Array:
         """Returns an action for each row of logits."""
         ...
 
-    def best(self, logits: Float[Array, "*b V"], mask: Bool[Array, "*b A"]) -> Array:
+    def best(self, logits: Float[Array, "*b V"], mask: Bool[Array, "*b A"] | None) -> Array:
         """Returns the most likely action of each row."""
         ...
 
     def choice(
         self,
         logits: Float[Array, "*b V"],
-        mask: Bool[Array, "*b A"],
+        mask: Bool[Array, "*b A"] | None,
         temperature: Scalar,
         action: Array,
     ) -> Choice:
@@ -94,22 +95,24 @@ class Categorical:
         self,
         uniform: Float[Array, "*b"],
         logits: Float[Array, "*b V"],
-        mask: Bool[Array, "*b V"],
+        mask: Bool[Array, "*b V"] | None,
         temperature: Scalar,
     ) -> Int[Array, "*b"]:
         """Returns legal actions."""
+        mask = _all(logits) if mask is None else mask
         return heads.sample(uniform, heads.masked(logits, mask, temperature), mask)
 
     def best(
-        self, logits: Float[Array, "*b V"], mask: Bool[Array, "*b V"]
+        self, logits: Float[Array, "*b V"], mask: Bool[Array, "*b V"] | None
     ) -> Int[Array, "*b"]:
         """Returns the most likely legal action."""
+        mask = _all(logits) if mask is None else mask
         return jnp.argmax(heads.masked(logits, mask), axis=-1).astype(jnp.int32)
 
     def choice(
         self,
         logits: Float[Array, "*b V"],
-        mask: Bool[Array, "*b V"],
+        mask: Bool[Array, "*b V"] | None,
         temperature: Scalar,
         action: Int[Array, "*b"],
     ) -> Choice:
@@ -147,7 +150,7 @@ class Gaussian:
         self,
         uniform: Float[Array, "*b D"],
         logits: Float[Array, "*b V"],
-        mask: Bool[Array, "*b D"],
+        mask: Bool[Array, "*b D"] | None,
         temperature: Scalar,
     ) -> Float[Array, "*b D"]:
         """Returns drawn actions; every component is legal."""
@@ -157,7 +160,7 @@ class Gaussian:
         return mean + jnp.exp(log_std) * normal
 
     def best(
-        self, logits: Float[Array, "*b V"], mask: Bool[Array, "*b D"]
+        self, logits: Float[Array, "*b V"], mask: Bool[Array, "*b D"] | None
     ) -> Float[Array, "*b D"]:
         """Returns the means."""
         return logits[..., : self.size]
@@ -165,7 +168,7 @@ class Gaussian:
     def choice(
         self,
         logits: Float[Array, "*b V"],
-        mask: Bool[Array, "*b D"],
+        mask: Bool[Array, "*b D"] | None,
         temperature: Scalar,
         action: Float[Array, "*b D"],
     ) -> Choice:
@@ -189,3 +192,8 @@ class Gaussian:
 def action_head(num_actions: int, action_size: int) -> ActionHead:
     """Returns the head of an environment: Gaussian where its actions have components."""
     return Gaussian(action_size) if action_size else Categorical(num_actions)
+
+
+def _all(logits: Float[Array, "*b V"]) -> Bool[Array, "*b V"]:
+    """Returns that every action is legal."""
+    return jnp.ones(logits.shape, bool)

@@ -17,6 +17,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Counted, SearchSpace, Sized
 
+WIDE, BLOCK = 32, 16
+"""Choices from which a cumulative sum is taken in blocks, and the size of a block."""
 ENUMERABLE = 2**20
 """Largest space that is ever held as a table of its members."""
 
@@ -27,12 +29,41 @@ def inverse_cdf(u: Float[Array, "*b"], weights: Float[Array, "*b V"]) -> Int[Arr
     An entry of weight zero is never returned, whatever ``u`` in [0, 1). One uniform a draw
     instead of ``V`` Gumbel variables is several times cheaper on CPU.
     """
+    if weights.shape[-1] >= WIDE:
+        return _wide_inverse_cdf(u, weights)
     cdf = jnp.cumsum(weights, axis=-1)
     total = cdf[..., -1:]
     index = jnp.sum(cdf <= u[..., None] * total, axis=-1)
     places = jnp.arange(weights.shape[-1])
     last = jnp.max(jnp.where(weights > 0, places, 0), axis=-1)
     return jnp.minimum(index, last).astype(jnp.int32)
+
+
+def _wide_inverse_cdf(
+    u: Float[Array, "*b"], weights: Float[Array, "*b V"]
+) -> Int[Array, "*b"]:
+    """Returns what :func:`inverse_cdf` does, by sums within blocks and over blocks.
+
+    Both are products with a triangle of ones, which on CPU take half the time of the
+    passes that a long cumulative sum becomes. Rounding differs between blocks, so an entry
+    is chosen only where its own weight is positive.
+    """
+    count = weights.shape[-1]
+    blocks = -(-count // BLOCK)
+    padding = [(0, 0)] * (weights.ndim - 1) + [(0, blocks * BLOCK - count)]
+    padded = jnp.pad(weights, padding)
+    inside = padded.reshape(*weights.shape[:-1], blocks, BLOCK) @ _ones_above(BLOCK, 0)
+    before = inside[..., -1] @ _ones_above(blocks, 1)
+    cdf = (inside + before[..., None]).reshape(padded.shape)
+    places = jnp.arange(padded.shape[-1])
+    last = jnp.max(jnp.where(padded > 0, places, 0), axis=-1, keepdims=True)
+    beyond = (cdf > u[..., None] * cdf[..., -1:]) & (padded > 0)
+    return jnp.min(jnp.where(beyond, places, last), axis=-1).astype(jnp.int32)
+
+
+def _ones_above(size: int, offset: int) -> Float[np.ndarray, "n n"]:
+    """Returns ones where the column is at least ``offset`` beyond the row, else zeros."""
+    return np.triu(np.ones((size, size), np.float32), offset)
 
 
 def sample(key: Key[Array, ""], space: SearchSpace) -> Int[Array, "L"]:

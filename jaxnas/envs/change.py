@@ -167,19 +167,6 @@ class ChangeEnv(OracleEnv):
         held = jnp.where(counts, score[0], state.score)
         return state._replace(oracle=oracle, score=held)
 
-    def score(
-        self,
-        key: Key[Array, ""],
-        params: dict[str, PyTree],
-        states: PyTree,
-        counts: Bool[Array, "n"],
-    ) -> Float[Array, "n"]:
-        """Returns the scores of what many states of the dynamics hold."""
-        queries = jax.vmap(self.dynamics.queries, in_axes=(0, None))
-        tokens = queries(states, params["dynamics"])
-        oracle = self.oracle.init(key, params["oracle"])
-        return self._scores(key, params["oracle"], oracle, tokens, counts)[1]
-
     def _score_starts(
         self,
         key: Key[Array, ""],

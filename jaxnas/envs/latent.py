@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import LatentModel
+from jaxnas.core.protocols import LatentModel, SearchSpace
 from jaxnas.core.types import Timestep
 from jaxnas.envs.base import Parametrised, first, transition
 
@@ -110,7 +110,7 @@ class Latent(abc.ABC):
         """Returns the history entry that stands for no action."""
 
     @property
-    def space(self) -> PyTree:
+    def space(self) -> SearchSpace:
         """The search space that the model decodes into."""
         return self.model.space
 

@@ -7,12 +7,13 @@ import abc
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Environment, Oracle
+from jaxnas.core.protocols import Environment, Oracle, SearchSpace
 from jaxnas.core.rng import stream
 from jaxnas.core.types import OK, Timestep
 from jaxnas.envs.base import Writer, action_size, always_legal, default_params, done
@@ -94,6 +95,11 @@ class OracleEnv(abc.ABC):
         """Returns the state and time step after ``action``."""
 
     @property
+    def space(self) -> SearchSpace:
+        """The space of the architectures."""
+        return self.oracle.space
+
+    @property
     def num_actions(self) -> int:
         """Number of actions of the dynamics, ``A``."""
         return self.dynamics.num_actions
@@ -134,6 +140,26 @@ class OracleEnv(abc.ABC):
     def complete(self, state: Any) -> Bool[Array, ""]:
         """Returns whether they are a finished, legal architecture."""
         return self.dynamics.complete(state.dynamics)
+
+    def score(
+        self,
+        key: Key[Array, ""],
+        params: dict[str, PyTree],
+        states: PyTree,
+        wanted: Bool[Array, "n"],
+    ) -> Float[Array, "n"]:
+        """Returns the scores of what many states of the dynamics hold, by a fresh oracle.
+
+        Args:
+            key: of the oracle.
+            params: the task.
+            states: of the *dynamics*, ``[n, ...]``.
+            wanted: which to score; what is returned elsewhere means nothing.
+        """
+        queries = jax.vmap(self.dynamics.queries, in_axes=(0, None))
+        tokens = queries(states, params["dynamics"])
+        oracle = self.oracle.init(key, params["oracle"])
+        return self._scores(key, params["oracle"], oracle, tokens, wanted)[1]
 
     def see(self, timestep: Timestep) -> Timestep:
         """Returns the time step with observations as vectors."""

@@ -123,7 +123,7 @@ def test_gymnasium_face_passes_check_env():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["ppo", "a2c"])
+@pytest.mark.parametrize("method", ["ppo", "a2c", "reinforce"])
 @pytest.mark.parametrize("probe", LADDER, ids=lambda p: type(p).__name__)
 def test_probe_ladder(probe, method):
     """Two seeds find the known values within 0.1 and the best actions."""

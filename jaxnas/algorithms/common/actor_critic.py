@@ -21,7 +21,7 @@ class PolicyBatch(NamedTuple):
 
     obs: PyTree
     mask: Bool[Array, "*n V"] | None
-    """Legal actions; None only where a learner has yet to fill it in."""
+    """Legal actions; None where all are."""
     action: Array
     """``int[*n]``, or ``float[*n, D]`` where actions are continuous."""
     log_prob: Float[Array, "*n"]

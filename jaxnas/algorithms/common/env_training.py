@@ -236,13 +236,6 @@ class EnvTraining:
             valid=jnp.ones_like(order(rollout.terminated)),
         )
 
-    def _filled(self, batch: PolicyBatch) -> PolicyBatch:
-        """Returns a batch with the parts that are the same everywhere."""
-        shape, mask = batch.log_prob.shape, batch.mask
-        if mask is None:
-            mask = jnp.ones((*shape, self.env.num_actions), bool)
-        return batch._replace(valid=jnp.ones(shape, bool), mask=mask)
-
     def _apply(self, params: PyTree, obs: PyTree) -> PolicyOutput:
         """Returns policy and value of a minibatch."""
         module: Any = self.module
@@ -286,7 +279,8 @@ class EnvTraining:
 
         def step(carry: PyTree, rows: Float[Array, "n D"]) -> tuple[PyTree, Metrics]:
             """Makes one gradient step on a minibatch."""
-            part = self._filled(unpack(rows))
+            part = unpack(rows)
+            part = part._replace(valid=jnp.ones(part.log_prob.shape, bool))
             vector, adam = carry
             (_, parts), grads = loss(
                 vector,

@@ -172,14 +172,14 @@ def collect(
         """Acts once in every environment."""
         uniform, chance = draw
         carry, out = policy(module, params, stream.carry, stream.obs, stream.reset)
-        mask = jnp.ones_like(stream.mask) if free else stream.mask
+        mask = None if free else stream.mask
         action = head.sample(uniform, out.logits, mask, temperature)
         state, after, reached = advance(chance, stream.state, action)
         over = after.terminated | after.truncated
         returns = stream.returns + after.reward
         seen = Rollout(
             obs=stream.obs,
-            mask=None if free else stream.mask,
+            mask=mask,
             reset=stream.reset,
             action=action,
             logits=out.logits,
@@ -202,7 +202,9 @@ def collect(
     pay_key = jax.random.fold_in(env_key, num_steps)
     before, reached = rollout.moves or ((), ())
     moves = Moves(before, reached, rollout.reset, rollout.terminated)
-    reward, ledger = env.settle(pay_key, env_params, moves, stream.ledger)
+    # One controller at a time: its rollout is wide enough, and stays in the cache.
+    settle = one_at_a_time(env.settle)
+    reward, ledger = settle(pay_key, env_params, moves, stream.ledger)
     ended = rollout.terminated | rollout.truncated
     running, returns = _running_returns(stream.returns, reward, ended)
     after = after._replace(returns=running, ledger=ledger)
@@ -292,10 +294,7 @@ def judge(
         gamma,
         gae_lambda,
     )
-    mask = rollout.mask
-    if mask is None:
-        mask = jnp.ones((*rollout.reset.shape, head.num_actions), bool)
-    drawn = head.choice(rollout.logits, mask, temperature, rollout.action)
+    drawn = head.choice(rollout.logits, rollout.mask, temperature, rollout.action)
     return Worth(value, advantage, drawn.log_prob)
 
 
