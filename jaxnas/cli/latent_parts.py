@@ -242,7 +242,7 @@ def copy_file(source: Path, target: Path) -> None:
         ) from error
 
 
-def write_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Writes rows as CSV."""
     with path.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, list(rows[0]))
