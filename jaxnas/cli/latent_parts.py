@@ -223,7 +223,7 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def write_rows(path: Path, rows: Sequence[dict[str, float]]) -> None:
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Writes rows as CSV."""
     with path.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, list(rows[0]))
