@@ -53,7 +53,7 @@ class Train:
     """How many times narrower each further layer is; the ancestor's halve."""
     codebook: Literal["ema", "gradient"] = "ema"
     """Codes as moving averages, or trained by their gradient."""
-    steps: int = 1600
+    steps: int = 2000
     """Gradient steps; a multiple of 40."""
     batch: int = 128
     """Architectures a step."""

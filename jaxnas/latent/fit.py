@@ -55,7 +55,7 @@ class Plan:
         UserError: sizes that do not fit.
     """
 
-    steps: int = 1600
+    steps: int = 2000
     batch: int = 128
     labelled: int = 64
     records: int = 40

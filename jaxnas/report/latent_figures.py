@@ -50,7 +50,8 @@ def draw_space(
             path_label=path_label,
         )
     name = embed.NAMES[embed.available(method)]
-    shown = f", {min(len(paths), 5)} walks from their start to their end" if paths else ""
+    walked = f"{min(len(paths), 5)} walk{'s' if len(paths) > 1 else ''}"
+    shown = f", {walked} from start to end" if paths else ""
     return finish(
         "latent_space",
         "The latent space",
@@ -81,7 +82,7 @@ def draw_training(curves: Mapping[str, np.ndarray], steps: int, codes: int) -> D
 
 
 def draw_sweep(
-    settings: Sequence[Mapping[str, float]], quality: Sequence[Mapping[str, float]]
+    settings: Sequence[Mapping[str, int | float]], quality: Sequence[Mapping[str, float]]
 ) -> Drawing:
     """Returns the parallel coordinates of a sweep, best first in both arguments."""
     names = list(settings[0])
