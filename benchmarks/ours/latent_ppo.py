@@ -9,7 +9,6 @@ each. ``--part`` times some of it alone: ``score`` decodes and scores as many la
 import argparse
 import json
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,48 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 from worker import Region, serve
 
+from jaxnas import registry
 from jaxnas.algorithms.common.env_training import EnvHparams, EnvTraining
 from jaxnas.algorithms.common.rollout import collect
 from jaxnas.controllers.mlp import MLP
-from jaxnas.core.types import OK, SKIPPED, Evaluation, Objective
-from jaxnas.data import xgboost_model
 from jaxnas.envs.change import ChangeEnv
 from jaxnas.envs.latent import LatentEnv
 from jaxnas.latent.vqvae import VQVAE, Params
-from jaxnas.oracles import trees
 from jaxnas.spaces.analog_resnet import AnalogResNet
 
 PARTS = ("all", "rollout", "score")
 facts: dict[str, float] = {}
-
-
-@dataclass(frozen=True)
-class TreesOracle:
-    """The surrogate on the features of a space."""
-
-    space: Any
-    path: str
-    id: str = "trees-v1"
-    traced: bool = True
-    objectives: tuple[Objective, ...] = (Objective("accuracy", "1"),)
-
-    def params(self) -> Any:
-        """Returns the compiled trees."""
-        return trees.compile_trees(xgboost_model.read(self.path))
-
-    def init(self, key: Any, params: Any) -> tuple[()]:
-        """Returns nothing."""
-        return ()
-
-    def evaluate(
-        self, key: Any, params: Any, state: Any, tokens: Any, fidelity: Any, active: Any
-    ) -> tuple[tuple[()], Evaluation]:
-        """Returns the prediction of every row."""
-        score = trees.predict(params, jax.vmap(self.space.features)(tokens))
-        nan = jnp.full_like(score, jnp.nan)
-        status = jnp.where(active, OK, SKIPPED).astype(jnp.int32)
-        score = jnp.where(active, score, jnp.nan)
-        return state, Evaluation(score[:, None], 0 * score, 0 * score, status, nan)
 
 
 def read_model(folder: Path) -> tuple[VQVAE, Params]:
@@ -147,7 +115,9 @@ MAKE = {"all": whole, "rollout": rollout_only, "score": score_only}
 def prepare(args: argparse.Namespace) -> Region:
     """Compiles and returns the region: ``updates`` updates of every controller."""
     model, weights = read_model(args.files)
-    oracle = TreesOracle(model.space, str(args.files / "surrogate.json"))
+    oracle = registry.make_oracle(
+        "surrogate", space=model.space, model=str(args.files / "surrogate.json")
+    )
     dynamics = LatentEnv(model, start="normal")
     env = ChangeEnv(dynamics, oracle, reward="delta_from_zero")
     params = env.params(dynamics.params(weights))

@@ -34,7 +34,8 @@ class LatentParams(NamedTuple):
     entries: Float[Array, "K Z"]
     """What code ``k`` writes into dimension ``z``."""
     spread: Float[Array, "Z"]
-    """Standard deviation of the entries of each dimension, the unit of observations."""
+    """Of the latent vectors that episodes begin with, the unit of observations: 1 where
+    ``start`` is ``"normal"``, else the standard deviation of each dimension's entries."""
     data: Float[Array, "N Z"]
     """Encoded architectures to start from, read where ``start`` is ``"data"``."""
     step: Float[Array, "Z"]
@@ -159,11 +160,12 @@ class Latent(abc.ABC):
                 "`env.params(model_params, data=env.encode(model_params, tokens))`."
             )
         entries = self.model.entries(model)
-        spread = jnp.std(entries, axis=0)
-        spread = jnp.where(spread > FLAT, spread, 1.0)
+        near = jnp.std(entries, axis=0)
+        near = jnp.where(near > FLAT, near, 1.0)
+        spread = jnp.ones_like(near) if self.start == "normal" else near
         if data is None:
             data = jnp.zeros((1, entries.shape[1]), entries.dtype)
-        move = 0.5 * spread if step is None else jnp.broadcast_to(step, spread.shape)
+        move = 0.5 * near if step is None else jnp.broadcast_to(step, near.shape)
         return LatentParams(model, entries, spread, data, move.astype(jnp.float32))
 
     def encode(self, model: PyTree, tokens: Int[Array, "N L"]) -> Float[Array, "N Z"]:

@@ -105,7 +105,7 @@ def test_a_thousand_random_actions_agree_with_numpy(reward):
             np.testing.assert_allclose(at(seen.reward), paid, atol=1e-6)
             assert at(seen.terminated) == over
             assert at(seen.truncated) == (not over and t + 1 == limit)
-            units = np.arcsinh(latent / entries.std(axis=0))
+            units = np.arcsinh(latent)
             np.testing.assert_allclose(at(seen.obs)[:8], units, atol=1e-5)
 
 
@@ -266,9 +266,11 @@ def test_a_key_decides_everything():
 @pytest.mark.parametrize("history", [0, 2, 6, 12])
 def test_observations_remember_the_last_actions(history):
     env = LatentEnv(MODEL, history=history)
-    _, (_states, seen) = played(env, env.params(), ACTIONS)
+    _, (states, seen) = played(env, env.params(), ACTIONS)
     obs = jax.tree.map(lambda x: x[-1], seen.obs)
     flat = np.asarray(env.flatten(obs))
+    units = np.asarray(states.latent[-1]) / np.asarray(PARAMS.entries).std(axis=0)
+    np.testing.assert_allclose(flat[:8], np.arcsinh(units), atol=1e-5)
     assert flat.shape == (env.flat_size,) == (8 + 22 * history,)
     assert (np.abs(flat) <= BOUND).all()
     past = flat[8:].reshape(history, 22)
