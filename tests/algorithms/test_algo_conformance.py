@@ -59,7 +59,7 @@ def cases():
             yield pytest.param(name, check, marks=marks, id=f"{name}-{check.__name__}")
 
 
-@pytest.mark.parametrize(("name", "check"), cases())
+@pytest.mark.parametrize(("name", "check"), list(cases()))
 def test_algorithm_keeps_promise(name, check, latent_file):
     algo = example(name, latent_file)
     if check is algos.check_single_and_one_trace:
