@@ -39,6 +39,7 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/trees.py
 	$(BIN)/python benchmarks/regret.py
 
 $(BIN)/python:
