@@ -50,6 +50,7 @@ def test_train_writes_a_model_metrics_curves_and_figures(capsys, tmp_path):
     assert "toy-v1" in text
 
 
+@pytest.mark.slow
 def test_label_mode_and_a_file_as_out(capsys, tmp_path):
     code, text, err = run(
         capsys, "train", *SMALL, "--mode", "label", "--codes", "4", "--hidden", "8",

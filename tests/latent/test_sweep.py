@@ -61,6 +61,7 @@ def test_bad_axes_are_refused(grid, text):
         sw.check_grid(grid)
 
 
+@pytest.mark.slow
 def test_a_sweep_finds_that_training_at_all_helps(small):
     """Nine axes, two of them with more than one value; lr 0 learns nothing."""
     grid = {name: values[:1] for name, values in sw.GRID.items()}
