@@ -9,7 +9,13 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxnas import registry
-from jaxnas.cli.options import Chosen, for_algorithm, make_algorithm, parse_axis
+from jaxnas.cli.options import (
+    Chosen,
+    for_algorithm,
+    make_algorithm,
+    parse_axis,
+    parse_options,
+)
 from jaxnas.cli.progress import Reporter
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Oracle
@@ -25,6 +31,8 @@ class Common:
     """What scores an architecture; see `jaxnas list`."""
     objective: str = "analog_1month"
     """Metric to optimise; several with commas. See `jaxnas info ORACLE`."""
+    oracle_set: tuple[str, ...] = ()
+    """Options of the oracle, such as model=surrogate.npz truth=analog-nasbench."""
     space: str | None = None
     """Search space; the oracle's own when not given."""
     budget: int = 500
@@ -65,6 +73,7 @@ class Common:
             noise=self.noise,
             constraints=self.constraint,
             objective=self.objective,
+            **parse_options(self.oracle_set),
         )
 
     @property

@@ -56,7 +56,6 @@ def toy_model():
 CASES = {
     "nb201, graph": ("nb201", {}, "graph"),
     "analog-resnet, numeric": ("analog-resnet", {"variant": "csv"}, "numeric"),
-    "analog-resnet, one-hot": ("analog-resnet", {}, "one-hot"),
 }
 
 
