@@ -139,7 +139,7 @@ def broken_csv(folder, table):
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        (["fit", "--oracle", "toi"], "Did you mean 'toy'?"),
+        (["fit", "--oracle", "toyy"], "Did you mean 'toy'?"),
         (["fit", "--oracle", "toy", "--objective", "scor"], "Did you mean 'score'?"),
         (["fit", *TOY[:4], "--labels", "9"], "between 10 and 31 of the 41 rows"),
         (["fit", *TOY[:4], "--labels", "32"], "between 10 and 31 of the 41 rows"),

@@ -236,7 +236,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(folder):
         (lambda: (altered(path, encoder="pixels-v1"),), "Unknown features"),
         (lambda: (altered(path, recipe=None),), "name that space"),
         (lambda: (path, make_space("toy")), "not of 'toy-v1'"),
-        (lambda: (path, None, "acuracy"), "Did you mean 'accuracy'"),
+        (lambda: (path, None, "accuracyy"), "Did you mean 'accuracy'"),
         (lambda: (path, None, "", "toy"), "refused|Unknown|scores|metric"),
         (lambda: trees_with()[:1], "which space"),
         (lambda: (trees_with()[0], space), "0 numeric"),
