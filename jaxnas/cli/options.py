@@ -25,6 +25,21 @@ def parse_value(text: str) -> bool | int | float | str:
     return text
 
 
+def parse_options(items: Sequence[str]) -> dict[str, Any]:
+    """Returns ``NAME=VALUE`` items as options; a value is a number where it reads as one.
+
+    Raises:
+        UserError: an item of another form, or one named twice.
+    """
+    found: dict[str, Any] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals or not name or name in found:
+            raise UserError(f"Cannot read the option {item!r}; write each NAME=VALUE once.")
+        found[name] = parse_value(value)
+    return found
+
+
 def parse_axis(text: str) -> tuple[str, list[Any]]:
     """Returns the name and the values of ``NAME=V1,V2,...`` or ``NAME=log:LOW:HIGH:N``.
 

@@ -10,7 +10,13 @@ import tyro
 
 from jaxnas import registry
 from jaxnas.cli.latent_parts import copy_file, default_folder, make_folder
-from jaxnas.cli.options import Chosen, for_algorithm, make_algorithm, parse_axis
+from jaxnas.cli.options import (
+    Chosen,
+    for_algorithm,
+    make_algorithm,
+    parse_axis,
+    parse_options,
+)
 from jaxnas.cli.progress import Reporter
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Oracle
@@ -37,6 +43,8 @@ class Common:
     """What scores an architecture; see `jaxnas list`."""
     objective: str = "analog_1month"
     """Metric to optimise; several with commas. See `jaxnas info ORACLE`."""
+    oracle_set: tuple[str, ...] = ()
+    """Options of the oracle, such as model=surrogate.npz truth=analog-nasbench."""
     space: str | None = None
     """Search space; the oracle's own when not given."""
     budget: int = 500
@@ -77,6 +85,7 @@ class Common:
             noise=self.noise,
             constraints=self.constraint,
             objective=self.objective,
+            **parse_options(self.oracle_set),
         )
 
     @property

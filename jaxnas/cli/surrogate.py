@@ -18,6 +18,8 @@ from jaxnas.cli.labels import Labels, read_csv, read_oracle
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Featured, SearchSpace
 
+UNKNOWN = "not said by the file: these rows may be among them"
+"""What the labels of a model are that does not name them."""
 SINGLES = 64
 """Rows that are predicted alone and compared with the batch."""
 NAMES = {
@@ -202,10 +204,8 @@ class Eval:
         facts = {
             "model": self.model,
             "id": made.id,
-            "labels": "unknown: these rows may be among them"
-            if seen is None
-            else len(seen),
-            "held_out": len(held.tokens),
+            "labels": UNKNOWN if seen is None else len(seen),
+            "rows" if seen is None else "held_out": len(held.tokens),
             "source": data.source,
             "features": made.encoder.id,
         }
@@ -284,13 +284,14 @@ def show(
         head.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
     console.print(head)
     for objective, measures in quality.items():
-        console.print(_table(objective, measures))
+        known = facts["labels"] != UNKNOWN
+        about = "held-out rows only" if known else "rows it may have been fitted on"
+        console.print(_table(f"{objective} ({measures['unit']}), {about}", measures))
     return 0
 
 
-def _table(objective: str, measures: dict[str, Any]) -> Table:
+def _table(title: str, measures: dict[str, Any]) -> Table:
     """Returns the quality of one objective as a table."""
-    title = f"{objective} ({measures['unit']}), held-out rows only"
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in ("measure", "value", "95 % interval"):
         table.add_column(column)

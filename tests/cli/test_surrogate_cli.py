@@ -1,0 +1,202 @@
+"""``jaxnas surrogate`` as a person meets it: tables, JSON, files, and how it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jaxnas.cli import labels as lb
+from jaxnas.cli import main
+from jaxnas.core.errors import UserError
+from jaxnas.core.types import Objective
+from jaxnas.data.analognas_csv import FEATURES, TARGETS
+from jaxnas.oracles import surrogate_file as sf
+from jaxnas.registry import make_space
+from jaxnas.testing.oracles import untrained_model
+
+QUICK = ["--members", "2", "--hidden", "8", "--steps", "60"]
+TOY = ["--oracle", "toy", "--objective", "score,layers", "--labels", "20"]
+
+
+def run(capsys, *args):
+    with pytest.raises(SystemExit) as stop:
+        main(["surrogate", *map(str, args)])
+    streams = capsys.readouterr()
+    return stop.value.code or 0, streams.out, streams.err
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("surrogate")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    """A model of the toy oracle's two metrics, fitted by the command line."""
+    out = folder / "toy.npz"
+    with pytest.raises(SystemExit) as stop:
+        main(["surrogate", "fit", *TOY, *QUICK, "--out", str(out)])
+    assert not stop.value.code
+    return out
+
+
+@pytest.fixture(scope="module")
+def table(folder):
+    """A table of the analog-resnet space in its published form, with made-up targets."""
+    draw = np.random.default_rng(0)
+    lines = [",".join([*FEATURES, *TARGETS])]
+    for row in range(40):
+        groups = 1 + row % 3
+        cells = [str(8 + row), str(groups)]
+        cells += [str(1 + (row + i) % 4 if i < groups else 0) for i in range(5)]
+        for i in range(5):
+            here = i < groups
+            cells += ["ABCD"[(row + i) % 4] if here else "0"]
+            cells += [str(int(here) * (1 + row % 3)), str(int(here) * (1 + i))]
+        cells += [f"{value:.4f}" for value in draw.uniform(0.1, 0.9, 3)]
+        lines.append(",".join(cells))
+    path = folder / "table.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_fit_reports_quality_on_what_it_did_not_use_and_eval_agrees(model, capsys):
+    """The toy space has 41 members: 20 labels leave 21, by the file and by the run."""
+    code, out, _ = run(capsys, "eval", model, "--oracle", "toy", "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert (told["labels"], told["held_out"]) == (20, 21)
+    assert set(told["quality"]) == {"score", "layers"}
+    score = told["quality"]["score"]
+    for name in ("rmse", "r2", "kendall", "kendall_top_decile", "spearman", "coverage_90"):
+        assert set(score[name]) == {"value", "low", "high"}
+    assert score["single_row_against_batch"] < 1e-5
+    assert score["distinct_predictions"] <= 21
+    stored = sf.parse(model.read_bytes(), "").header.training
+    assert stored["labels"] == 20
+    assert stored["fit_s"] > 0
+    for name in ("rmse", "kendall", "nll"):
+        fitted = stored["quality"]["score"][name]["value"]
+        np.testing.assert_allclose(fitted, score[name]["value"], rtol=1e-4)
+
+
+def test_the_table_says_what_was_measured(model, capsys):
+    code, out, _ = run(capsys, "eval", model, "--oracle", "toy", "--objective", "layers")
+    assert code == 0
+    for text in ("layers", "held-out rows only", "top decile", "90 % interval", "graph-v1"):
+        assert text in out
+    assert "score" not in out
+
+
+def test_a_csv_is_read_with_its_notice(table):
+    data = lb.read_csv(table, None, None)
+    assert data.space.id == "analog-resnet-csv-v1"
+    assert [o.name for o in data.objectives] == list(TARGETS)
+    assert data.tokens.shape == (40, 22)
+    assert "generated" in data.notice
+    train, held = data.split(0, 25)
+    assert len(held.without(train.tokens).tokens) == len(held.tokens) == 15
+    assert len(data.without(train.tokens).tokens) == 15
+
+
+@pytest.mark.slow
+def test_a_csv_is_fitted_with_its_notice(table, folder, capsys):
+    out = folder / "csv.npz"
+    code, text, _ = run(capsys, "fit", "--csv", table, "--labels", 25, *QUICK, "--out", out)
+    assert code == 0
+    assert "shows every sign of being generated" in " ".join(text.split())
+    assert "AVM (% points)" in text
+    assert "numeric-v1" in text
+    code, text, _ = run(capsys, "eval", out, "--csv", table, "--json")
+    told = json.loads(text)
+    assert told["held_out"] == 15
+    assert "generated" in told["notice"]
+    assert list(told["quality"]) == list(TARGETS)
+    code, text, _ = run(
+        capsys, "fit", "--csv", table, "--labels", 20, *QUICK, "--out", out,
+        "--overwrite", "--json",
+    )  # fmt: skip
+    assert json.loads(text)["labels"] == 20
+
+
+def test_a_space_too_large_to_list_is_sampled(monkeypatch):
+    """Labels of analog-resnet cannot be listed; distinct random ones are asked for."""
+    monkeypatch.setattr(lb, "HELD_OUT", 20)
+    space = make_space("analog-resnet")
+    data = lb.read_oracle("cost", space, "params", 0, 30)
+    assert 45 < len(data.tokens) <= 50
+    assert len(np.unique(data.tokens, axis=0)) == len(data.tokens)
+    assert np.isfinite(data.values).all()
+
+
+def broken_csv(folder, table):
+    path = folder / "nan.csv"
+    lines = table.read_text().splitlines()
+    path.write_text("\n".join([*lines[:5], lines[5].rpartition(",")[0] + ",nan"]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["fit", "--oracle", "toyy"], "Did you mean 'toy'?"),
+        (["fit", "--oracle", "toy", "--objective", "scor"], "Did you mean 'score'?"),
+        (["fit", *TOY[:4], "--labels", "9"], "between 10 and 31 of the 41 rows"),
+        (["fit", *TOY[:4], "--labels", "32"], "between 10 and 31 of the 41 rows"),
+        (["fit", *TOY, "--features", "numeric"], "no numeric features"),
+        (["fit", *TOY, "--members", "1"], "at least 2 members"),
+        (["fit", *TOY, "--seed", "-1"], "--seed"),
+        (["fit", *TOY, "--out", "MODEL"], "--overwrite"),
+        (["fit", *TOY, "--out", "FOLDER/none/x.npz"], "does not exist"),
+        (["fit", "--csv", "FOLDER/none.csv"], "none.csv"),
+        (["fit", "--csv", "NAN"], "not a finite number"),
+        (["fit", "--csv", "TABLE", "--objective", "AVN"], "Did you mean 'AVM'?"),
+        (["fit", "--csv", "TABLE", "--space", "nb201"], "not 'nb201-v1'"),
+        (["eval", "FOLDER/none.npz"], "cannot be read"),
+        (["eval", "TABLE"], "not an XGBoost model"),
+        (["eval", "MODEL", "--oracle", "analog-nasbench"], "'analog-nasbench'"),
+        (["eval", "MODEL", "--oracle", "toy", "--objective", "x"], "Unknown metric"),
+        (["eval", "MODEL", "--csv", "TABLE"], "fitted on architectures of 'toy-v1'"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    args, text, model, table, folder, tmp_path, capsys
+):
+    names = {"MODEL": model, "TABLE": table, "NAN": broken_csv(folder, table)}
+    args = [str(names.get(a, a)).replace("FOLDER", str(folder)) for a in args]
+    if args[0] == "fit" and "--out" not in args:
+        args += ["--out", str(tmp_path / "x.npz")]
+    code, _, err = run(capsys, *args)
+    assert code == 2
+    assert text in err
+    assert "Traceback" not in err
+    assert err.count("\n") == 1, err
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_labels_that_are_not_numbers_are_refused():
+    """NaN is refused before a fit and before an evaluation, in words."""
+    space = make_space("toy")
+    metric = Objective("score", "1", True)
+    values = np.ones((40, 1))
+    values[7] = np.nan
+    data = lb.Labels(space, (metric,), np.zeros((40, 4), np.int32), values, "a table")
+    with pytest.raises(UserError, match="1 of the 40 held-out labels of a table are NaN"):
+        data.check()
+
+
+@pytest.mark.slow
+def test_a_model_is_an_oracle_of_a_search(tmp_path, capsys):
+    metrics = (Objective("score", "arbitrary", True),)
+    path = untrained_model(make_space("toy"), "one-hot", metrics)
+    args = [
+        "search", "--oracle", "surrogate", "--oracle-set", f"model={path}", "truth=toy",
+        "--objective", "score", "--budget", "12", "--seeds", "2", "--algorithms", "random",
+        "--out", str(tmp_path), "--name", "a", "--quiet",
+    ]  # fmt: skip
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    assert not stop.value.code
+    assert "regret" in capsys.readouterr().out
+    config = json.loads((tmp_path / "a/random/config.json").read_text())
+    assert "surrogate-v1-" in json.dumps(config)
