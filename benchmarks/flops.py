@@ -1,5 +1,7 @@
 """FLOPs of the timed programs by formula: a multiply-add is two, only products count."""
 
+import itertools
+
 
 def forward(*layers: tuple[int, int]) -> int:
     """Returns the FLOPs of one sample through dense layers ``(inputs, outputs)``."""
@@ -36,3 +38,9 @@ def token_lstm(batch: int = 8, length: int = 12, hidden: int = 64, vocab: int = 
     the gradient needs, so it is counted once; the backward pass is twice that.
     """
     return 3 * batch * length * forward((hidden, 4 * hidden), (hidden, vocab))
+
+
+def latent_decoder() -> int:
+    """Returns the FLOPs of decoding one latent vector: the ancestor's seven layers."""
+    widths = (8, 512, 256, 128, 64, 32, 16, 22)
+    return forward(*itertools.pairwise(widths))

@@ -39,6 +39,11 @@ def test_flops_of_the_token_lstm_are_those_counted_by_hand(load):
     assert flops.token_lstm() == 3 * 8 * 12 * step
 
 
+def test_flops_of_the_latent_decoder_are_those_counted_by_hand(load):
+    products = 8 * 512 + 512 * 256 + 256 * 128 + 128 * 64 + 64 * 32 + 32 * 16 + 16 * 22
+    assert load("flops").latent_decoder() == 2 * products
+
+
 def test_a_row_has_the_documented_fields_and_milliseconds_a_unit(load):
     harness = load("harness")
     ready = {

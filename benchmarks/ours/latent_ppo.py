@@ -121,8 +121,7 @@ def prepare(args: argparse.Namespace) -> Region:
     dynamics = LatentEnv(model, start="normal")
     env = ChangeEnv(dynamics, oracle, reward="delta_from_zero")
     params = env.params(dynamics.params(weights))
-    factors = (model.num_codes, model.latent_size) if args.factored else ()
-    module = MLP(env.num_actions, separate=True, factors=factors)
+    module = MLP(env.num_actions, separate=True)
     training = EnvTraining(env, module, epochs=args.epochs, minibatches=args.minibatches)
     keys = jax.random.split(jax.random.key(args.seed), args.controllers)
     init = jax.jit(
@@ -159,7 +158,6 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--minibatches", type=int, default=4)
     parser.add_argument("--part", choices=PARTS, default="all")
-    parser.add_argument("--factored", action="store_true", help="code + dimension logits")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     serve(

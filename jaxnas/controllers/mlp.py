@@ -1,6 +1,5 @@
 """A feed-forward controller over the written prefix or a vector observation."""
 
-import math
 from collections.abc import Callable
 
 import jax
@@ -30,10 +29,6 @@ class MLP(nn.Module):
         layers: hidden layers, of the policy and of the value each.
         activation: ``tanh`` or ``relu``.
         separate: whether the value has layers of its own instead of the policy's.
-        factors: ``(K, Z)`` where the actions are ``K Z`` pairs ``k Z + z`` and perhaps
-            more: a pair's logit is the sum of one of ``k`` and one of ``z``. A smaller head
-            that can still prefer any pair in any state; it cannot prefer two of them over
-            their mixtures. Empty for a logit of each action.
     """
 
     num_actions: int
@@ -43,7 +38,6 @@ class MLP(nn.Module):
     layers: int = 2
     activation: str = "tanh"
     separate: bool = False
-    factors: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the sizes before anything is traced."""
@@ -52,13 +46,6 @@ class MLP(nn.Module):
             raise UserError(
                 "An MLP needs at least one layer and an activation of "
                 f"{list(ACTIVATIONS)}, not {self.layers} and {self.activation!r}."
-            )
-        if self.factors and (
-            len(self.factors) != 2 or math.prod(self.factors) > self.num_actions
-        ):
-            raise UserError(
-                f"factors must be two numbers whose product is at most the "
-                f"{self.num_actions} actions, not {self.factors}."
             )
         super().__post_init__()
 
@@ -92,27 +79,13 @@ class MLP(nn.Module):
     def _network(self, features: Float[Array, "*b F"]) -> PolicyOutput:
         """Returns the policy of a feature vector."""
         policy = self._trunk(features, "policy")
-        width = self.num_actions
-        if self.factors:
-            width += sum(self.factors) - math.prod(self.factors)
         if not self.separate:
-            out = PolicyValueHead(width, name="head")(policy)
-            return out._replace(logits=self._joined(out.logits))
+            return PolicyValueHead(self.num_actions, name="head")(policy)
         init = orthogonal(0.01)
-        logits = nn.Dense(width, kernel_init=init, name="logits")(policy)
+        logits = nn.Dense(self.num_actions, kernel_init=init, name="logits")(policy)
         own = self._trunk(features, "value")
         value = nn.Dense(1, kernel_init=orthogonal(), name="value")(own)
-        return PolicyOutput(self._joined(logits), value[..., 0])
-
-    def _joined(self, logits: Float[Array, "*b N"]) -> Float[Array, "*b V"]:
-        """Returns a logit for each action."""
-        if not self.factors:
-            return logits
-        codes, size = self.factors
-        code, place = logits[..., :codes], logits[..., codes : codes + size]
-        pairs = code[..., :, None] + place[..., None, :]
-        flat = pairs.reshape(*logits.shape[:-1], codes * size)
-        return jnp.concatenate([flat, logits[..., codes + size :]], axis=-1)
+        return PolicyOutput(logits, value[..., 0])
 
     def _trunk(self, x: Float[Array, "*b F"], name: str) -> Float[Array, "*b H"]:
         """Returns the last hidden layer of the policy or of the value."""

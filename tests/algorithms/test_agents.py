@@ -172,22 +172,6 @@ def test_wide_choices_are_drawn_by_weight_and_never_at_weight_zero(count):
     assert (np.asarray(edge) == np.flatnonzero(weights)[[0, -1]]).all()
 
 
-def test_factored_logits_are_sums_of_code_and_dimension():
-    module = MLP(22, hidden=8, factors=(7, 3), separate=True)
-    obs, no = jnp.ones((2, 4)), jnp.zeros(2, bool)
-    params = module.init(KEY, (), obs, no)
-    logits = np.asarray(module.apply(params, (), obs, no)[1].logits)
-    assert logits.shape == (2, 22)
-    pairs = logits[:, :21].reshape(2, 7, 3)
-    mixed = pairs[:, 1:] - pairs[:, :-1]
-    np.testing.assert_allclose(
-        mixed, np.broadcast_to(mixed[..., :1], mixed.shape), atol=1e-6
-    )
-    assert params["params"]["logits"]["kernel"].shape == (8, 7 + 3 + 1)
-    with pytest.raises(UserError, match="factors must be two numbers"):
-        MLP(20, factors=(7, 3))
-
-
 @dataclass(frozen=True)
 class Target:
     """One continuous step: minus the squared distance to the observation."""
