@@ -24,10 +24,10 @@ search: $(VENV)/.installed
 	  --grid $(GRID) --out $(OUT) --name $(NAME)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "slow and not external"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "slow and not external"
 
 check: lint test
 
@@ -40,6 +40,7 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/trees.py
+	$(BIN)/python benchmarks/latent.py
 	$(BIN)/python benchmarks/regret.py
 
 $(BIN)/python:

@@ -24,9 +24,16 @@ def clean_trace_counters():
     chex.clear_trace_counter()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def drop_compiled_programs():
+    """Frees what a file compiled: a few gigabytes over the whole suite."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared_folder():
-    """The workplace's reference data; tests that need it skip where it is absent."""
+    """Reference files beside the checkout; tests that need them skip where they are absent."""
     beside = Path(__file__).parents[2] / "shared"
     folder = Path(os.environ.get("JAXNAS_SHARED", beside)) / "data"
     if not folder.is_dir():
