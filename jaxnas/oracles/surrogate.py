@@ -5,6 +5,7 @@ show the true value of what the surrogate recommends, never the prediction itsel
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -227,15 +228,22 @@ def predict_rows(
     oracle: Surrogate, params: SurrogateParams, tokens: Int[np.ndarray, "n L"]
 ) -> Prediction:
     """Returns the predictions for many architectures as numpy arrays; host side."""
-    ask = jax.jit(oracle.predict)
     padded = np.zeros((-(-len(tokens) // CHUNK) * CHUNK, tokens.shape[1]), np.int32)
     padded[: len(tokens)] = tokens
     parts = [
-        ask(params, jnp.asarray(padded[i : i + CHUNK]))
+        _tell(oracle, params, jnp.asarray(padded[i : i + CHUNK]))
         for i in range(0, len(padded), CHUNK)
     ]
     joined = [np.concatenate(leaf)[: len(tokens)] for leaf in zip(*parts, strict=True)]
     return Prediction(*cast(Any, joined))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _tell(
+    oracle: Surrogate, params: SurrogateParams, tokens: Int[Array, "B L"]
+) -> Prediction:
+    """Returns the predictions for a chunk; compiled once for each oracle."""
+    return oracle.predict(params, tokens)
 
 
 def _listable(space: SearchSpace) -> bool:
