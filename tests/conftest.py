@@ -33,7 +33,7 @@ def drop_compiled_programs():
 
 @pytest.fixture(scope="session")
 def shared_folder():
-    """Reference files beside the checkout; tests that need them skip where they are absent."""
+    """Reference files beside the checkout; skips, saying so, where they are absent."""
     beside = Path(__file__).parents[2] / "shared"
     folder = Path(os.environ.get("JAXNAS_SHARED", beside)) / "data"
     if not folder.is_dir():

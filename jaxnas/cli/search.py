@@ -147,7 +147,7 @@ class Search:
         grids = {
             name: parse_grid(for_algorithm(self.grid, name, names), name) for name in names
         }
-        seeds = self.seeds or SEEDS[self.env]
+        seeds = SEEDS[self.env] if self.seeds is None else self.seeds
         reporter = self.common.reporter
         for choice in chosen:
             out = self.common.directory / choice.name

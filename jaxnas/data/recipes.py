@@ -11,8 +11,6 @@ import importlib.metadata
 import os
 import tempfile
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnas.core.errors import UserError
+from jaxnas.data.npz import read_npz
 
 Arrays = dict[str, np.ndarray]
 
@@ -146,9 +145,8 @@ def _reinstall(recipe: Recipe) -> str:
 def _read(path: Path) -> Arrays | None:
     """Returns the arrays of a cache file, or None where there is no readable one."""
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+        return read_npz(path)
+    except (OSError, ValueError):
         return None  # absent or damaged: the caller converts the source again
 
 

@@ -4,8 +4,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -17,6 +15,7 @@ from jaxtyping import PyTree
 from jaxnas import registry
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import SearchSpace
+from jaxnas.data.npz import read_npz
 from jaxnas.data.recipes import content_checksum
 from jaxnas.latent.vqvae import VQVAE, Params
 
@@ -136,11 +135,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             f"There is no latent model at {path}; make one: jaxnas latent train"
         )
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError) as error:
-        raise _damaged(path) from error
-    except (zipfile.BadZipFile, zlib.error, KeyError) as error:
+        return read_npz(path)
+    except (OSError, ValueError) as error:
         raise _damaged(path) from error
 
 

@@ -14,8 +14,6 @@ import itertools
 import json
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +27,7 @@ from jaxtyping import Int
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Objective
 from jaxnas.data import xgboost_model as xm
+from jaxnas.data.npz import read_npz
 from jaxnas.data.recipes import content_checksum
 from jaxnas.oracles import trees
 from jaxnas.oracles.ensemble import GRID, Ensemble, EnsembleParams
@@ -36,11 +35,6 @@ from jaxnas.oracles.trees import TreeParams
 
 FORMAT = "jaxnas-surrogate-v1"
 """Bump it when the meaning of a field changes."""
-_UNREADABLE = (
-    OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error,
-    NotImplementedError, RuntimeError,
-)  # fmt: skip
-"""What numpy and json raise on bytes that are no model."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +102,10 @@ def parse(content: bytes, name: str) -> Model:
         UserError: no model of this format, a damaged one, or one of another version.
     """
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
+        arrays = read_npz(content)
         facts = json.loads(arrays.pop("header").tobytes())
         version = facts["format"]
-    except _UNREADABLE as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise _not_a_model(name) from error
     if version != FORMAT:
         raise UserError(

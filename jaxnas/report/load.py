@@ -2,7 +2,6 @@
 
 import glob
 import json
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Objective
+from jaxnas.data.npz import read_npz
 
 FORMAT = 1
 """The only layout of a run directory that this version reads."""
@@ -261,10 +261,8 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Returns the arrays of an npz file, without pickle."""
     try:
-        # opened here: numpy leaves a damaged file open
-        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return read_npz(path)
+    except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
 
 

@@ -8,7 +8,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import zipfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +16,7 @@ import jax
 import numpy as np
 
 from jaxnas.core.errors import UserError
+from jaxnas.data.npz import read_npz
 from jaxnas.run.checkpoint import disk_errors
 
 FORMAT = 1
@@ -65,9 +65,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         UserError: the file is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        return read_npz(path)
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{path} is missing or damaged; run the search again with --fresh."
         ) from error

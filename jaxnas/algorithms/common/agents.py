@@ -4,8 +4,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -19,6 +17,7 @@ from jaxnas.algorithms.common.rollout import head_of, policy
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import SearchSpace
 from jaxnas.core.trees import select
+from jaxnas.data.npz import read_npz
 from jaxnas.data.recipes import content_checksum
 from jaxnas.envs.base import Continuing, done
 from jaxnas.envs.change import ChangeEnv
@@ -259,14 +258,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Returns header and arrays of an agent's file, checked."""
     if not path.is_file():
         raise UserError(f"There is no agent at {path}; save one with `save_agent`.")
-    broken = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_npz(path)
         header = json.loads(arrays.pop(_HEADER).tobytes())
         if header["format"] != FORMAT or header["checksum"] != content_checksum(arrays):
             raise ValueError(header["format"])
-    except (*broken, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not an agent or is damaged; save it again.") from error
     if header["version"] != VERSION:
         raise UserError(
