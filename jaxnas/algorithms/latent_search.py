@@ -16,25 +16,23 @@ optimisation, for example Angermueller et al., 2020 (DyNA-PPO).
 """
 
 import functools
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from jaxnas.algorithms.common import collapse
+from jaxnas.algorithms.common import collapse, lookups
 from jaxnas.algorithms.common.env_training import EnvHparams, EnvTraining, TrainState
-from jaxnas.algorithms.common.rollout import acted_on, head_of, open_stream
+from jaxnas.algorithms.common.rollout import head_of
 from jaxnas.controllers.mlp import MLP
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Counted, SearchSpace
 from jaxnas.core.trees import masked_mean, one_at_a_time
-from jaxnas.core.types import OK, Evaluation, Proposal
+from jaxnas.core.types import Evaluation, Proposal
 from jaxnas.envs.change import ChangeEnv
 from jaxnas.envs.latent import STARTS, ContinuousLatentEnv, LatentEnv, LatentParams
 from jaxnas.latent import files
@@ -66,27 +64,6 @@ class LatentHparams(NamedTuple):
     """Weight of the surrogate's epistemic spread in what is promised."""
 
 
-class Known(NamedTuple):
-    """What was asked and answered, the newest ``capacity`` of them."""
-
-    tokens: Int[Array, "C L"]
-    reward: Float[Array, "C"]
-    weight: Float[Array, "C"]
-    """1 where there is an answer, else 0."""
-    answers: Int[Array, ""]
-    """How many so far."""
-
-
-class Lookup(NamedTuple):
-    """The next proposal, once the surrogate is there."""
-
-    tokens: Int[Array, "B L"]
-    ready: Bool[Array, "B"]
-    """False where the policy visited too few unknown architectures."""
-    expected: Float[Array, "B"]
-    """Rewards that the surrogate predicts."""
-
-
 class LatentState(NamedTuple):
     """Everything that a latent search remembers."""
 
@@ -95,10 +72,10 @@ class LatentState(NamedTuple):
     """Architectures proposed."""
     walks: Int[Array, ""]
     """Updates since the first fit."""
-    known: Known
+    known: lookups.Known
     surrogate: ensemble.EnsembleParams
     agent: TrainState
-    lookup: Lookup
+    lookup: lookups.Lookup
     told: Float[Array, "B"]
     """Rewards of the last proposal."""
     answered: Bool[Array, "B"]
@@ -166,7 +143,7 @@ class LatentSearch:
                 "A latent search needs a latent model: train one with `jaxnas latent "
                 "train --out latent.npz` and give it with `--latent latent.npz`."
             )
-        object.__setattr__(self, "checksum", _file_checksum(self.latent))
+        object.__setattr__(self, "checksum", files.checksum_of(self.latent))
         if self.start not in STARTS:
             raise UserError(f"Unknown start {self.start!r}; choose one of {list(STARTS)}.")
         sizes = (self.batch, self.refit, self.passes, self.max_steps, self.hidden)
@@ -184,15 +161,20 @@ class LatentSearch:
         _ = self.training, self.promise
 
     @property
+    def stored(self) -> files.Stored:
+        """The latent model, read once."""
+        return files.load_encoder(self.latent, self.checksum, self.space)
+
+    @property
     def opening(self) -> Int[np.ndarray, "n L"]:
         """The architectures whose scores the latent model has seen; the first queries."""
-        seen = _stored(self.latent, self.checksum, self.space).facts.get("labelled", [])
+        seen = self.stored.facts.get("labelled", [])
         return np.asarray(seen, np.int32).reshape(-1, self.space.length)
 
     @property
     def env(self) -> ChangeEnv:
         """The latent environment, paid by the change of promise."""
-        model = _stored(self.latent, self.checksum, self.space).model
+        model = self.stored.model
         kind = ContinuousLatentEnv if self.continuous else LatentEnv
         dynamics = kind(model, self.history, self.max_steps, self.start)
         return ChangeEnv(dynamics, self.promise)
@@ -223,20 +205,15 @@ class LatentSearch:
     def init(self, key: Key[Array, ""], hparams: LatentHparams) -> LatentState:
         """Returns a fresh policy that knows nothing."""
         hparams = LatentHparams(*(jnp.asarray(leaf, jnp.float32) for leaf in hparams))
-        length, lanes, rows = self.space.length, self.batch, self.capacity
-        known = Known(
-            jnp.zeros((rows, length), jnp.int32),
-            jnp.zeros(rows),
-            jnp.zeros(rows),
-            jnp.int32(0),
-        )
+        length, lanes = self.space.length, self.batch
+        known = lookups.nothing_known(self.capacity, length)
         surrogate = jax.tree.map(
             lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
             jax.eval_shape(self._fitted, key, known),
         )
         task = self._task(hparams, known, surrogate)
         agent = self.training.init(key, _rule(hparams), task)
-        lookup = Lookup(
+        lookup = lookups.Lookup(
             jnp.zeros((lanes, length), jnp.int32), jnp.zeros(lanes, bool), jnp.zeros(lanes)
         )
         size = self.env.dynamics.model.latent_size
@@ -273,19 +250,7 @@ class LatentSearch:
 
         When more than ``capacity`` are known the oldest are forgotten.
         """
-        valid = (evaluation.status == OK) & proposal.active
-        valid = valid & jnp.isfinite(evaluation.reward)
-        known, size = state.known, self.capacity
-        place = (known.answers + jnp.cumsum(valid) - 1) % size
-        place = jnp.where(valid, place, size)
-        known = Known(
-            known.tokens.at[place].set(proposal.tokens, mode="drop"),
-            known.reward.at[place].set(
-                jnp.where(valid, evaluation.reward, 0.0), mode="drop"
-            ),
-            known.weight.at[place].set(1.0, mode="drop"),
-            known.answers + jnp.sum(valid, dtype=jnp.int32),
-        )
+        known, valid = lookups.remember(state.known, proposal, evaluation)
         told = jnp.where(valid, evaluation.reward, 0.0)
         return state._replace(known=known, told=told, answered=valid)
 
@@ -331,30 +296,38 @@ class LatentSearch:
         task = self._task(state.hparams, state.known, surrogate)
         agent, metrics = self.training.train(train_key, state.agent, task, self.passes)
         metrics = jax.tree.map(jnp.nanmean, metrics)
-        visits, path, length = self._visit(visit_key, agent, task)
-        lookup, seen = self._choose(visits, state.known, task["oracle"])
+        episodes = 2 * self.num_envs
+        visits = lookups.visit(
+            visit_key, self.training, agent, task, episodes, self.max_steps
+        )
+        lookup, seen = lookups.choose(
+            self.promise, task["oracle"], visits.tokens, state.known, self.batch
+        )
         state = state._replace(
             walks=state.walks + 1,
             surrogate=surrogate,
             agent=agent,
             lookup=lookup,
-            path=path,
+            path=visits.path,
         )
-        metrics |= {**seen, "length": length, "surrogate_error": error}
+        metrics |= {**seen, "length": visits.length, "surrogate_error": error}
         metrics["collapsed"] = collapse.collapsed(metrics["entropy"], metrics["unique"])
         return state, {n: jnp.asarray(metrics[n], jnp.float32) for n in METRICS}
 
-    def _fitted(self, key: Key[Array, ""], known: Known) -> ensemble.EnsembleParams:
+    def _fitted(self, key: Key[Array, ""], known: lookups.Known) -> ensemble.EnsembleParams:
         """Returns the surrogate of everything known."""
         x = jax.vmap(self.promise.encoder)(known.tokens)
         config = self.promise.config
         return ensemble.fit(config, key, x, known.reward[:, None], known.weight)
 
     def _task(
-        self, hparams: LatentHparams, known: Known, surrogate: ensemble.EnsembleParams
+        self,
+        hparams: LatentHparams,
+        known: lookups.Known,
+        surrogate: ensemble.EnsembleParams,
     ) -> dict[str, PyTree]:
         """Returns the parameters of the environment: the latent model and the promise."""
-        stored = _stored(self.latent, self.checksum, self.space)
+        stored = self.stored
         reward = jnp.where(known.weight > 0, known.reward, -jnp.inf)
         _, elite = jax.lax.top_k(reward, min(ELITE, self.capacity))
         env: Any = self.env.dynamics
@@ -369,63 +342,10 @@ class LatentSearch:
         )
         return {"dynamics": dynamics, "oracle": oracle}
 
-    def _visit(
-        self, key: Key[Array, ""], agent: TrainState, task: dict[str, PyTree]
-    ) -> tuple[Int[Array, "N L"], Float[Array, "T Z"], Float[Array, ""]]:
-        """Returns all architectures of fresh episodes, one path, and their mean length."""
-        begin_key, act_key = jax.random.split(key)
-        training, env = self.training, acted_on(self.env, task)
-        head, lanes = head_of(self.env), 2 * self.num_envs
-        opened = open_stream(begin_key, env, training.module, task, lanes)
-        step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
-
-        def move(carry: PyTree, key: Key[Array, ""]) -> tuple[PyTree, PyTree]:
-            """Acts once in every episode; ended ones stay where they are."""
-            state, obs, mask = carry
-            uniform = jax.random.uniform(key, (lanes, *head.num_uniforms))
-            out = training.act(agent.params, obs)
-            action = head.sample(uniform, out.logits, mask, agent.hparams.temperature)
-            keys = jax.random.split(key, lanes)
-            after, seen = step(keys, state, action, task)
-            return (after, seen.obs, seen.mask), (after.latent, ~after.ended)
-
-        keys = jax.random.split(act_key, self.max_steps)
-        begin = (opened.state, opened.obs, opened.mask)
-        _, (latents, runs) = jax.lax.scan(move, begin, keys)
-        latents = jnp.concatenate([opened.state.latent[None], latents])
-        decode = functools.partial(self.env.dynamics.model.decode, task["dynamics"].model)
-        tokens = jax.vmap(decode)(latents.reshape(-1, latents.shape[-1]))
-        length = jnp.mean(jnp.sum(runs, axis=0, dtype=jnp.float32))
-        return tokens, latents[:, 0], length
-
-    def _choose(
-        self, visits: Int[Array, "N L"], known: Known, params: AcquisitionParams
-    ) -> tuple[Lookup, dict[str, Float[Array, ""]]]:
-        """Returns the most promising visited architectures that have not been asked."""
-        told = self.promise.predict(params, visits)
-        promise = self.promise.promise(params, told)
-        name = jax.vmap(functools.partial(tk.digest, self.space))
-        here, there = name(visits), name(known.tokens)
-        asked = jnp.any(_equal(here, there) & (known.weight > 0), axis=1)
-        again = jnp.any(jnp.tril(_equal(here, here), -1), axis=1)
-        value = jnp.where(asked | again, -jnp.inf, promise)
-        value, rows = jax.lax.top_k(value, self.batch)
-        lookup = Lookup(visits[rows], jnp.isfinite(value), told.mean[rows, 0])
-        return lookup, {
-            "promise": jnp.mean(promise),
-            "extrapolates": jnp.mean(told.extrapolates.astype(jnp.float32)),
-            "unique": jnp.mean(~again, dtype=jnp.float32),
-        }
-
 
 def _rule(hparams: LatentHparams) -> EnvHparams:
     """Returns the settings of the learning rule."""
     return EnvHparams(*(getattr(hparams, name) for name in EnvHparams._fields))
-
-
-def _equal(a: UInt32[Array, "n 2"], b: UInt32[Array, "m 2"]) -> Bool[Array, "n m"]:
-    """Returns which digests are the same."""
-    return jnp.all(a[:, None] == b[None], axis=-1)
 
 
 def _uniform(space: SearchSpace) -> bool:
@@ -438,37 +358,6 @@ def _uniform(space: SearchSpace) -> bool:
 def _encoder(kind: str, space: SearchSpace) -> Encoder:
     """Returns an encoder, made once: finding the operations of a space takes a while."""
     return make_encoder(kind, space)
-
-
-def _file_checksum(path: str) -> str:
-    """Returns the SHA-256 of a latent model file.
-
-    Raises:
-        UserError: there is none.
-    """
-    if not Path(path).is_file():
-        raise UserError(
-            f"There is no latent model at {path}; make one with: jaxnas latent train "
-            f"--out {path}"
-        )
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-@functools.lru_cache(maxsize=8)
-def _stored(path: str, checksum: str, space: SearchSpace) -> files.Stored:
-    """Returns a latent model that can encode, read once.
-
-    Raises:
-        UserError: the file is damaged, of another space, or has no encoder.
-    """
-    del checksum  # part of the cache's key: another file at the same place is read anew
-    stored = files.load(path, space)
-    if stored.params.encoder is None:
-        raise UserError(
-            f"The latent model {path} was imported without an encoder, so a search cannot "
-            "start from architectures; train one with: jaxnas latent train"
-        )
-    return stored
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import functools
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -110,6 +112,40 @@ def load(path: str | Path, space: SearchSpace | None = None) -> Stored:
     return Stored(model, params, history, header["facts"])
 
 
+def checksum_of(path: str | Path) -> str:
+    """Returns the SHA-256 of a model file.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not Path(path).is_file():
+        raise _absent(Path(path))
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+@functools.lru_cache(maxsize=8)
+def load_encoder(path: str, checksum: str, space: SearchSpace) -> Stored:
+    """Returns a model that can encode, read once for each content of the file.
+
+    Args:
+        path: what :func:`save` wrote.
+        checksum: :func:`checksum_of` the file; another content is read anew.
+        space: the space that it must be of.
+
+    Raises:
+        UserError: as :func:`load`; the file has changed; or it holds no encoder.
+    """
+    if checksum_of(path) != checksum:
+        raise UserError(f"{path} has changed since it was named; start again with it.")
+    stored = load(path, space)
+    if stored.params.encoder is None:
+        raise UserError(
+            f"The latent model {path} was imported without an encoder, so a search cannot "
+            "start from architectures; train one with: jaxnas latent train"
+        )
+    return stored
+
+
 def describe(model: VQVAE) -> dict[str, Any]:
     """Returns a configuration as JSON-able facts."""
     sizes = {"latent": model.latent_size, "codes": model.codes}
@@ -131,13 +167,16 @@ def _leaves(params: PyTree) -> list[tuple[str, Any]]:
 def _read(path: Path) -> dict[str, np.ndarray]:
     """Returns the arrays of a file."""
     if not path.is_file():
-        raise UserError(
-            f"There is no latent model at {path}; make one: jaxnas latent train"
-        )
+        raise _absent(path)
     try:
         return read_npz(path)
     except (OSError, ValueError) as error:
         raise _damaged(path) from error
+
+
+def _absent(path: Path) -> UserError:
+    """Returns the error for a file that is not there."""
+    return UserError(f"There is no latent model at {path}; make one: jaxnas latent train")
 
 
 def _damaged(path: Path) -> UserError:
