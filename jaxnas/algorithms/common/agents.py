@@ -261,7 +261,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise UserError(f"There is no agent at {path}; save one with `save_agent`.")
     broken = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(arrays.pop(_HEADER).tobytes())
         if header["format"] != FORMAT or header["checksum"] != content_checksum(arrays):
