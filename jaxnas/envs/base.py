@@ -125,8 +125,8 @@ class Deferring(Protocol):
         params: PyTree,
         moves: "Moves",
         ledger: Float[Array, "E"],
-    ) -> tuple[Float[Array, "T E"], Float[Array, "E"]]:
-        """Returns the rewards of a rollout, and the ledger to go on with.
+    ) -> "Paid":
+        """Returns the rewards of a rollout, and what else is known once it is paid.
 
         Args:
             key: of the oracle.
@@ -135,6 +135,18 @@ class Deferring(Protocol):
             ledger: where the running episodes stand; not read where one begins.
         """
         ...
+
+
+class Paid(NamedTuple):
+    """What a rollout earned."""
+
+    reward: Float[Array, "T E"]
+    before: Float[Array, "T E"]
+    """Potential that each step started from: a reward is ``after - before``, so that a
+    critic may judge what an episode will end with instead of what is still to come."""
+    after: Float[Array, "T E"]
+    ledger: Float[Array, "E"]
+    """Where the running episodes stand."""
 
 
 class Moves(NamedTuple):

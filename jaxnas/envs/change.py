@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 from jaxnas.core.errors import UserError
 from jaxnas.core.rng import stream
 from jaxnas.core.types import Timestep
-from jaxnas.envs.base import Editor, Moves, done
+from jaxnas.envs.base import Editor, Moves, Paid, done
 from jaxnas.envs.scored import OracleEnv
 
 REWARDS = ("delta_from_start", "delta_from_zero")
@@ -120,8 +120,8 @@ class ChangeEnv(OracleEnv):
         params: dict[str, PyTree],
         moves: Moves,
         ledger: Float[Array, "E"],
-    ) -> tuple[Float[Array, "T E"], Float[Array, "E"]]:
-        """Returns the rewards of a rollout, and the scores that it ended with.
+    ) -> Paid:
+        """Returns the rewards of a rollout, and the scores that it went through.
 
         Args:
             key: of the oracle.
@@ -141,16 +141,16 @@ class ChangeEnv(OracleEnv):
         else:
             first = jnp.zeros(shape)
 
-        def pay(held: Float[Array, "E"], step: Any) -> tuple[Array, Array]:
-            """Returns the scores held after a step and its rewards."""
+        def pay(held: Float[Array, "E"], step: Any) -> tuple[Array, tuple[Array, Array]]:
+            """Returns the scores held after a step, and those before and after it."""
             begins, first, counts, scored = step
             before = jnp.where(begins, first, held)
             after = jnp.where(counts, scored, before)
-            return after, after - before
+            return after, (before, after)
 
         steps = (moves.begins, first, counts, scored.reshape(shape))
-        ledger, rewards = jax.lax.scan(pay, ledger, steps)
-        return rewards, ledger
+        ledger, (before, after) = jax.lax.scan(pay, ledger, steps)
+        return Paid(after - before, before, after, ledger)
 
     def _held(
         self,

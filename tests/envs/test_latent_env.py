@@ -157,15 +157,16 @@ def advantages(dynamics):
         return seen, worth, training.act(weights, seen.final_obs.reshape(24, -1)).value
 
     seen, worth, final = jax.tree.map(np.asarray, run(state.stream))
-    final = final.reshape(12, 2)
-    assert seen.truncated.sum() + seen.terminated.sum() >= 4
-    wanted, follows = np.zeros((12, 2)), np.zeros(2)
+    before, after = seen.potential
+    np.testing.assert_allclose(after - before, seen.reward, atol=1e-6)
+    # The critic says what the episode will end with: to come is that, less the score.
+    value, follows = worth.value - before, final.reshape(12, 2) - after
+    wanted, ahead = np.zeros((12, 2)), np.zeros(2)
     for t in reversed(range(12)):
-        cut = (np.arange(12)[:, None] + 1) % 4 == 0  # by the limit of 4, with no stop
-        alive = 1.0 - (seen.terminated[t] & ~cut[t])
-        delta = seen.reward[t] + 0.9 * alive * final[t] - worth.value[t]
-        follows = delta + 0.9 * 0.8 * alive * (1.0 - cut[t]) * follows
-        wanted[t] = follows
+        delta = seen.reward[t] + 0.9 * follows[t] - value[t]
+        cut = (t + 1) % 4 == 0  # by the limit: the stream restarts, its value is still owed
+        ahead = delta + (0.0 if cut else 0.9 * 0.8 * ahead)
+        wanted[t] = ahead
     return worth.advantage, wanted
 
 

@@ -73,13 +73,16 @@ class Rollout(NamedTuple):
     returns: Float[Array, "T E"]
     """Undiscounted return of an episode that ended here; not to be read elsewhere."""
     moves: tuple[PyTree, PyTree] | None
-    """States acted on and states that followed, where rewards are paid afterwards."""
+    """States acted on and states that followed, while rewards are not paid yet."""
+    potential: tuple[Float[Array, "T E"], Float[Array, "T E"]] | None
+    """Before and after each step, where rewards are changes of one; see ``Paid``."""
 
 
 class Worth(NamedTuple):
     """What a rollout was worth, ``[T, E]`` each."""
 
     value: Float[Array, "T E"]
+    """What the critic said; its target is this plus the advantage."""
     advantage: Float[Array, "T E"]
     log_prob: Float[Array, "T E"]
     """Of the actions taken, nats."""
@@ -191,6 +194,7 @@ def collect(
             final_obs=after.final_obs,
             returns=returns,
             moves=(stream.state, reached) if deferring else None,
+            potential=None,
         )
         running = jnp.where(over, 0.0, returns)
         ledger = stream.ledger
@@ -204,11 +208,14 @@ def collect(
     moves = Moves(before, reached, rollout.reset, rollout.terminated)
     # One controller at a time: its rollout is wide enough, and stays in the cache.
     settle = one_at_a_time(env.settle)
-    reward, ledger = settle(pay_key, env_params, moves, stream.ledger)
+    paid = settle(pay_key, env_params, moves, stream.ledger)
     ended = rollout.terminated | rollout.truncated
-    running, returns = _running_returns(stream.returns, reward, ended)
-    after = after._replace(returns=running, ledger=ledger)
-    return after, rollout._replace(reward=reward, returns=returns, moves=None)
+    running, returns = _running_returns(stream.returns, paid.reward, ended)
+    after = after._replace(returns=running, ledger=paid.ledger)
+    potential = (paid.before, paid.after)
+    return after, rollout._replace(
+        reward=paid.reward, returns=returns, moves=None, potential=potential
+    )
 
 
 def _running_returns(
@@ -277,6 +284,11 @@ def judge(
 
     What follows a truncated step is judged by its ``final_obs``, what follows a terminated
     one is worth nothing, and the last step is followed by the observation of ``stream``.
+
+    Where rewards are changes of a known potential, the critic's value ``U`` stands for the
+    potential that an episode will end with, and what is still to come is ``U - potential``.
+    The critic need not learn the potential, whose part that it cannot tell from the
+    observation would be noise in every advantage.
     """
     value, next_value = one_at_a_time(lambda *args: _values(module, *args))(
         params,
@@ -284,11 +296,12 @@ def judge(
         (rollout.value, rollout.carry),
         (stream.obs, stream.carry, stream.reset),
     )
+    before, after = rollout.potential or (0.0, 0.0)
     lanes = jax.vmap(gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
     advantage = lanes(
         rollout.reward,
-        value,
-        next_value,
+        value - before,
+        next_value - after,
         rollout.terminated,
         rollout.truncated,
         gamma,
