@@ -20,7 +20,7 @@ class Config:
     cases: tuple[Case, ...] = (Case(150, 72), Case(500, 152))
     models: int = 4
     """Latent models, each with its own sample of architectures and of labels."""
-    seeds: int = 32
+    seeds: int = 25
     """Controllers of each model; n is the product."""
     max_factor: int = 4
     """Proposals allowed, times the budget."""
