@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from config import Case, Config
 
@@ -54,6 +55,7 @@ def curves(
         )
         parts.append(result.curve)
         spent.append(result.arrays["count"] >= case.budget)
+        jax.clear_caches()  # every latent model is a program of its own
     took = time.perf_counter() - begun
     return np.concatenate(parts), float(np.mean(np.concatenate(spent))), took
 
