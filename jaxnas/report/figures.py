@@ -187,7 +187,8 @@ def draw_diagnostics(study: Study) -> Drawing | None:
         "Median and quartiles over the controllers of the main table; a controller that "
         "stopped keeps its last value. Crosses: an update at which at least one controller "
         "was first flagged as collapsed, that is, its entropy or the share of distinct "
-        "architectures in its batch fell to the floor. "
+        "architectures in its batch fell to the floor, or a latent search visited nothing "
+        "new. "
         f"{_counts(study)}.",
         f"Line charts over proposals. Controllers ever flagged: {words or 'none'}.",
         curves.diagnostics(traces, x_label="proposals"),
