@@ -143,6 +143,7 @@ def test_gaussian_head_is_a_density():
     assert (head.best(logits, None) == logits[:2]).all()
 
 
+@pytest.mark.slow
 def test_a_head_needs_as_many_logits_as_it_says():
     assert Categorical(7).num_logits == 7
     assert Gaussian(7).num_logits == 14

@@ -29,6 +29,8 @@ MODEL = LinearLatent(SPACE, num_codes=14, latent_size=8)
 PARAMS = MODEL.params()
 KEY = jax.random.key(0)
 STOP = 112
+ANCESTORS = pytest.param("delta_from_zero", marks=pytest.mark.slow)
+BOTH = ["delta_from_start", ANCESTORS]
 
 
 def played(env, params, actions, key=KEY):
@@ -74,7 +76,7 @@ def test_an_action_out_of_range_moves_nothing_and_uses_a_step(action):
     assert not (seen.terminated | seen.truncated).any()
 
 
-@pytest.mark.parametrize("reward", ["delta_from_start", "delta_from_zero"])
+@pytest.mark.parametrize("reward", BOTH)
 def test_a_thousand_random_actions_agree_with_numpy(reward):
     limit = 40
     env = ChangeEnv(LatentEnv(MODEL, 2, limit, "normal"), ORACLE, reward=reward)
@@ -326,7 +328,7 @@ def test_a_continuous_step_is_bounded_and_its_size_is_traced():
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("reward", ["delta_from_start", "delta_from_zero"])
+@pytest.mark.parametrize("reward", BOTH)
 def test_rewards_paid_after_the_rollout_are_those_paid_at_each_step(reward):
     env = ChangeEnv(LatentEnv(MODEL, 1, 6), ORACLE, reward=reward)
     params, module = env.params(), MLP(env.num_actions)
