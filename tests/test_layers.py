@@ -32,9 +32,10 @@ WALLS = {
     "orbax": {"run/checkpoint.py"},
     "matplotlib": {"report/plots.py"},
     "gymnasium": {"envs/gymnasium_face.py"},
-    "torch": set(),
-    "aihwkit": set(),
-    "ray": set(),
+    "torch": {"analog/bridge/"},
+    "aihwkit": {"analog/bridge/"},
+    "ray": {"run/fanout_ray.py"},
+    "sqlite3": {"data/evaluations.py"},
     "pickle": {"data/unpickle.py"},
 }
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxnas.core.types import (
     Evaluation,
     Graph,
+    Measurement,
     Objective,
     PolicyOutput,
     Proposal,
@@ -162,6 +163,29 @@ class Oracle(Protocol):
         active: Bool[Array, "B"],
     ) -> tuple[PyTree, Evaluation]:
         """Returns the new state and what was measured; inactive lanes are SKIPPED."""
+        ...
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """A host oracle whose evaluations are dear, so that each is kept for good.
+
+    A measurement is a function of (oracle id, architecture, fidelity, seed, data checksum)
+    and may be made in another process: the oracle is pickled there.
+    """
+
+    @property
+    def seed(self) -> int:
+        """Decides initial weights, order of the data and noise."""
+        ...
+
+    @property
+    def data_checksum(self) -> str:
+        """SHA-256 of the data and of their splits."""
+        ...
+
+    def measure(self, tokens: np.ndarray, fidelity: int) -> Measurement:
+        """Returns every metric of ``int[L]`` tokens; a failure is a status, not an error."""
         ...
 
 

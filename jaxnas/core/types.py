@@ -22,6 +22,35 @@ Spec = dict[str, Any]
 """A JSON-able typed DAG of named operations; see ``docs/decisions/0005-spec.md``."""
 
 
+class Matrix(NamedTuple):
+    """A weight matrix of a network, as hardware sees it: what an analog tile must hold."""
+
+    path: str
+    """Path of the layer's parameters."""
+    inputs: int
+    """Rows: input channels x kernel height x kernel width, of one group."""
+    outputs: int
+    """Columns, of one group."""
+    uses: int
+    """Matrix-vector products for one input of the network: output pixels, or 1."""
+    groups: int = 1
+    """Independent matrices of this size, as in a grouped convolution."""
+
+
+class Measurement(NamedTuple):
+    """Everything that one dear evaluation found, as plain data that can be stored."""
+
+    metrics: dict[str, float]
+    """Every metric, whichever of them a search maximises; NaN where it failed."""
+    curves: dict[str, list[float]]
+    """Learning curves and the like, by name."""
+    seconds: float
+    """Wall time that it took."""
+    status: int
+    message: str = ""
+    """One sentence when it failed."""
+
+
 @dataclass(frozen=True)
 class Objective:
     """One measured quantity: what it is called, its unit and which direction is better."""
