@@ -185,7 +185,7 @@ class Measuring(Protocol):
         ...
 
     def measure(self, tokens: np.ndarray, fidelity: int) -> Measurement:
-        """Returns every metric of ``int[L]`` tokens; a failure is a status, not an error."""
+        """Returns every metric of ``int[L]`` tokens; a failure is a status, no error."""
         ...
 
 
