@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from jaxnas.core.convolution import fast_conv
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Matrix
 
@@ -226,6 +227,7 @@ def _conv_layer(x: Array, attributes: Attributes, name: str) -> Array:
         feature_group_count=groups,
         use_bias=bool(attributes.get("bias", False)),
         kernel_init=nn.initializers.variance_scaling(2.0 * groups, "fan_out", "normal"),
+        conv_general_dilated=fast_conv,
         name=name,
     )(x)
 
