@@ -92,8 +92,8 @@ def _descent(
     if len(block["inputs"]) != len(inputs) or len(block["outputs"]) != 1:
         raise UserError(
             f"The node {path!r} gives {len(inputs)} values to the block {name!r}, which "
-            f"has {len(block['inputs'])} inputs and {len(block['outputs'])} outputs; as many "
-            "inputs and one output are needed."
+            f"has {len(block['inputs'])} inputs and {len(block['outputs'])} outputs; as "
+            "many inputs and one output are needed."
         )
 
     def descend() -> Any:

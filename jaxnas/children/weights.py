@@ -61,8 +61,8 @@ def to_arrays(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
                 rank = np.ndim(value)
                 if part is None or rank not in _AXES:
                     raise UserError(
-                        f"The variable {leaf!r} of {path!r} in {collection!r} belongs to no "
-                        "layer of a child network."
+                        f"The variable {leaf!r} of {path!r} in {collection!r} belongs "
+                        "to no layer of a child network."
                     )
                 axes = _AXES[rank] if part == "weight" else (0,)
                 turned = np.transpose(np.asarray(value), axes)

@@ -1,0 +1,1 @@
+"""Networks on analog in-memory hardware: a JAX model of it, and a bridge to torch."""
