@@ -6,10 +6,10 @@ Copied beside a saved network it runs alone::
     load_weights(net, "weights.npz")
     logits = net.eval()(images)          # float32 [B, C, H, W]
 
-(Over 400 lines, because it must be one file.) The flax form stands under the same names in ``jaxnas/children/ops.py``. Images are
+The flax form stands under the same names in ``jaxnas/children/ops.py``. Images are
 channels first here, ``[B, C, H, W]``; ``flatten`` orders rows, columns, channels all the
 same, so that a head's weights mean the same in both. Shapes in messages are channels last,
-as in the spec, without the batch.
+as in the spec, without the batch. (Over 400 lines, because it must be one file.)
 """
 
 import ast
@@ -444,7 +444,8 @@ def _read_npy(data: bytes) -> Tensor:
     shape, kind = tuple(header["shape"]), kinds[header["descr"]]
     if len(data) - start != math.prod(shape) * int(header["descr"][2]):
         raise ValueError("an array is cut off")
-    flat = torch.frombuffer(bytearray(data[start:]), dtype=kind).float()
+    values = bytearray(data[start:])
+    flat = torch.frombuffer(values, dtype=kind).float() if values else torch.zeros(0)
     if header["fortran_order"]:
         return flat.reshape(shape[::-1]).permute(*reversed(range(len(shape)))).contiguous()
     return flat.reshape(shape)
