@@ -158,8 +158,8 @@ def forward(
     plan: Plan,
     source: str = "counter",
     bank: Float[Array, "Z"] | None = None,
-) -> Float[Array, "N B classes"]:
-    """Returns the logits of tiles that hold given weights, batch after batch.
+) -> Float[Array, "N B ..."]:
+    """Returns the network's outputs with given weights on its tiles, batch after batch.
 
     Args:
         key: of the output noise.
@@ -194,7 +194,7 @@ def digital_parts(
     *,
     module: nn.Module,
     plan: Plan,
-) -> Float[Array, "n classes"]:
+) -> Float[Array, "n ..."]:
     """Returns the logits with exact weights: only converters and output noise act."""
     held = ideal(variables, plan)
     return forward(key, variables, held, images[None], hyper, module, plan)[0]
