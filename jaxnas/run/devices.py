@@ -49,6 +49,19 @@ def configure_host(workers: int | None = None) -> int:
     return workers
 
 
+def worker_environment() -> dict[str, str]:
+    """Returns the variables of a process that evaluates: one CPU device, as here otherwise.
+
+    Several such processes share a machine, so none takes an accelerator's whole memory.
+    """
+    ours = ("--xla_cpu_multi_thread_eigen", "--xla_force_host_platform_device_count")
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    flags = [flag for flag in flags if not flag.startswith(ours)]
+    flags += [f"{ours[0]}=false", f"{ours[1]}=1"]
+    preallocate = os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    return {"XLA_FLAGS": " ".join(flags), "XLA_PYTHON_CLIENT_PREALLOCATE": preallocate}
+
+
 def population_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """Returns the mesh with the one axis ``"pop"``, over all local devices if None."""
     return Mesh(np.asarray(list(devices or jax.local_devices())), ("pop",))
