@@ -66,7 +66,8 @@ class Query:
     seed: int | None = None
     checksum: str = ""
     """First letters of the data's checksum."""
-    status: int | None = None
+    failed: bool | None = None
+    """Only failed, or only succeeded ones."""
     limits: tuple[Limit, ...] = ()
     order: str = ""
     """Metric to sort by; rows without a number there are left out."""
@@ -104,9 +105,11 @@ def select(query: Query) -> tuple[str, list[Any]]:
         start = getattr(query, name)
         if start:
             parts.append((f"substr({name}, 1, length(?)) = ?", (start, start)))
-    for name in ("fidelity", "seed", "status"):
+    for name in ("fidelity", "seed"):
         if getattr(query, name) is not None:
             parts.append((f"{name} = ?", (getattr(query, name),)))
+    if query.failed is not None:
+        parts.append(("(status <> 0) = ?", (int(query.failed),)))
     for metric, sign, bound in query.limits:
         if sign not in ("<=", ">="):
             raise UserError(f"The limit on {metric!r} needs '<=' or '>=', got {sign!r}.")

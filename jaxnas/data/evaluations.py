@@ -41,7 +41,6 @@ APPLICATION = 0x6A6E6173
 """Marks a SQLite file as one of these ("jnas")."""
 WAIT_S = 5.0
 """Time to wait for a program that reads or writes the file without our lock."""
-_SUCCEEDED = 0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS evaluations (
@@ -200,7 +199,7 @@ class Store:
     ) -> list[Record]:
         """Returns the ``k`` succeeded rows that are best in a metric, best first."""
         asked = dataclasses.replace(
-            query or Query(), order=metric, maximise=maximise, limit=k, status=_SUCCEEDED
+            query or Query(), order=metric, maximise=maximise, limit=k, failed=False
         )
         return list(self.rows(asked))
 
@@ -299,18 +298,24 @@ def _take_lock(path: Path) -> Any:
 
 def _connect(path: Path, write: bool) -> sqlite3.Connection:
     """Returns a connection that can read one metric of a row by name."""
-    mode = "rwc" if write else "ro"
-    if not write and not os.access(path.parent, os.W_OK):
-        # Readers of a log need to write beside it, unless nobody is writing.
-        mode += "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
-    db = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
-        uri=True,
-        timeout=WAIT_S,
-        isolation_level=None,
-    )
+    place = path.absolute().as_uri()
+    db = _open(f"{place}?mode={'rwc' if write else 'ro'}")
+    if not write:
+        try:
+            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            # In a read-only folder the log's files cannot be made; nobody writes there.
+            db.close()
+            if path.with_name(f"{path.name}-wal").exists():
+                raise
+            db = _open(f"{place}?mode=ro&immutable=1")
     db.create_function("metric", 2, read_metric, deterministic=True)
     return db
+
+
+def _open(uri: str) -> sqlite3.Connection:
+    """Returns a connection without implicit transactions."""
+    return sqlite3.connect(uri, uri=True, timeout=WAIT_S, isolation_level=None)
 
 
 def _damaged(path: Path) -> str:

@@ -20,6 +20,11 @@ from jaxnas.core.errors import UserError
 MAX_HOST_DEVICES = 16
 
 
+def cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
 def configure_host(workers: int | None = None) -> int:
     """Sets XLA's CPU flags and one CPU device a worker; call it before any JAX computation.
 
@@ -34,8 +39,7 @@ def configure_host(workers: int | None = None) -> int:
     Raises:
         UserError: fewer than one worker.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    workers = min(cores, MAX_HOST_DEVICES) if workers is None else workers
+    workers = min(cores(), MAX_HOST_DEVICES) if workers is None else workers
     if workers < 1:
         raise UserError(f"At least one worker is needed, got {workers}.")
     flags = os.environ.get("XLA_FLAGS", "").split()
