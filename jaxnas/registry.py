@@ -53,6 +53,12 @@ ALGORITHMS = {
 }
 IMAGES = {
     "digits": "jaxnas.data.digits:Digits",
+    "mnist-5k": "jaxnas.data.mnist5k:Mnist5k",
+    "animals": "jaxnas.data.animals:Animals",
+    "textures": "jaxnas.data.textures:Textures",
+    "fashion-confusable": "jaxnas.data.fashion:FashionConfusable",
+    "fashion-8x8": "jaxnas.data.fashion:Fashion8x8",
+    "fashion-mnist": "jaxnas.data.fashion:FashionMnist",
 }
 TABLES = {
     "space": SPACES,

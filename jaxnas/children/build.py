@@ -61,13 +61,8 @@ class Child(nn.Module):
                 f"{x.shape[1:]}."
             )
 
-        def visit(
-            op: str, attributes: Mapping[str, Any], inputs: Sequence[Array], path: str
-        ) -> Array:
-            return lookup(op, path).flax(inputs, attributes, path, train)
-
         (output,) = spec["outputs"]
-        return walk(spec, {source: x}, visit)[output]
+        return walk(spec, {source: x}, functools.partial(_visit, train))[output]
 
 
 def build(spec: Spec) -> Child:
@@ -95,3 +90,10 @@ def build(spec: Spec) -> Child:
 def _parse(text: str) -> Spec:
     """Returns the spec of a canonical text."""
     return json.loads(text)
+
+
+def _visit(
+    train: bool, op: str, attributes: Mapping[str, Any], inputs: Sequence[Array], path: str
+) -> Array:
+    """Returns the value of one node."""
+    return lookup(op, path).flax(inputs, attributes, path, train)

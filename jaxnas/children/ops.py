@@ -113,7 +113,7 @@ def _conv(inputs: Shapes, attributes: Attributes, name: str = "") -> Count:
     out = (_window(height, attributes), _window(width, attributes), features)
     pixels, dot = out[0] * out[1], f"{name}." if name else ""
     weight: Shape = (features, channels // groups, kernel, kernel)
-    arrays = [(f"{dot}weight", weight)]
+    arrays: list[tuple[str, Shape]] = [(f"{dot}weight", weight)]
     if attributes.get("bias", False):
         arrays.append((f"{dot}bias", (features,)))
     rows = kernel**2 * channels // groups
@@ -260,8 +260,9 @@ def _flax_linear(xs: Sequence[Array], a: Attributes, path: str, train: bool) -> 
 
 def _flax_avg_pool(xs: Sequence[Array], a: Attributes, path: str, train: bool) -> Array:
     """Mean over the pixels of a window; padding is not counted, as in NAS-Bench-201."""
-    window, stride, side = (a["kernel"],) * 2, (a["stride"],) * 2, (a["padding"],) * 2
-    return nn.avg_pool(xs[0], window, stride, (side, side), count_include_pad=False)
+    window, stride = (a["kernel"],) * 2, (a["stride"],) * 2
+    sides: Any = ((a["padding"],) * 2,) * 2
+    return nn.avg_pool(xs[0], window, stride, sides, count_include_pad=False)
 
 
 def _flax_shift(xs: Sequence[Array], a: Attributes, path: str, train: bool) -> Array:

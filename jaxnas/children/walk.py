@@ -4,6 +4,7 @@ A target is a function of (operation, attributes, inputs, path). The walk knows 
 nothing else, so the parameters that are counted are the parameters that are built.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -92,18 +93,27 @@ def _descent(
     if len(block["inputs"]) != len(inputs) or len(block["outputs"]) != 1:
         raise UserError(
             f"The node {path!r} gives {len(inputs)} values to the block {name!r}, which "
-            f"has {len(block['inputs'])} inputs and {len(block['outputs'])} outputs; as many "
-            "inputs and one output are needed."
+            f"has {len(block['inputs'])} inputs and {len(block['outputs'])} outputs; as "
+            "many inputs and one output are needed."
         )
 
-    def descend() -> Any:
-        values = dict(zip(block["inputs"], inputs, strict=True))
-        made = _nodes(
-            spec, block["nodes"], values, visit, call, f"{path}.", (*inside, name)
-        )
-        output = block["outputs"][0]
-        if output not in made:
-            raise UserError(f"The block {name!r} has no value {output!r} to give back.")
-        return made[output]
+    values = dict(zip(block["inputs"], inputs, strict=True))
+    return functools.partial(_inside, spec, name, values, visit, call, path, inside)
 
-    return descend
+
+def _inside(
+    spec: Spec,
+    name: str,
+    values: dict[str, Any],
+    visit: Visit,
+    call: Call,
+    path: str,
+    inside: tuple[str, ...],
+) -> Any:
+    """Returns the only output of a block for the values of its inputs."""
+    block = spec["blocks"][name]
+    made = _nodes(spec, block["nodes"], values, visit, call, f"{path}.", (*inside, name))
+    (output,) = block["outputs"]
+    if output not in made:
+        raise UserError(f"The block {name!r} has no value {output!r} to give back.")
+    return made[output]

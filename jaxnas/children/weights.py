@@ -25,6 +25,7 @@ import numpy as np
 
 from jaxnas.children.build import Child, build
 from jaxnas.children.count import arrays as array_shapes
+from jaxnas.children.ops import Shape
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Spec
 
@@ -61,8 +62,8 @@ def to_arrays(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
                 rank = np.ndim(value)
                 if part is None or rank not in _AXES:
                     raise UserError(
-                        f"The variable {leaf!r} of {path!r} in {collection!r} belongs to no "
-                        "layer of a child network."
+                        f"The variable {leaf!r} of {path!r} in {collection!r} belongs "
+                        "to no layer of a child network."
                     )
                 axes = _AXES[rank] if part == "weight" else (0,)
                 turned = np.transpose(np.asarray(value), axes)
@@ -83,9 +84,8 @@ def from_arrays(child: Child, arrays: Mapping[str, np.ndarray]) -> dict[str, Any
         for name, value in arrays.items()
         if not name.endswith(".num_batches_tracked")
     }
-    _check_arrays(child.spec, kept)
     variables: dict[str, Any] = {"params": {}}
-    for name in array_shapes(child.spec):
+    for name in _check_arrays(child.spec, kept):
         path, _, part = name.rpartition(".")
         value = np.asarray(kept[name], np.float32)
         if part == "weight":
@@ -133,8 +133,8 @@ def load_network(folder: str | Path) -> tuple[Child, dict[str, Any]]:
     return child, from_arrays(child, arrays)
 
 
-def _check_arrays(spec: Spec, arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuses arrays that are not exactly those of the network."""
+def _check_arrays(spec: Spec, arrays: Mapping[str, np.ndarray]) -> dict[str, Shape]:
+    """Returns the shapes of the network's arrays; refuses arrays that are not those."""
     shapes = array_shapes(spec)
     missing = [name for name in shapes if name not in arrays]
     extra = [name for name in arrays if name not in shapes]
@@ -154,3 +154,4 @@ def _check_arrays(spec: Spec, arrays: Mapping[str, np.ndarray]) -> None:
             )
         if not np.isfinite(value).all():
             raise UserError(f"The array {name!r} has a value that is not finite.")
+    return shapes

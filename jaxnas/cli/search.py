@@ -1,5 +1,6 @@
 """``jaxnas search``: several methods, one budget, one report."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxnas import registry
+from jaxnas.cli.evaluating import Evaluating
 from jaxnas.cli.latent_parts import copy_file, default_folder, make_folder
 from jaxnas.cli.options import (
     Chosen,
@@ -21,7 +23,6 @@ from jaxnas.cli.progress import Reporter
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Oracle
 from jaxnas.run.config import grid_settings
-from jaxnas.run.devices import configure_host
 
 DEFAULTS = {
     "tokens": ("random", "evolution", "reinforce", "ppo"),
@@ -65,8 +66,9 @@ class Common:
     """Where run directories live."""
     name: str | None = None
     """Name of the run directory; made from oracle and objective when not given."""
-    workers: int | None = None
-    """CPU devices to use; all cores when not given."""
+    evaluating: Annotated[Evaluating, tyro.conf.arg(name="")] = field(
+        default_factory=Evaluating
+    )
     width: int | None = None
     """Controllers that a device advances together; measured default when not given."""
     fresh: bool = False
@@ -93,6 +95,12 @@ class Common:
         """The run directory."""
         objective = self.objective.replace(",", "+").replace(" ", "")
         return self.out / (self.name or f"{self.oracle}-{objective}")
+
+    def host(
+        self, oracle: Oracle, runs: Sequence[Path], reporter: Reporter
+    ) -> contextlib.AbstractContextManager[dict[str, Any]]:
+        """Returns, as a context, what evaluates and keeps outside the compiled search."""
+        return self.evaluating.open(oracle, self.out, runs, self.fresh, reporter)
 
     @property
     def reporter(self) -> Reporter:
@@ -125,7 +133,7 @@ class Search:
 
     def run(self) -> int:
         """Runs all algorithms and builds the report."""
-        configure_host(self.common.workers)
+        self.common.evaluating.configure()
         oracle = self.common.make_oracle()
         names = self.algorithms or DEFAULTS[self.env]
         if len(set(names)) != len(names):
@@ -149,10 +157,11 @@ class Search:
         }
         seeds = SEEDS[self.env] if self.seeds is None else self.seeds
         reporter = self.common.reporter
-        for choice in chosen:
-            out = self.common.directory / choice.name
-            run_one(self.common, oracle, choice, grids[choice.name], seeds, out, reporter)
         paths = [self.common.directory / name for name in names]
+        with self.common.host(oracle, paths, reporter) as host:
+            for choice, out in zip(chosen, paths, strict=True):
+                grid = grids[choice.name]
+                run_one(self.common, oracle, choice, grid, seeds, out, reporter, host=host)
         return conclude(self.common, paths, reporter)
 
     def _latent_model(self, oracle: Oracle) -> dict[str, str]:
@@ -203,6 +212,7 @@ def run_one(
     out: Path,
     reporter: Reporter,
     label: str | None = None,
+    host: dict[str, Any] | None = None,
 ) -> Any:
     """Runs one algorithm over its grid into its own directory and returns the result."""
     from jaxnas.run.loop import search
@@ -217,7 +227,7 @@ def run_one(
         columns, cells = grid_settings(choice.algo, grid, choice.hparams)
         hparams = dict(columns)
     try:
-        return search(
+        result = search(
             choice.algo,
             oracle,
             budget=common.budget,
@@ -233,9 +243,14 @@ def run_one(
             grid=grid,
             grid_cells=cells,
             label=label or choice.name,
+            **(host or {}),
         )
     finally:
         reporter.close()
+    if result.evaluations is not None:
+        told = {"label": label or choice.name, **result.evaluations}
+        reporter({"event": "evaluations", **told})
+    return result
 
 
 def conclude(

@@ -13,7 +13,9 @@ from jaxnas.core.errors import UserError
 from jaxnas.data.image_splits import Splits, block_sums, drop_shared, first_rows
 from jaxnas.data.recipes import Arrays, Recipe, content_checksum, load
 
-IMAGE_TASKS = ("digits",)
+IMAGE_TASKS = (
+    "digits", "mnist-5k", "animals", "textures", "fashion-confusable", "fashion-8x8",
+)  # fmt: skip
 """The task set: small real image tasks of different hardness, each with fixed splits."""
 
 
@@ -49,6 +51,8 @@ class ImageSource(Protocol):
     """Names of the classes."""
     top: int
     """The brightness that becomes 1."""
+    note: str
+    """How the splits came about."""
 
     def read(self) -> Splits:
         """Returns the splits as counts of brightness, integers in [0, top].
@@ -57,6 +61,21 @@ class ImageSource(Protocol):
             UserError: the package is missing, damaged or altered.
         """
         ...
+
+
+class Opened(NamedTuple):
+    """What a name or a path stands for, before it is cut, reduced and scaled."""
+
+    splits: Splits
+    """Counts of brightness, integers or float32, in [0, top]."""
+    top: float
+    """The brightness that becomes 1."""
+    classes: tuple[str, ...]
+    """Names of the classes."""
+    note: str
+    """How the splits came about."""
+    facts: dict[str, str]
+    """Source, version, licence, checksum, citation: what is known of them."""
 
 
 def pack(splits: Splits) -> Arrays:
@@ -75,36 +94,52 @@ def load_images(
     """Returns an image task, verified, with fixed splits and without shared images.
 
     Args:
-        name_or_path: a registered name (see ``jaxnas data list``).
+        name_or_path: a registered name (see ``jaxnas data list``); an ``.npz`` file with X
+            and y or a folder of IDX files (see :func:`jaxnas.data.image_files.open_path`);
+            or ``tfds:NAME``, a data set that tensorflow-datasets has prepared.
         size: pixels a side; images are padded with zeros to the next multiple and averaged
-            in blocks, exactly. As they are when None.
+            in blocks, exactly. As they are when None. Images of which two splits hold the
+            same are then dropped from the earlier split.
         limit: most images in each split, with the class shares of the whole; a larger
             limit holds every image of a smaller one. All when None.
 
     Raises:
-        UserError: an unknown name, a missing or altered source, or a size or limit that
-            cannot be had.
+        UserError: an unknown name, a missing or altered source, images or labels that
+            cannot be used, or a size or limit that cannot be had.
     """
+    return finish(str(name_or_path), open_images(name_or_path), size, limit)
+
+
+def open_images(name_or_path: str | Path) -> Opened:
+    """Returns what a name or a path stands for; arguments and errors as above."""
     from jaxnas import registry
 
     name = str(name_or_path)
+    if name.startswith("tfds:"):
+        from jaxnas.data.tfds_source import open_tfds
+
+        return open_tfds(name.removeprefix("tfds:"))
+    known = registry.names("image")
+    path = Path(name_or_path).expanduser()
+    if name not in known and (path.suffix == ".npz" or "/" in name or path.exists()):
+        from jaxnas.data.image_files import open_path
+
+        return open_path(path)
     source: ImageSource = registry.lookup("image", name)()
-    return finish(name, source.read(), float(source.top), len(source.classes), size, limit)
+    return Opened(
+        source.read(), float(source.top), source.classes, source.note, source.recipe.facts()
+    )
 
 
 def finish(
-    name: str,
-    splits: Splits,
-    top: float,
-    num_classes: int,
-    size: int | None,
-    limit: int | None,
+    name: str, opened: Opened, size: int | None = None, limit: int | None = None
 ) -> ImageData:
-    """Returns the task: cut to ``limit``, reduced to ``size``, divided by ``top``.
+    """Returns the task: cut to ``limit``, reduced to ``size``, divided by its top.
 
     Raises:
         UserError: a size or limit that cannot be had.
     """
+    splits, num_classes = opened.splits, len(opened.classes)
     if limit is not None:
         if limit < 1:
             raise UserError(f"limit={limit} must be 1 or more.")
@@ -113,7 +148,7 @@ def finish(
     if size is not None:
         name += f",size={size}"
     made = {
-        split: (_scaled(x, top, size), np.ascontiguousarray(y, np.int32))
+        split: (_scaled(x, opened.top, size), np.ascontiguousarray(y, np.int32))
         for split, (x, y) in splits.pairs().items()
     }
     splits = Splits(*(a for pair in made.values() for a in pair))
