@@ -233,8 +233,7 @@ def _stays_digital(layer: nn.Conv | nn.Dense, x: Any, structure: Structure) -> b
     if (
         x.ndim != 4
         or layer.mask is not None
-        or (isinstance(layer.padding, str)
-        and (layer.padding not in ("SAME", "VALID")))
+        or (isinstance(layer.padding, str) and (layer.padding not in ("SAME", "VALID")))
     ):
         raise UserError(
             f"The analog simulator runs 2-D convolutions with zero padding and no mask; "
