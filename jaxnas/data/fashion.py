@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.data.idx import parse
-from jaxnas.data.image_splits import Splits, block_sums, drop_shared, first_rows, three
+from jaxnas.data.image_splits import Splits, block_sums, first_rows, three
 from jaxnas.data.images import pack, unpack
 from jaxnas.data.recipes import Arrays, Recipe
 
@@ -79,8 +79,8 @@ def _small(splits: Splits, classes: tuple[int, ...], size: int) -> Splits:
         kept = np.isin(y, classes)
         x, y = x[kept], np.searchsorted(classes, y[kept]).astype(np.int32)
         rows = first_rows(y, limit, len(classes), name)
-        parts += [block_sums(x[rows], size)[0].astype(np.uint16), y[rows]]
-    return drop_shared(Splits(*parts))
+        parts.append((block_sums(x[rows], size)[0].astype(np.uint16), y[rows]))
+    return three(*parts)
 
 
 def _recipe(name: str, convert: object, content_sha256: str) -> Recipe:
@@ -109,12 +109,12 @@ RECIPE = _recipe(
 RECIPE_8X8 = _recipe(
     "fashion-8x8",
     convert_8x8,
-    "6559b0c0b6c9313d4dd3bb422f8b7a45fbe1a7e15a4629e14ac7271d17f5c355",
+    "d3ded66ac00dcf2ea1ae7dcf1192036ecb3a7b30a28760ffd88d8a63437de2a0",
 )
 RECIPE_CONFUSABLE = _recipe(
     "fashion-confusable",
     convert_confusable,
-    "674c2662cf6570246ff5a839b6215626556cc052a0cda2633cc0507e49eadff5",
+    "e23fabb121d823deb2e7979ecf980f46da0ef2cd6a5db8781f27d3cf02fc04bd",
 )
 
 

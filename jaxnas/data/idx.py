@@ -39,8 +39,8 @@ def parse(content: bytes, name: str) -> np.ndarray:
             ) from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in TYPES:
         raise UserError(
-            f"The file {name} is not an IDX file: it begins with {content[:4].hex() or None}"
-            ", not with 0000 and a type code."
+            f"The file {name} is no IDX file: it begins with {content[:4].hex() or None}, "
+            "not with 0000 and a type code."
         )
     dtype, rank = np.dtype(TYPES[content[2]]), content[3]
     start = 4 + 4 * rank
@@ -83,8 +83,8 @@ def read_folder(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         files[found[0], part] = path
     if ("train", "images") not in files:
         raise UserError(
-            f"The folder {folder} holds no IDX files; they are expected under names such as "
-            "train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz."
+            f"The folder {folder} holds no IDX files; they are expected under names such "
+            "as train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz."
         )
     arrays = {}
     for split in SPLITS:

@@ -4,6 +4,7 @@ Whatever is not plainly usable is refused in words: nothing is guessed about axe
 which brightness is white, or about classes that no image shows.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,7 +26,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 def open_path(path: Path) -> Opened:
     """Returns the images of an ``.npz`` file or of a folder of IDX files.
 
-    An ``.npz`` holds ``X`` and ``y`` (or ``X_train`` and ``y_train``), and where it has them
+    An ``.npz`` holds ``X`` and ``y`` (or ``X_train`` and ``y_train``), and if it has them
     ``X_val``, ``y_val``, ``X_test``, ``y_test``; case does not matter. ``top`` says which
     brightness is white; it is 255 for integers and 1 for floats and booleans.
 
@@ -60,10 +61,36 @@ def open_path(path: Path) -> Opened:
                 )
     if "train" not in pairs:
         raise UserError(
-            f"The file {path} holds {', '.join(found) or 'nothing'}, but neither X and y nor "
-            "X_train and y_train."
+            f"The file {path} holds {', '.join(found) or 'nothing'}, but neither X and y "
+            "nor X_train and y_train."
         )
     return usable(pairs, str(path), _top(arrays.get("top"), path))
+
+
+def save_npz(opened: Opened, path: Path) -> None:
+    """Writes images as an ``.npz`` that :func:`open_path` reads back, and checks that.
+
+    Raises:
+        UserError: the file cannot be written, or holds something else once read back.
+    """
+    arrays = {
+        part.replace("x_", "X_"): array for part, array in opened.splits._asdict().items()
+    }
+    temporary = path.with_name(f".{path.stem}.part.npz")
+    try:
+        np.savez(temporary, top=np.float64(opened.top), **arrays)
+        back = open_path(temporary)
+        equal = back.top == opened.top and all(
+            a.dtype == b.dtype and np.array_equal(a, b)
+            for a, b in zip(opened.splits, back.splits)
+        )
+        if not equal:
+            raise UserError(f"What was written to {path} could not be read back the same.")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"The file {path} cannot be written ({error.strerror}).") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def usable(pairs: Mapping[str, Pair], name: str, top: float | None = None) -> Opened:
@@ -150,7 +177,7 @@ def _images(x: np.ndarray, where: str) -> np.ndarray:
 
 
 def _white(x: np.ndarray, where: str, top: float | None) -> float:
-    """Returns the brightness that becomes 1, having checked that no pixel leaves [0, it]."""
+    """Returns the brightness that becomes 1; refuses pixels outside [0, it]."""
     if x.dtype == bool:
         return 1.0
     whole = np.issubdtype(x.dtype, np.integer)

@@ -76,6 +76,11 @@ def cache_dir() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "jaxnas"
 
 
+def cache_path(recipe: Recipe) -> Path:
+    """Returns where the converted arrays of a recipe are kept."""
+    return cache_dir() / f"{recipe.name}-{recipe.content_sha256[:12]}.npz"
+
+
 def content_checksum(arrays: Arrays) -> str:
     """Returns the SHA-256 of names, types, shapes and values; not of a file layout."""
     digest = hashlib.sha256()
@@ -92,7 +97,7 @@ def load(recipe: Recipe) -> Arrays:
     Raises:
         UserError: the package is missing, or its file is not the one that was verified.
     """
-    path = cache_dir() / f"{recipe.name}-{recipe.content_sha256[:12]}.npz"
+    path = cache_path(recipe)
     arrays = _read(path)
     if arrays is None or content_checksum(arrays) != recipe.content_sha256:
         arrays = recipe.convert(source_bytes(recipe))
