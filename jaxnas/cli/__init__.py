@@ -9,6 +9,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; exits 0, 1 (the machine's fault), 2 (the user's) or 130."""
     import tyro
 
+    from jaxnas.cli.data import Data
     from jaxnas.cli.doctor import Doctor
     from jaxnas.cli.info import Info
     from jaxnas.cli.latent import Latent
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "report": Report,
         "latent": Latent,
         "surrogate": Surrogate,
+        "data": Data,
         "list": List,
         "info": Info,
         "doctor": Doctor,
