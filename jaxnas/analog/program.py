@@ -13,7 +13,7 @@ from jaxnas.analog.device import drift_weight, program_weight, tile_maximum
 from jaxnas.analog.layers import TileValues
 from jaxnas.analog.plan import Plan
 from jaxnas.analog.tile import read_weights
-from jaxnas.analog.variables import check_converted, normalised
+from jaxnas.analog.variables import check_converted, normalised, positive_range
 
 SMALLEST_READOUT = 1e-4
 
@@ -124,7 +124,7 @@ def tile_values(variables: PyTree, drifted: Drifted) -> TileValues:
         drifted.weights,
         variables["tiles"].scale,
         drifted.alpha,
-        jnp.abs(learned.input_range),
+        positive_range(learned.input_range),
         learned.out_scale,
     )
 

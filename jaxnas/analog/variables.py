@@ -78,3 +78,8 @@ def normalised(plan: Plan, variables: PyTree) -> Float[Array, "P"]:
     """Returns the tile weights ``w = W / s``, tile after tile."""
     scale = variables["tiles"].scale
     return flatten(plan, variables["params"]) / scale[jnp.asarray(plan.scale_of)]
+
+
+def positive_range(b: Float[Array, "K"]) -> Float[Array, "K"]:
+    """Returns usable input ranges: magnitudes, at least 1e-7."""
+    return jnp.maximum(jnp.abs(b), 1e-7)
