@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -190,6 +190,7 @@ class FakeChild:
         data: name of the imagined data; changes the checksum.
         log: file that gets one line for each finished measurement, from any process.
         marks: folder for the marks of troubles that happen once.
+            Logs, marks and troubles do not tell two oracles apart: no recompilation.
         troubles: architectures and what befalls them: ``kill`` (SIGKILL to the own
             process), ``kill-once``, ``hang`` (a minute), ``raise``, ``defect`` (an error
             that no oracle should raise) or ``diverge`` (a FAILED measurement).
@@ -199,9 +200,9 @@ class FakeChild:
     objective: str = "digits_accuracy"
     seed: int = 0
     data: str = "digits"
-    log: str = ""
-    marks: str = ""
-    troubles: tuple[tuple[tuple[int, ...], str], ...] = ()
+    log: str = field(default="", compare=False)
+    marks: str = field(default="", compare=False)
+    troubles: tuple[tuple[tuple[int, ...], str], ...] = field(default=(), compare=False)
     traced: bool = False
 
     def __post_init__(self) -> None:
