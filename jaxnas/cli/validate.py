@@ -64,7 +64,9 @@ class Validate:
         from jaxnas.run.validate import Settings, validate
 
         if self.top < 1:
-            raise UserError(f"At least one architecture is validated, got --top {self.top}.")
+            raise UserError(
+                f"At least one architecture is validated, got --top {self.top}."
+            )
         settings = Settings(
             epochs=self.hwa_epochs, lr=self.hwa_lr, repetitions=self.repetitions,
             draws=self.draws, times=self.times, seed=self.seed, python=self.python,

@@ -205,4 +205,3 @@ def summary(record: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for row in found
     ]
-

@@ -107,7 +107,9 @@ def test_library_preset_equals_the_toolkits_defaults(toolkit):
     library = preset("library")
     plan = make_plan(module, variables, shape, library.structure)
     x = 3 * jax.random.normal(jax.random.key(3), (4, *shape))
-    hyper = library.hyper._replace(periphery=library.hyper.periphery._replace(out_noise=0.0))
+    hyper = library.hyper._replace(
+        periphery=library.hyper.periphery._replace(out_noise=0.0)
+    )
     y = our_forward(module, convert(plan, variables), plan, x, hyper)
     weight, bias = torch_layout(variables)
     job = {"weight": weight, "bias": bias, "x": channels_first(x)}
