@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -94,10 +95,8 @@ def build_choice(space: SearchSpace) -> ChoiceChild:
         "they cannot share one program; train them one by one (route='exact')."
     )
     base = np.zeros(space.length, np.int32)
-    legal = [
-        bool(np.asarray(space.mask(base, np.int32(t))).all()) for t in range(len(base))
-    ]  # pyright: ignore[reportArgumentType]
-    if not all(legal):
+    free = [jnp.all(space.mask(jnp.asarray(base), jnp.int32(t))) for t in range(len(base))]
+    if not all(map(bool, free)):
         raise refusal
     spec = space.to_spec(base)
     check(spec, lack="which the flax backend lacks")
