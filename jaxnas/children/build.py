@@ -75,7 +75,7 @@ def build(spec: Spec) -> Child:
 
     Raises:
         UserError: a spec that no network can be built from (see
-            :func:`jaxnas.children.check.check`), one with several inputs or outputs, or one whose
+            :func:`jaxnas.children.check.check`), with several inputs or outputs, or whose
             output is an image.
     """
     check(spec, lack="which the flax backend lacks")
