@@ -75,7 +75,8 @@ def build(spec: Spec) -> Child:
 
     Raises:
         UserError: a spec that no network can be built from (see
-            :func:`jaxnas.children.check.check`), or one with several inputs or outputs.
+            :func:`jaxnas.children.check.check`), with several inputs or outputs, or whose
+            output is an image.
     """
     check(spec, lack="which the flax backend lacks")
     if len(spec["inputs"]) != 1 or len(spec["outputs"]) != 1:
@@ -83,6 +84,9 @@ def build(spec: Spec) -> Child:
             f"The spec has the inputs {list(spec['inputs'])} and the outputs "
             f"{list(spec['outputs'])}; a child network has one of each."
         )
+    ((name, kind),) = spec["outputs"].items()
+    if kind["kind"] != "vector":
+        raise UserError(f"The output {name!r} is an image; logits must be a vector.")
     return Child(canonical_text(spec))
 
 

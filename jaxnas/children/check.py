@@ -17,6 +17,8 @@ LARGEST = 2**24
 """Largest number that an attribute or a side of a shape may be."""
 MEMORY = 2**33
 """Bytes that a network may need unless the caller says otherwise, 8 GiB."""
+MOST_NODES = 100_000
+"""Operations of a network, each block counted as often as it is used."""
 _PARTS = ("format", "inputs", "outputs", "blocks", "nodes")
 _RANKS = {"image": 3, "vector": 1}
 
@@ -49,6 +51,10 @@ def check(
     _check_nodes(spec, spec["nodes"], list(spec["inputs"]), "", lack)
     _check_recursion(spec)
     totals = count_totals(spec)
+    if totals.nodes > MOST_NODES:
+        raise UserError(
+            f"The network has {totals.nodes} operations; at most {MOST_NODES} can be built."
+        )
     need = 16 * totals.params + 4 * totals.activations
     if need > memory:
         raise UserError(
@@ -78,7 +84,7 @@ def _check_form(spec: Any) -> None:
 def _check_types(spec: Spec, part: str) -> None:
     """Refuses inputs or outputs without a type that there is."""
     for name, kind in spec[part].items():
-        good = isinstance(kind, dict) and kind.get("kind") in _RANKS
+        good = isinstance(kind, dict) and kind.get("kind") in list(_RANKS)
         shape = kind.get("shape") if good else None
         good = isinstance(shape, list) and len(shape) == _RANKS[kind["kind"]]
         if not good or not all(_whole(side, 1) for side in shape or []):

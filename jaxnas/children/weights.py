@@ -77,7 +77,8 @@ def from_arrays(child: Child, arrays: Mapping[str, np.ndarray]) -> dict[str, Any
     Batch norm's ``num_batches_tracked`` of a torch state is left out: nothing reads it.
 
     Raises:
-        UserError: an array that is missing, left over, of another shape, or not finite.
+        UserError: an array that is missing, left over, of another shape, not
+            finite, or a variance below zero.
     """
     kept = {
         name: np.asarray(value)
@@ -123,12 +124,15 @@ def load_network(folder: str | Path) -> tuple[Child, dict[str, Any]]:
     folder = Path(folder)
     try:
         spec = json.loads((folder / SPEC_FILE).read_text())
-        with np.load(folder / WEIGHTS_FILE, allow_pickle=False) as archive:
+        with open(folder / WEIGHTS_FILE, "rb") as file:
+            archive = np.lib.npyio.NpzFile(file, allow_pickle=False)
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{folder} is no saved network ({SPEC_FILE} and {WEIGHTS_FILE}): {error}."
         ) from error
+    if not isinstance(spec, dict):
+        raise UserError(f"{folder / SPEC_FILE} holds no JSON object.")
     child = build(spec)
     return child, from_arrays(child, arrays)
 
@@ -154,4 +158,6 @@ def _check_arrays(spec: Spec, arrays: Mapping[str, np.ndarray]) -> dict[str, Sha
             )
         if not np.isfinite(value).all():
             raise UserError(f"The array {name!r} has a value that is not finite.")
+        if name.endswith(".running_var") and (value < 0).any():
+            raise UserError(f"The array {name!r} has a negative value.")
     return shapes

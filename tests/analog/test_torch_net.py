@@ -88,16 +88,33 @@ def compare(spec, seed):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("space", "n"), [(NB, 200), (IBM, 100), (CSV, 100)])
+@pytest.mark.parametrize(("space", "n"), [(NB, 12), (IBM, 12), (CSV, 12)])
 def test_flax_and_torch_agree(space, n):
     """Logits to 1e-4 with trained-like batch norm; round trip exact; parameters counted."""
     for seed, spec in enumerate(drawn(space, n)):
         compare(spec, seed)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("space", "n"), [(NB, 200), (IBM, 100), (CSV, 100)])
+def test_flax_and_torch_agree_on_200_of_each_space(space, n):
+    """The same on 200 architectures of nb201 and 100 of each variant of analog-resnet."""
+    for seed, spec in enumerate(drawn(space, n, seed=1)):
+        compare(spec, seed)
+
+
 def test_flax_and_torch_agree_at_the_published_size():
     """16 channels and 5 cells a stage, 100 layers deep."""
     compare(NB201(image=(12, 12, 3)).to_spec(np.array([2, 3, 0, 4, 2, 1])), 0)
+
+
+@pytest.mark.slow
+def test_flax_and_torch_agree_at_full_size():
+    """CIFAR images, two cells of the published size and a macro network with its pool."""
+    for seed, spec in enumerate(drawn(NB201(), 2)):
+        compare(spec, seed)
+    space = AnalogResNet("ibm", channels=(16,), groups=3, blocks=3, widenings=(0.6,))
+    compare(drawn(space, 1)[0], 0)
 
 
 def one(op, shape=(5, 7, 4), inputs=1, **attributes):
@@ -211,6 +228,7 @@ def keep_count(counts, name, module, inputs, output):
     counts[name] = output.numel() // output.shape[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [NB, IBM, CSV])
 def test_gradients_agree(space):
     """One batch, the same loss: every gradient within 1e-3 of its array's largest."""
