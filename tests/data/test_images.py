@@ -2,8 +2,11 @@
 
 import gzip
 import hashlib
+import importlib.metadata
+import itertools
 import pickle
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -199,7 +202,7 @@ def test_equal_images_stay_on_one_side_whatever_their_labels():
 def test_limits_are_nested_and_keep_the_shares():
     y = np.random.default_rng(1).permutation(np.repeat([0, 1, 2], [10, 30, 60]))
     taken = [set(sp.first_rows(y, n, 3, "train").tolist()) for n in range(10, 101)]
-    assert all(a < b for a, b in zip(taken, taken[1:]))
+    assert all(a < b for a, b in itertools.pairwise(taken))
     for n in (10, 20, 50):
         counts = np.bincount(y[sp.first_rows(y, n, 3, "train")])
         assert np.abs(counts - n * np.array([0.1, 0.3, 0.6])).max() <= 1
@@ -233,6 +236,33 @@ def test_images_that_become_equal_are_dropped_from_the_earlier_split():
     assert len(data.y_train) < 100
 
 
+class Stripes:
+    """Two directions of stripes, as another package would bring them."""
+
+    recipe = registry.lookup("image", "digits").recipe
+    classes = ("lying", "standing")
+    top = 3
+    note = "60 / 20 / 20"
+
+    def read(self):
+        x = np.random.default_rng(0).integers(0, 4, (40, 4, 1, 1)) * np.ones((1, 1, 4, 1))
+        x[20:] = x[20:].transpose(0, 2, 1, 3)
+        return sp.three((x.astype(np.uint8), np.repeat([0, 1], 20)))
+
+
+def test_another_package_adds_a_source_by_its_entry_point(monkeypatch):
+    point = importlib.metadata.EntryPoint("stripes", f"{__name__}:Stripes", "jaxnas.images")
+    points = lambda group: [point] if group == "jaxnas.images" else []
+    monkeypatch.setattr(importlib.metadata, "entry_points", points)
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+    registry._plugins.cache_clear()
+    data = load_images("stripes", size=2)
+    assert data.x_train.shape[1:] == (2, 2, 1)
+    assert data.num_classes == 2
+    monkeypatch.undo()
+    registry._plugins.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -251,7 +281,7 @@ def test_names_and_paths_are_told_apart(tmp_path):
     with pytest.raises(UserError, match="Did you mean 'digits'"):
         load_images("digit")
     for path in (tmp_path / "none.npz", tmp_path / "none", str(tmp_path / "x.png")):
-        with pytest.raises(UserError, match="cannot be read|neither a registered name"):
+        with pytest.raises(UserError, match=r"cannot be read|neither a registered name"):
             load_images(path)
 
 
