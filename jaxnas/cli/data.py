@@ -78,8 +78,10 @@ class Info:
             "splits": opened.note,
             "shared images": sum(shared(data.splits).values()),
             "checksum": f"sha256 {data.checksum}",
-        } | {key.replace("checksum", "recipe checksum"): value
-             for key, value in opened.facts.items() if key != "source checksum"}  # fmt: skip
+        }
+        for key, value in opened.facts.items():
+            if key != "source checksum":
+                facts["recipe checksum" if key == "checksum" else key] = value
         if self.json:
             counted = {"class_names": list(opened.classes), "class_counts": counts}
             print(json.dumps(facts | counted, indent=1))
@@ -181,7 +183,7 @@ class HardnessOf:
     """What is judged on; leave test to final reports."""
     rows: int = 3_000
     """Most training images."""
-    seeds: int = 3
+    seeds: int = 1
     """Draws of the training images, where there are more than that."""
     json: bool = False
     """Print JSON instead of a table."""
@@ -200,8 +202,8 @@ class HardnessOf:
             print(json.dumps({"tasks": rows, "not_installed": left}, indent=1))
             return 0
         table = Table(
-            title=f"Accuracy on the {self.split} split, mean over the draws of the training "
-            "images, ± the standard error from the images judged",
+            title=f"Accuracy on the {self.split} split, mean over the draws of the "
+            "training images, ± the standard error from the images judged",
             title_justify="left",
             header_style="bold",
         )

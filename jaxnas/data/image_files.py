@@ -116,20 +116,19 @@ def usable(pairs: Mapping[str, Pair], name: str, top: float | None = None) -> Op
         )
     labels = {s: _labels(y, f"the {s} split of {name}") for s, (_, y) in pairs.items()}
     classes = max(int(y.max()) for y in labels.values()) + 1
-    missing = np.setdiff1d(np.arange(classes), labels["train"])
-    if len(missing) or classes < 2:
-        lacking = f"class {missing[0]} of {classes}" if len(missing) else "a second class"
+    lacking = _gap(labels["train"])
+    if lacking < classes or classes < 2:
+        lacking = f"class {lacking} of {classes}" if lacking < classes else "a second class"
         raise UserError(
             f"The training split of {name} has no image of {lacking}; number the classes "
             "from 0 without gaps and give each some images."
         )
     given = {split: (parts[split], labels[split]) for split in parts}
     splits = three(given["train"], given.get("validation"), given.get("test"))
-    gone = np.setdiff1d(np.arange(classes), splits.y_train)
-    if len(gone):
+    if _gap(splits.y_train) < classes:
         raise UserError(
             "Without the images that its other splits hold too, the training split of "
-            f"{name} has none of class {gone[0]}."
+            f"{name} has none of class {_gap(splits.y_train)}."
         )
     return Opened(
         splits=splits,
@@ -217,12 +216,18 @@ def _labels(y: np.ndarray, where: str) -> np.ndarray:
             f"The labels of {where} are {y.dtype} and not all whole numbers; number the "
             "classes from 0."
         )
-    if y.min() < 0 or y.max() >= len(y):
+    if y.min() < 0 or y.max() >= 2**31:
         raise UserError(
             f"The labels of {where} lie in [{y.min():g}, {y.max():g}]; number the classes "
             "from 0 without gaps."
         )
     return y.astype(np.int32)
+
+
+def _gap(y: np.ndarray) -> int:
+    """Returns the lowest class without an image."""
+    present = np.append(np.unique(y), -1)
+    return int(np.argmax(present != np.arange(len(present))))
 
 
 def _top(value: np.ndarray | None, path: Path) -> float | None:

@@ -40,9 +40,9 @@ def _tfds() -> Any:
         UserError: it, or the reader of its files, is not installed.
     """
     try:
-        import array_record  # noqa: F401  # pyright: ignore[reportMissingImports]
-        import importlib_resources  # noqa: F401  # pyright: ignore[reportMissingImports]
-        import tensorflow_datasets as tfds  # pyright: ignore[reportMissingImports]
+        import array_record  # noqa: F401
+        import importlib_resources  # noqa: F401
+        import tensorflow_datasets as tfds
     except ImportError as error:
         raise UserError(
             f"A tfds: data set needs {error.name}, which is not installed; run: {INSTALL}"

@@ -78,7 +78,7 @@ def pca(
 
 def _tsne(points: Float[np.ndarray, "n Z"], seed: int) -> Float[np.ndarray, "n 2"]:
     """Returns t-SNE's coordinates, started from PCA."""
-    from sklearn.manifold import TSNE  # pyright: ignore[reportMissingImports]
+    from sklearn.manifold import TSNE
 
     near = min(30.0, (len(points) - 1) / 3)
     made = TSNE(2, perplexity=near, init="pca", random_state=seed)
