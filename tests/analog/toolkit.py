@@ -110,6 +110,7 @@ def drift(data):
 def train(data):
     """One training step of one layer without noise or rounding; then clip and remap."""
     config = recipe(inp_res=-1, out_res=-1, out_noise=0)
+    config.forward.out_bound = 1e6  # the torch tile gives clipped outputs no gradient
     config.modifier.type = WeightModifierType.NONE
     config.pre_post.input_range.init_from_data = int(data["init_from_data"])
     net = layer(data["weight"], data["bias"], config, int(data["strides"]))
@@ -121,16 +122,16 @@ def train(data):
     optimiser.regroup_param_groups(net)
     optimiser.zero_grad()
     y = net(torch.from_numpy(data["x"]))
-    used = [float(t.input_range) for t in tiles]
+    used = [t.input_range.item() for t in tiles]
     (y * torch.from_numpy(data["cotangent"])).sum().backward()
-    gradient = [float(t.input_range.grad) for t in tiles]
+    gradient = [t.input_range.grad.item() for t in tiles]
     optimiser.step()
     weight = net[0].get_weights()[0].numpy()
     return {
         "gradient": gradient,
         "used": used,
         "weight": weight.reshape(data["weight"].shape),
-        "scale": [float(t.get_scales()) for t in tiles],
+        "scale": [float(t.get_scales().reshape(-1)[0]) for t in tiles],
     }
 
 
