@@ -1,9 +1,10 @@
 """The one place where names meet code: strings only, imported on first use.
 
-Adding a space, an oracle, an environment, a controller or an algorithm is one file and one
-line here. Packages elsewhere add theirs through the entry-point groups ``jaxnas.spaces``,
-``jaxnas.oracles``, ``jaxnas.envs``, ``jaxnas.controllers`` and ``jaxnas.algorithms``, whose
-values have the same ``"module:attribute"`` form.
+Adding a space, an oracle, an environment, a controller, an algorithm or an image source is
+one file and one line here. Packages elsewhere add theirs through the entry-point groups
+``jaxnas.spaces``, ``jaxnas.oracles``, ``jaxnas.envs``, ``jaxnas.controllers``,
+``jaxnas.algorithms`` and ``jaxnas.images``, whose values have the same
+``"module:attribute"`` form.
 """
 
 import functools
@@ -27,6 +28,7 @@ ORACLES = {
     "nb201-table": "jaxnas.oracles.table:nb201_table",
     "cost": "jaxnas.oracles.cost:CostOracle",
     "surrogate": "jaxnas.oracles.surrogate_open:surrogate",
+    "child": "jaxnas.oracles.child:ChildOracle",
 }
 ENVS = {
     "tokens": "jaxnas.envs.tokens:TokenEnv",
@@ -50,12 +52,22 @@ ALGORITHMS = {
     "latent-a2c": "jaxnas.algorithms.latent_search:LatentA2C",
     "latent-ppo": "jaxnas.algorithms.latent_search:LatentPPO",
 }
+IMAGES = {
+    "digits": "jaxnas.data.digits:Digits",
+    "mnist-5k": "jaxnas.data.mnist5k:Mnist5k",
+    "animals": "jaxnas.data.animals:Animals",
+    "textures": "jaxnas.data.textures:Textures",
+    "fashion-confusable": "jaxnas.data.fashion:FashionConfusable",
+    "fashion-8x8": "jaxnas.data.fashion:Fashion8x8",
+    "fashion-mnist": "jaxnas.data.fashion:FashionMnist",
+}
 TABLES = {
     "space": SPACES,
     "oracle": ORACLES,
     "env": ENVS,
     "controller": CONTROLLERS,
     "algorithm": ALGORITHMS,
+    "image": IMAGES,
 }
 
 

@@ -9,6 +9,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; exits 0, 1 (the machine's fault), 2 (the user's) or 130."""
     import tyro
 
+    from jaxnas.cli.data import Data
     from jaxnas.cli.db import Db
     from jaxnas.cli.doctor import Doctor
     from jaxnas.cli.info import Info
@@ -19,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxnas.cli.search import Search
     from jaxnas.cli.surrogate import Surrogate
     from jaxnas.cli.sweep import Sweep
+    from jaxnas.cli.validate import Validate
     from jaxnas.core.errors import JaxnasError
 
     commands = {
@@ -27,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "report": Report,
         "latent": Latent,
         "surrogate": Surrogate,
+        "data": Data,
         "db": Db,
+        "validate": Validate,
         "list": List,
         "info": Info,
         "doctor": Doctor,

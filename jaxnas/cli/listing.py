@@ -13,12 +13,13 @@ TITLES = {
     "env": "Environments",
     "controller": "Controllers",
     "algorithm": "Algorithms",
+    "image": "Images (more: jaxnas data list)",
 }
 
 
 @dataclass(frozen=True)
 class List:
-    """Lists spaces, oracles, environments, controllers and algorithms, one line each."""
+    """Lists spaces, oracles, environments, controllers, algorithms and images."""
 
     def run(self) -> int:
         """Prints the tables."""

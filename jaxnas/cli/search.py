@@ -1,6 +1,7 @@
 """``jaxnas search``: several methods, one budget, one report."""
 
 import contextlib
+import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,8 +43,9 @@ class Common:
 
     oracle: str = "analog-nasbench"
     """What scores an architecture; see `jaxnas list`."""
-    objective: str = "analog_1month"
-    """Metric to optimise; several with commas. See `jaxnas info ORACLE`."""
+    objective: str | None = None
+    """Metric to optimise; several with commas. See `jaxnas info ORACLE`. The oracle's own
+    when not given: analog_1month of analog-nasbench, val_accuracy of child."""
     oracle_set: tuple[str, ...] = ()
     """Options of the oracle, such as model=surrogate.npz truth=analog-nasbench."""
     space: str | None = None
@@ -81,19 +83,35 @@ class Common:
     def make_oracle(self) -> Oracle:
         """Returns the oracle as asked for."""
         space = None if self.space is None else registry.make_space(self.space)
+        if space is None and self._default("space") is inspect.Parameter.empty:
+            raise UserError(
+                f"The oracle {self.oracle!r} scores more than one space; name one, such as "
+                "--space nb201."
+            )
         return registry.make_oracle(
             self.oracle,
             space=space,
             noise=self.noise,
             constraints=self.constraint,
-            objective=self.objective,
+            objective=self.metric,
             **parse_options(self.oracle_set),
         )
 
     @property
+    def metric(self) -> str:
+        """The metric as asked for, or the oracle's own."""
+        return str(self.objective or self._default("objective"))
+
+    def _default(self, option: str) -> Any:
+        """Returns the default of an option of the oracle."""
+        target = registry.lookup("oracle", self.oracle)
+        found = inspect.signature(target).parameters.get(option)
+        return None if found is None else found.default
+
+    @property
     def directory(self) -> Path:
         """The run directory."""
-        objective = self.objective.replace(",", "+").replace(" ", "")
+        objective = self.metric.replace(",", "+").replace(" ", "")
         return self.out / (self.name or f"{self.oracle}-{objective}")
 
     def host(
@@ -174,7 +192,7 @@ class Search:
         """
         from jaxnas.latent import files
 
-        usual = default_folder(self.common.oracle, self.common.objective) / "model.npz"
+        usual = default_folder(self.common.oracle, self.common.metric) / "model.npz"
         given, kept = self.latent or usual, self.common.directory / "latent.npz"
         if self.common.fresh or not kept.exists():
             files.load(given, oracle.space)

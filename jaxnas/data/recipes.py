@@ -38,6 +38,8 @@ class Recipe:
         licence: of the data.
         citation: whom to cite.
         homepage: where the data are described.
+        folder: where a system package keeps the files; a Python package's own when empty.
+        variable: environment variable that names another folder of the same files.
     """
 
     name: str
@@ -50,11 +52,13 @@ class Recipe:
     licence: str
     citation: str
     homepage: str
+    folder: str = ""
+    variable: str = ""
 
     def facts(self) -> dict[str, str]:
         """Returns source, version, licence, checksum and citation, for people."""
         return {
-            "source": f"PyPI {self.distribution}",
+            "source": f"{'Debian' if self.folder else 'PyPI'} {self.distribution}",
             "version": self.release,
             "licence": self.licence,
             "citation": self.citation,
@@ -70,6 +74,11 @@ def cache_dir() -> Path:
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "jaxnas"
+
+
+def cache_path(recipe: Recipe) -> Path:
+    """Returns where the converted arrays of a recipe are kept."""
+    return cache_dir() / f"{recipe.name}-{recipe.content_sha256[:12]}.npz"
 
 
 def content_checksum(arrays: Arrays) -> str:
@@ -88,7 +97,7 @@ def load(recipe: Recipe) -> Arrays:
     Raises:
         UserError: the package is missing, or its file is not the one that was verified.
     """
-    path = cache_dir() / f"{recipe.name}-{recipe.content_sha256[:12]}.npz"
+    path = cache_path(recipe)
     arrays = _read(path)
     if arrays is None or content_checksum(arrays) != recipe.content_sha256:
         arrays = recipe.convert(source_bytes(recipe))
@@ -109,17 +118,11 @@ def source_bytes(recipe: Recipe) -> dict[str, bytes]:
     Raises:
         UserError: the package is missing, or a file is missing or altered.
     """
-    try:
-        package = importlib.metadata.distribution(recipe.distribution)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise UserError(
-            f"The table {recipe.name!r} comes with the package {recipe.distribution}, "
-            f"which is not installed; run: {recipe.install}"
-        ) from error
+    place = _place(recipe)
     contents = {}
     for file, sha256 in recipe.files:
         try:
-            content = Path(str(package.locate_file(file))).read_bytes()
+            content = place(file).read_bytes()
         except OSError as error:
             raise UserError(
                 f"The file {file} of {recipe.distribution} cannot be read "
@@ -136,8 +139,44 @@ def source_bytes(recipe: Recipe) -> dict[str, bytes]:
     return contents
 
 
+def _place(recipe: Recipe) -> Callable[[str], Path]:
+    """Returns what finds a file of a recipe on this machine.
+
+    Raises:
+        UserError: the package is missing.
+    """
+    missing = UserError(
+        f"The data of {recipe.name!r} come with the package {recipe.distribution}, "
+        f"which is not installed; run: {recipe.install}"
+    )
+    if recipe.folder:
+        own = os.environ.get(recipe.variable) if recipe.variable else None
+        folder = Path(own or recipe.folder)
+        if not folder.is_dir():
+            if own:
+                raise UserError(f"The folder {own} of {recipe.variable} does not exist.")
+            raise missing
+        return lambda file: folder / file
+    try:
+        package = importlib.metadata.distribution(recipe.distribution)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise missing from error
+    return lambda file: Path(str(package.locate_file(file)))
+
+
+def installed(recipe: Recipe) -> bool:
+    """Returns whether every file of a recipe is on this machine; reads none."""
+    try:
+        place = _place(recipe)
+    except UserError:
+        return False
+    return all(place(file).is_file() for file, _ in recipe.files)
+
+
 def _reinstall(recipe: Recipe) -> str:
     """Returns the end of the sentence that says how to mend an installation."""
+    if recipe.folder:
+        return f"run: apt-get install --reinstall {recipe.distribution}"
     pinned = f"{recipe.distribution}=={recipe.release}"
     return f"run: pip install --force-reinstall --no-deps {pinned}"
 

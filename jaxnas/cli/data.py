@@ -1,0 +1,280 @@
+"""``jaxnas data list | info | prepare | hardness``: the images that children learn."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from jaxnas import registry
+from jaxnas.cli.info import PLAIN_WIDTH
+from jaxnas.core.errors import UserError
+from jaxnas.data import recipes
+from jaxnas.data.image_splits import shared
+from jaxnas.data.images import IMAGE_TASKS, finish, open_images
+
+
+@dataclass(frozen=True)
+class List:
+    """Lists the image sets: what is installed, and the command for what is not."""
+
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> int:
+        """Prints one line a set."""
+        rows = [_row(name) for name in registry.names("image")]
+        if self.json:
+            print(json.dumps(rows, indent=1))
+            return 0
+        table = Table(header_style="bold")
+        for column in ("name", "what", "task set", "state", "to install it"):
+            table.add_column(column)
+        for row in rows:
+            task = "yes" if row["task_set"] else ""
+            table.add_row(row["name"], row["what"], task, row["state"], row["install"])
+        console = _console()
+        console.print(table)
+        console.print(
+            "Also by path: an .npz with X and y, a folder of IDX files, and tfds:NAME, a "
+            "data set prepared by tensorflow-datasets.",
+            soft_wrap=True,
+        )
+        return 0
+
+
+@dataclass(frozen=True)
+class Info:
+    """Shows shape, classes, splits, class counts, licence, citation and checksum."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """A name of `jaxnas data list`, an .npz file, a folder of IDX files or tfds:NAME."""
+    size: int | None = None
+    """Reduce the images to this many pixels a side."""
+    limit: int | None = None
+    """Most images in each split."""
+    json: bool = False
+    """Print JSON instead of tables."""
+
+    def run(self) -> int:
+        """Reads, verifies and prints."""
+        opened = open_images(self.name)
+        data = finish(self.name, opened, self.size, self.limit)
+        pairs = data.splits.pairs()
+        counts = {
+            split: np.bincount(y, minlength=data.num_classes).tolist()
+            for split, (_, y) in pairs.items()
+        }
+        facts: dict[str, Any] = {
+            "name": data.name,
+            "shape": list(data.x_train.shape[1:]),
+            "classes": data.num_classes,
+            "images": {split: len(y) for split, (_, y) in pairs.items()},
+            "splits": opened.note,
+            "shared images": sum(shared(data.splits).values()),
+            "checksum": f"sha256 {data.checksum}",
+        } | {key.replace("checksum", "recipe checksum"): value
+             for key, value in opened.facts.items() if key != "source checksum"}  # fmt: skip
+        if self.json:
+            counted = {"class_names": list(opened.classes), "class_counts": counts}
+            print(json.dumps(facts | counted, indent=1))
+            return 0
+        console = _console()
+        console.print(_pairs(facts))
+        table = Table(title="Images a class", title_justify="left", header_style="bold")
+        table.add_column("class")
+        for split in pairs:
+            table.add_column(split, justify="right")
+        for i, label in enumerate(opened.classes):
+            table.add_row(label, *(f"{counts[split][i]:,}" for split in pairs))
+        console.print(table)
+        return 0
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Converts and verifies an image set, and says where the result is.
+
+    Nothing is downloaded. Example: jaxnas data prepare digits --to tfds --out sets
+    """
+
+    name: Annotated[str, tyro.conf.Positional]
+    """A name of `jaxnas data list`, an .npz file, a folder of IDX files or tfds:NAME."""
+    to: Literal["cache", "npz", "tfds"] = "cache"
+    """What to make: our own cache, one .npz, or array_record of tensorflow-datasets."""
+    out: Path | None = None
+    """The .npz file, or the folder of data sets; NAME.npz or TFDS_DATA_DIR."""
+    overwrite: bool = False
+    """Replace an .npz that is there."""
+    json: bool = False
+    """Print JSON instead of a sentence."""
+
+    def run(self) -> int:
+        """Converts, reads back and prints."""
+        where = {"cache": self._cache, "npz": self._npz, "tfds": self._tfds}[self.to]()
+        read = f"tfds:{where}" if self.to == "tfds" else str(where)
+        read = self.name if self.to == "cache" else read
+        data = finish(read, open_images(read))
+        counts = {split: len(y) for split, (_, y) in data.splits.pairs().items()}
+        told = {
+            "name": self.name,
+            "path": str(where),
+            "load": read,
+            "images": counts,
+            "checksum": f"sha256 {data.checksum}",
+        }
+        if self.json:
+            print(json.dumps(told, indent=1))
+        else:
+            _console().print(_pairs(told))
+        return 0
+
+    def _cache(self) -> Path:
+        """Converts a registered set into the cache and returns the file."""
+        if self.out is not None:
+            raise UserError(
+                "--out goes with --to npz or --to tfds; JAXNAS_CACHE names the cache."
+            )
+        if self.name not in registry.names("image"):
+            open_images(self.name)  # says what is wrong with it, if anything
+            raise UserError(
+                f"{self.name} is read where it lies and needs no preparation; use --to npz "
+                "or --to tfds to convert it."
+            )
+        recipe = registry.lookup("image", self.name).recipe  # pyright: ignore
+        recipes.load(recipe)
+        return recipes.cache_path(recipe)
+
+    def _npz(self) -> Path:
+        """Writes one file and returns it."""
+        from jaxnas.data.image_files import save_npz
+
+        path = self.out or Path(f"{Path(self.name.removeprefix('tfds:')).stem}.npz")
+        if path.suffix != ".npz":
+            raise UserError(f"--out must end in .npz, got {path}.")
+        if path.exists() and not self.overwrite:
+            raise UserError(
+                f"The file {path} exists; choose another --out or add --overwrite."
+            )
+        save_npz(open_images(self.name), path)
+        return path
+
+    def _tfds(self) -> Path:
+        """Writes a data set of tensorflow-datasets and returns its folder."""
+        from jaxnas.data.tfds_source import prepare
+
+        return prepare(self.name, self.out)
+
+
+@dataclass(frozen=True)
+class HardnessOf:
+    """Measures how hard image tasks are: majority, logistic regression and 3-NN."""
+
+    names: tyro.conf.Positional[tuple[str, ...]] = IMAGE_TASKS
+    """Tasks; those of the task set that are installed when none is named."""
+    split: Literal["validation", "test"] = "validation"
+    """What is judged on; leave test to final reports."""
+    rows: int = 3_000
+    """Most training images."""
+    seeds: int = 3
+    """Draws of the training images, where there are more than that."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> int:
+        """Measures and prints."""
+        from jaxnas.cli.hardness import ITERATIONS, measure
+
+        chosen, left = list(self.names), []
+        if self.names == IMAGE_TASKS:
+            left = [n for n in chosen if _row(n)["state"] == "not installed"]
+            chosen = [n for n in chosen if n not in left]
+        found = [measure(name, self.split, self.rows, self.seeds) for name in chosen]
+        if self.json:
+            rows = [item._asdict() for item in found]
+            print(json.dumps({"tasks": rows, "not_installed": left}, indent=1))
+            return 0
+        table = Table(
+            title=f"Accuracy on the {self.split} split, mean over the draws of the training "
+            "images, ± the standard error from the images judged",
+            title_justify="left",
+            header_style="bold",
+        )
+        for column in ("task", "train", "draws", "judged", "majority", "logistic", "3-NN"):
+            table.add_column(column, justify="left" if column == "task" else "right")
+        for item in found:
+            mark = "" if item.converged else " *"
+            table.add_row(
+                item.task, f"{item.train_rows:,}", str(len(item.logistic)),
+                f"{item.judged_rows:,}",
+                f"{item.majority:.3f}", _cell(item.logistic, item.judged_rows) + mark,
+                _cell(item.neighbours, item.judged_rows),
+            )  # fmt: skip
+        console = _console()
+        console.print(table)
+        if not all(item.converged for item in found):
+            console.print(f"* stopped after {ITERATIONS} iterations, before converging")
+        for name in left:
+            console.print(f"{name} is not installed; run: {_row(name)['install']}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """Image tasks with fixed splits: what there is, what it holds, how hard it is."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[
+        Annotated[List, tyro.conf.subcommand("list")]
+        | Annotated[Info, tyro.conf.subcommand("info")]
+        | Annotated[Prepare, tyro.conf.subcommand("prepare")]
+        | Annotated[HardnessOf, tyro.conf.subcommand("hardness")]
+    ]
+
+    def run(self) -> int:
+        """Runs the chosen command."""
+        return self.command.run()
+
+
+def _row(name: str) -> dict[str, Any]:
+    """Returns what the list says of a registered set."""
+    recipe = registry.lookup("image", name).recipe  # pyright: ignore
+    here = recipes.installed(recipe)
+    cached = not here and recipes.cache_path(recipe).is_file()
+    return {
+        "name": name,
+        "what": registry.describe("image", name),
+        "task_set": name in IMAGE_TASKS,
+        "state": "installed" if here else "in the cache" if cached else "not installed",
+        "install": "" if here or cached else recipe.install,
+    }
+
+
+def _cell(values: tuple[float, ...], judged: int) -> str:
+    """Returns a mean accuracy with its standard error."""
+    mean = float(np.mean(values))
+    return f"{mean:.3f} ± {np.sqrt(mean * (1 - mean) / judged):.3f}"
+
+
+def _pairs(facts: Mapping[str, Any]) -> Table:
+    """Returns facts as a table of two columns."""
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{n:,} {split}" for split, n in value.items())
+        elif isinstance(value, list):
+            value = " x ".join(map(str, value))
+        table.add_row(name, str(value))
+    return table
+
+
+def _console() -> Console:
+    """Returns a console that is wide where the output is not a terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
