@@ -182,6 +182,7 @@ class HostCache:
 
     def load(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes answers back from a checkpoint."""
+        found = arrays.get("found", np.zeros(len(arrays["status"]), bool))
         for i in range(len(arrays["status"])):
             row, fidelity = arrays["tokens"][i], int(arrays["fidelity"][i])
             request = Request(self._key(row, fidelity), row, fidelity)
@@ -192,5 +193,5 @@ class HostCache:
                 int(arrays["status"][i]),
             )
             self._answers[request.key] = (request, answer)
-            if arrays["found"][i]:
+            if found[i]:
                 self._found.add(request.key)
