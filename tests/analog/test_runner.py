@@ -1,10 +1,10 @@
-"""The aihwkit runner: what it refuses, and that its numbers are those of the same network."""
+"""The aihwkit runner: what it refuses, and that it measures the very same network."""
 
 import importlib.util
 import json
-import os
 import shutil
 import stat
+import subprocess
 import sys
 
 import jax
@@ -41,7 +41,8 @@ def prepare(folder, data, **job):
     child = build(TinyNets(num_classes=3).to_spec(TOKENS))
     variables = child.init(jax.random.key(0), jnp.asarray(data["x_train"][:1]))
     # Statistics as after training, so that batch norm is not the identity.
-    _, stats = child.apply(variables, data["x_train"], True, mutable=["batch_stats"])
+    x = jnp.asarray(data["x_train"])
+    _, stats = child.apply(variables, x, True, mutable=["batch_stats"])
     variables = {**variables, **stats}
     save_network(folder, child.spec, to_arrays(variables))
     settings = {"epochs": 2, "repetitions": 3, "batch": 20, **job}
@@ -110,12 +111,11 @@ def test_runs_beside_a_copy_without_the_package(done, tmp_path):
         shutil.copy(jobs.RUNNER.with_name(name), tmp_path)
     for name in ("spec.json", "weights.npz", "data.npz", "job.json"):
         shutil.copy(source / name, tmp_path)
-    code = (
-        "import sys, runpy; sys.modules['jaxnas'] = sys.modules['jax'] = None; "
-        f"sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['runner.py', {str(tmp_path)!r}];"
-        f"runpy.run_path({str(tmp_path / 'runner.py')!r}, run_name='__main__')"
-    )
-    assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-I", "-c", code]) == 0
+    hidden = "import sys; sys.modules['jaxnas'] = sys.modules['jax'] = None; "
+    path = f"sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['', {str(tmp_path)!r}]; "
+    start = "import runner; sys.exit(runner.main())"
+    command = [sys.executable, "-I", "-c", hidden + path + start]
+    subprocess.run(command, check=True, capture_output=True)
     np.testing.assert_array_equal(jobs.read_metrics(tmp_path).accuracy, metrics.accuracy)
 
 
@@ -129,7 +129,7 @@ def test_grouped_convolutions_are_refused_by_name(tmp_path, data):
     variables = child.init(jax.random.key(0), jnp.asarray(data["x_train"][:1]))
     save_network(tmp_path, child.spec, to_arrays(variables))
     jobs.write_job(tmp_path, data, jobs.job_of(config.preset()))
-    with pytest.raises(UserError, match="aihwkit backend lacks grouped.*'depth'"):
+    with pytest.raises(UserError, match=r"aihwkit backend lacks grouped.*'depth'"):
         jobs.run_job(tmp_path)
 
 
