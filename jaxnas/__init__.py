@@ -20,8 +20,11 @@ from jaxnas.registry import (
 )
 
 if TYPE_CHECKING:
+    from jaxnas.data.evaluations import Store
     from jaxnas.run.config import grid_settings
     from jaxnas.run.devices import configure_host
+    from jaxnas.run.fanout_processes import Processes
+    from jaxnas.run.fanout_ray import RayExecutor
     from jaxnas.run.loop import load_result, search
     from jaxnas.run.result import Result
 
@@ -29,7 +32,10 @@ __version__ = "0.1.0"
 __all__ = [
     "DiskFullError",
     "JaxnasError",
+    "Processes",
+    "RayExecutor",
     "Result",
+    "Store",
     "UserError",
     "configure_host",
     "grid_settings",
@@ -44,7 +50,10 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Processes": "jaxnas.run.fanout_processes",
+    "RayExecutor": "jaxnas.run.fanout_ray",
     "Result": "jaxnas.run.result",
+    "Store": "jaxnas.data.evaluations",
     "configure_host": "jaxnas.run.devices",
     "grid_settings": "jaxnas.run.config",
     "load_result": "jaxnas.run.loop",

@@ -28,6 +28,7 @@ ORACLES = {
     "nb201-table": "jaxnas.oracles.table:nb201_table",
     "cost": "jaxnas.oracles.cost:CostOracle",
     "surrogate": "jaxnas.oracles.surrogate_open:surrogate",
+    "child": "jaxnas.oracles.child:ChildOracle",
 }
 ENVS = {
     "tokens": "jaxnas.envs.tokens:TokenEnv",

@@ -10,6 +10,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import tyro
 
     from jaxnas.cli.data import Data
+    from jaxnas.cli.db import Db
     from jaxnas.cli.doctor import Doctor
     from jaxnas.cli.info import Info
     from jaxnas.cli.latent import Latent
@@ -19,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxnas.cli.search import Search
     from jaxnas.cli.surrogate import Surrogate
     from jaxnas.cli.sweep import Sweep
+    from jaxnas.cli.validate import Validate
     from jaxnas.core.errors import JaxnasError
 
     commands = {
@@ -28,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "latent": Latent,
         "surrogate": Surrogate,
         "data": Data,
+        "db": Db,
+        "validate": Validate,
         "list": List,
         "info": Info,
         "doctor": Doctor,

@@ -24,6 +24,7 @@ EXTRAS = {
         ("scikit-learn", "t-SNE maps of latent spaces"),
         ("umap-learn", "UMAP maps of latent spaces"),
     ),
+    "ray": (("ray", "evaluations on a cluster"),),
 }
 
 

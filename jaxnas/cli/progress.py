@@ -73,6 +73,8 @@ class Reporter:
     def __call__(self, event: dict[str, Any]) -> None:
         """Shows one event of ``search``."""
         INTERRUPT.check()
+        if self.mode == "quiet" and event["event"] == "warning":
+            print(f"jaxnas: {event['label']}: {event['text']}", file=sys.stderr)
         if self.mode == "quiet":
             return
         if self.mode == "json":
@@ -128,6 +130,20 @@ class Reporter:
             f"{event['label']}: done in {row['wall_s']:.1f} s, {_line(event, None)}, "
             f"{row['spent']:.0%} spent the budget"
         )
+
+    def _warning(self, event: dict[str, Any]) -> None:
+        self.say(f"{event['label']}: {event['text']}")
+
+    def _evaluations(self, event: dict[str, Any]) -> None:
+        text = f"{event['label']}: {event['evaluations']:,} evaluations"
+        if event["store"]:
+            text += f", {event['found']:,} of them found in {event['store']}"
+        if event["failed"]:
+            first = f" ({event['failures'][0]})" if event["failures"] else ""
+            text += f", {event['failed']:,} failed{first}"
+        if event["not_kept"]:
+            text += f", {event['not_kept']:,} could not be kept"
+        self.say(text)
 
     def close(self) -> None:
         """Takes the live bar away."""

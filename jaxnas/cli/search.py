@@ -1,5 +1,7 @@
 """``jaxnas search``: several methods, one budget, one report."""
 
+import contextlib
+import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxnas import registry
+from jaxnas.cli.evaluating import Evaluating
 from jaxnas.cli.latent_parts import copy_file, default_folder, make_folder
 from jaxnas.cli.options import (
     Chosen,
@@ -21,7 +24,6 @@ from jaxnas.cli.progress import Reporter
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Oracle
 from jaxnas.run.config import grid_settings
-from jaxnas.run.devices import configure_host
 
 DEFAULTS = {
     "tokens": ("random", "evolution", "reinforce", "ppo"),
@@ -41,8 +43,9 @@ class Common:
 
     oracle: str = "analog-nasbench"
     """What scores an architecture; see `jaxnas list`."""
-    objective: str = "analog_1month"
-    """Metric to optimise; several with commas. See `jaxnas info ORACLE`."""
+    objective: str | None = None
+    """Metric to optimise; several with commas. See `jaxnas info ORACLE`. The oracle's own
+    when not given: analog_1month of analog-nasbench, val_accuracy of child."""
     oracle_set: tuple[str, ...] = ()
     """Options of the oracle, such as model=surrogate.npz truth=analog-nasbench."""
     space: str | None = None
@@ -65,8 +68,9 @@ class Common:
     """Where run directories live."""
     name: str | None = None
     """Name of the run directory; made from oracle and objective when not given."""
-    workers: int | None = None
-    """CPU devices to use; all cores when not given."""
+    evaluating: Annotated[Evaluating, tyro.conf.arg(name="")] = field(
+        default_factory=Evaluating
+    )
     width: int | None = None
     """Controllers that a device advances together; measured default when not given."""
     fresh: bool = False
@@ -79,20 +83,42 @@ class Common:
     def make_oracle(self) -> Oracle:
         """Returns the oracle as asked for."""
         space = None if self.space is None else registry.make_space(self.space)
+        if space is None and self._default("space") is inspect.Parameter.empty:
+            raise UserError(
+                f"The oracle {self.oracle!r} scores more than one space; name one, such as "
+                "--space nb201."
+            )
         return registry.make_oracle(
             self.oracle,
             space=space,
             noise=self.noise,
             constraints=self.constraint,
-            objective=self.objective,
+            objective=self.metric,
             **parse_options(self.oracle_set),
         )
 
     @property
+    def metric(self) -> str:
+        """The metric as asked for, or the oracle's own."""
+        return str(self.objective or self._default("objective"))
+
+    def _default(self, option: str) -> Any:
+        """Returns the default of an option of the oracle."""
+        target = registry.lookup("oracle", self.oracle)
+        found = inspect.signature(target).parameters.get(option)
+        return None if found is None else found.default
+
+    @property
     def directory(self) -> Path:
         """The run directory."""
-        objective = self.objective.replace(",", "+").replace(" ", "")
+        objective = self.metric.replace(",", "+").replace(" ", "")
         return self.out / (self.name or f"{self.oracle}-{objective}")
+
+    def host(
+        self, oracle: Oracle, runs: Sequence[Path], reporter: Reporter
+    ) -> contextlib.AbstractContextManager[dict[str, Any]]:
+        """Returns, as a context, what evaluates and keeps outside the compiled search."""
+        return self.evaluating.open(oracle, self.out, runs, self.fresh, reporter)
 
     @property
     def reporter(self) -> Reporter:
@@ -125,7 +151,7 @@ class Search:
 
     def run(self) -> int:
         """Runs all algorithms and builds the report."""
-        configure_host(self.common.workers)
+        self.common.evaluating.configure()
         oracle = self.common.make_oracle()
         names = self.algorithms or DEFAULTS[self.env]
         if len(set(names)) != len(names):
@@ -149,10 +175,11 @@ class Search:
         }
         seeds = SEEDS[self.env] if self.seeds is None else self.seeds
         reporter = self.common.reporter
-        for choice in chosen:
-            out = self.common.directory / choice.name
-            run_one(self.common, oracle, choice, grids[choice.name], seeds, out, reporter)
         paths = [self.common.directory / name for name in names]
+        with self.common.host(oracle, paths, reporter) as host:
+            for choice, out in zip(chosen, paths, strict=True):
+                grid = grids[choice.name]
+                run_one(self.common, oracle, choice, grid, seeds, out, reporter, host=host)
         return conclude(self.common, paths, reporter)
 
     def _latent_model(self, oracle: Oracle) -> dict[str, str]:
@@ -165,7 +192,7 @@ class Search:
         """
         from jaxnas.latent import files
 
-        usual = default_folder(self.common.oracle, self.common.objective) / "model.npz"
+        usual = default_folder(self.common.oracle, self.common.metric) / "model.npz"
         given, kept = self.latent or usual, self.common.directory / "latent.npz"
         if self.common.fresh or not kept.exists():
             files.load(given, oracle.space)
@@ -203,6 +230,7 @@ def run_one(
     out: Path,
     reporter: Reporter,
     label: str | None = None,
+    host: dict[str, Any] | None = None,
 ) -> Any:
     """Runs one algorithm over its grid into its own directory and returns the result."""
     from jaxnas.run.loop import search
@@ -217,7 +245,7 @@ def run_one(
         columns, cells = grid_settings(choice.algo, grid, choice.hparams)
         hparams = dict(columns)
     try:
-        return search(
+        result = search(
             choice.algo,
             oracle,
             budget=common.budget,
@@ -233,9 +261,14 @@ def run_one(
             grid=grid,
             grid_cells=cells,
             label=label or choice.name,
+            **(host or {}),
         )
     finally:
         reporter.close()
+    if result.evaluations is not None:
+        told = {"label": label or choice.name, **result.evaluations}
+        reporter({"event": "evaluations", **told})
+    return result
 
 
 def conclude(

@@ -10,7 +10,6 @@ from jaxnas.cli.options import make_algorithm
 from jaxnas.cli.search import Common, conclude, parse_grid, run_one
 from jaxnas.core.errors import UserError
 from jaxnas.run.config import hparam_names
-from jaxnas.run.devices import configure_host
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Sweep:
 
     def run(self) -> int:
         """Runs every cell and builds the report."""
-        configure_host(self.common.workers)
+        self.common.evaluating.configure()
         oracle = self.common.make_oracle()
         grid = parse_grid(self.grid, self.algorithm)
         if not grid:
@@ -43,7 +42,7 @@ class Sweep:
         numeric = {n: v for n, v in grid.items() if n in names}
         structural = {n: v for n, v in grid.items() if n not in names}
         reporter = self.common.reporter
-        chosen, paths = [], []
+        chosen = []
         for values in itertools.product(*structural.values()):
             pairs = [f"{n}={v}" for n, v in zip(structural, values, strict=True)]
             settings = [*self.common.set, *pairs]
@@ -52,8 +51,11 @@ class Sweep:
         directory = self.common.directory.with_name(self.common.directory.name + "-sweep")
         if self.common.name:
             directory = self.common.directory
-        for choice, label in chosen:
-            out = directory / label.replace(" ", "-")
-            paths.append(out)
-            run_one(self.common, oracle, choice, numeric, self.seeds, out, reporter, label)
+        paths = [directory / label.replace(" ", "-") for _, label in chosen]
+        with self.common.host(oracle, paths, reporter) as host:
+            for (choice, label), out in zip(chosen, paths, strict=True):
+                run_one(
+                    self.common, oracle, choice, numeric, self.seeds, out, reporter, label,
+                    host,
+                )  # fmt: skip
         return conclude(self.common, paths, reporter, directory)

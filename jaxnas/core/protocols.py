@@ -61,6 +61,26 @@ class SearchSpace(Protocol):
 
 
 @runtime_checkable
+class Imaged(Protocol):
+    """A space whose networks can be built for other images, the tokens unchanged."""
+
+    def for_images(
+        self, image: tuple[int, int, int], num_classes: int, **size: int
+    ) -> SearchSpace:
+        """Returns the same architectures as networks for these images.
+
+        Args:
+            image: height, width, channels.
+            num_classes: of the data set.
+            **size: sizes of the network that are not searched, by name.
+
+        Raises:
+            UserError: an unknown size, or images that its networks cannot take.
+        """
+        ...
+
+
+@runtime_checkable
 class Sized(Protocol):
     """A space that knows its size in closed form."""
 

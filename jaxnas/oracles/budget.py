@@ -145,7 +145,9 @@ class Budgeted:
             draws=jnp.zeros(slots, jnp.int32),
             sums=jnp.zeros(slots, jnp.float32),
         )
-        return BudgetState(self.oracle.init(key, params), ledger)
+        # A host oracle is asked outside the compiled halves and keeps its state there.
+        inner = self.oracle.init(key, params) if self.traced else ()
+        return BudgetState(inner, ledger)
 
     def spent(self, state: BudgetState) -> Bool[Array, ""]:
         """Returns whether the controller is finished and must be frozen."""

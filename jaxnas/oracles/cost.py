@@ -1,7 +1,7 @@
 """Exact parameter and FLOP counts, from the same spec that networks are built from."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -9,14 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from jaxnas.children.count import Costs, count_costs
 from jaxnas.core import tokens as tk
-from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import SearchSpace
-from jaxnas.core.types import Evaluation, Objective, Spec
+from jaxnas.core.types import Evaluation, Objective
 from jaxnas.oracles.metrics import choose, measured, members_of, summarise
-
-Shape = tuple[int, ...]
-"""Height, width, channels of an image, or the features of a vector; no batch axis."""
 
 METRICS = {
     "params": Objective("params", "parameters", False, "trainable parameters, exact"),
@@ -30,14 +27,6 @@ METRICS = {
 }
 
 
-class Count(NamedTuple):
-    """What one node makes of its inputs, and what that costs."""
-
-    shape: Shape
-    params: int = 0
-    flops: int = 0
-
-
 @runtime_checkable
 class AdditiveCosts(Protocol):
     """A space whose costs are a constant plus one term a token: few walks suffice."""
@@ -46,191 +35,6 @@ class AdditiveCosts(Protocol):
     def additive_costs(self) -> bool:
         """True: declared by the space and tested against the walk on every member."""
         ...
-
-
-def _image(shapes: Sequence[Shape]) -> Shape:
-    """Returns the shape of the only input, which must be an image."""
-    if len(shapes) != 1 or len(shapes[0]) != 3:
-        raise UserError(f"needs one image (height, width, channels), got {list(shapes)}")
-    return shapes[0]
-
-
-def _window(size: int, attributes: Mapping[str, Any]) -> int:
-    """Returns the side that a window of a kernel, a stride and a padding leaves."""
-    free = size + 2 * attributes["padding"] - attributes["kernel"]
-    if free < 0:
-        raise UserError(
-            f"has a kernel of {attributes['kernel']} for a side of {size} padded by "
-            f"{attributes['padding']}"
-        )
-    return free // attributes["stride"] + 1
-
-
-def _conv(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Count:
-    """Counts a square convolution; ``features`` None keeps the number of channels."""
-    height, width, channels = _image(shapes)
-    features = attributes.get("features") or channels
-    groups = attributes.get("groups", 1)
-    if channels % groups or features % groups:
-        raise UserError(f"cannot split {channels} -> {features} channels into {groups}")
-    out = (_window(height, attributes), _window(width, attributes), features)
-    weights = attributes["kernel"] ** 2 * channels // groups * features
-    bias = features if attributes.get("bias", False) else 0
-    return Count(out, weights + bias, (weights + bias) * out[0] * out[1])
-
-
-def _relu_conv_bn(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Count:
-    """Counts ReLU, convolution without bias, batch norm."""
-    conv = _conv(shapes, attributes)
-    return conv._replace(params=conv.params + 2 * conv.shape[-1])
-
-
-def _batch_norm(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Count:
-    """Counts scale and shift; the arithmetic folds into the layer before."""
-    return Count(shapes[0], params=2 * shapes[0][-1])
-
-
-def _avg_pool(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Count:
-    """Counts a mean over windows; free of multiplications by convention."""
-    height, width, channels = _image(shapes)
-    return Count((_window(height, attributes), _window(width, attributes), channels))
-
-
-def _global_avg_pool(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Count:
-    """Counts the mean over an image."""
-    return Count((_image(shapes)[2],))
-
-
-def _flatten(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Count:
-    """Counts an image read as one vector: rows, then columns, then channels."""
-    height, width, channels = _image(shapes)
-    return Count((height * width * channels,))
-
-
-def _concat(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Count:
-    """Counts images of one size put one behind the other along their channels."""
-    if len({shape[:-1] for shape in shapes}) != 1 or len(shapes[0]) != 3:
-        raise UserError(f"joins the channels of different images {list(shapes)}")
-    return Count((*shapes[0][:-1], sum(shape[-1] for shape in shapes)))
-
-
-def _shift(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Count:
-    """Counts an image moved up and left by ``pixels``, zeros where nothing arrives."""
-    return Count(_image(shapes))
-
-
-def _linear(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Count:
-    """Counts a dense layer with bias."""
-    if len(shapes) != 1 or len(shapes[0]) != 1:
-        raise UserError(f"needs one vector, got {list(shapes)}")
-    size = (shapes[0][0] + 1) * attributes["features"]
-    return Count((attributes["features"],), size, size)
-
-
-def _sum(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Count:
-    """Counts an addition of values of one shape."""
-    if len(set(shapes)) != 1:
-        raise UserError(f"adds values of different shapes {list(shapes)}")
-    return Count(shapes[0])
-
-
-def _same(shapes: Sequence[Shape], attributes: Mapping[str, Any]) -> Count:
-    """Counts an operation that keeps the shape and costs nothing."""
-    return Count(shapes[0])
-
-
-RULES: dict[str, Callable[[Sequence[Shape], Mapping[str, Any]], Count]] = {
-    "conv": _conv,
-    "relu_conv_bn": _relu_conv_bn,
-    "batch_norm": _batch_norm,
-    "relu": _same,
-    "identity": _same,
-    "zero": _same,
-    "avg_pool": _avg_pool,
-    "global_avg_pool": _global_avg_pool,
-    "flatten": _flatten,
-    "concat": _concat,
-    "shift": _shift,
-    "linear": _linear,
-    "sum": _sum,
-}
-"""Operation name -> its shape rule and its costs."""
-
-
-class Costs(NamedTuple):
-    """Exact totals of one network."""
-
-    params: int
-    flops: int
-
-
-def count_costs(spec: Spec) -> Costs:
-    """Returns the exact costs of the network that a spec describes, by one walk over it.
-
-    Raises:
-        UserError: an operation without a rule, a value that no node makes, or shapes that
-            cannot work; the text names the node.
-    """
-    inputs = {name: tuple(kind["shape"]) for name, kind in spec["inputs"].items()}
-    counted: dict[tuple[str, tuple[Shape, ...]], Count] = {}
-    last, values = _walk(spec, spec["nodes"], inputs, "", counted)
-    for name, kind in spec["outputs"].items():
-        if values.get(name) != tuple(kind["shape"]):
-            raise UserError(
-                f"The output {name!r} of the spec has shape {values.get(name)} instead of "
-                f"{tuple(kind['shape'])}."
-            )
-    return Costs(last.params, last.flops)
-
-
-def _walk(
-    spec: Spec,
-    nodes: Sequence[Mapping[str, Any]],
-    values: dict[str, Shape],
-    path: str,
-    counted: dict[tuple[str, tuple[Shape, ...]], Count],
-) -> tuple[Count, dict[str, Shape]]:
-    """Returns the totals of some nodes and the shape of every value."""
-    params = flops = 0
-    shape: Shape = ()
-    for item in nodes:
-        here = f"{path}{item['name']}"
-        missing = [name for name in item["inputs"] if name not in values]
-        if missing:
-            raise UserError(f"The node {here!r} uses {missing[0]!r}, which no node makes.")
-        shapes = tuple(values[name] for name in item["inputs"])
-        if item["op"] == "call":
-            one = _call(spec, item["attributes"]["block"], shapes, here, counted)
-        elif item["op"] in RULES:
-            try:
-                one = RULES[item["op"]](shapes, item["attributes"])
-            except UserError as error:
-                raise UserError(f"The node {here!r} ({item['op']}) {error}.") from error
-        else:
-            raise UserError(f"The node {here!r} is {item['op']!r}, which has no cost rule.")
-        params, flops = params + one.params, flops + one.flops
-        values[item["name"]] = shape = one.shape
-    return Count(shape, params, flops), values
-
-
-def _call(
-    spec: Spec,
-    name: str,
-    shapes: tuple[Shape, ...],
-    here: str,
-    counted: dict[tuple[str, tuple[Shape, ...]], Count],
-) -> Count:
-    """Returns the totals of one use of a block; the same for the same shapes."""
-    if (name, shapes) not in counted:
-        if name not in spec["blocks"]:
-            raise UserError(
-                f"The node {here!r} calls the block {name!r}, which is missing."
-            )
-        block = spec["blocks"][name]
-        values = dict(zip(block["inputs"], shapes, strict=True))
-        total, values = _walk(spec, block["nodes"], values, f"{here}.", counted)
-        counted[name, shapes] = total._replace(shape=values[block["outputs"][0]])
-    return counted[name, shapes]
 
 
 @functools.lru_cache(maxsize=16)

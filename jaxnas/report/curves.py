@@ -305,13 +305,20 @@ class Drift(NamedTuple):
     """The same times of further families, such as the network without retraining."""
 
 
-def drift(items: Sequence[Drift], *, value_label: str, names: Sequence[str]) -> Figure:
+def drift(
+    items: Sequence[Drift],
+    *,
+    value_label: str,
+    names: Sequence[str],
+    ticks: Sequence[str] = ("1 min", "1 h", "1 day", "1 month"),
+) -> Figure:
     """Returns small multiples, one an architecture: mean, uncertainty, digital accuracy.
 
     Args:
         items: the architectures, best first.
         value_label: axis label with unit.
         names: labels of the line, of the digital level and of each further family.
+        ticks: names of the times.
     """
     columns = min(5, len(items))
     rows = -(-len(items) // columns)
@@ -347,9 +354,7 @@ def drift(items: Sequence[Drift], *, value_label: str, names: Sequence[str]) -> 
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(FixedLocator(item.seconds.tolist()))
         axis.xaxis.set_minor_locator(NullLocator())
-        axis.set_xticks(
-            item.seconds, ["1 min", "1 h", "1 day", "1 month"][: len(item.seconds)]
-        )
+        axis.set_xticks(item.seconds, list(ticks[: len(item.seconds)]))
         axis.tick_params(axis="x", rotation=50, labelsize=7)
         axis.set_title(f"{i + 1}.  {item.label}", fontsize=8)
     for axis in list(axes.flat)[len(items) :]:

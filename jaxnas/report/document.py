@@ -1,11 +1,11 @@
 """What a report says, in order, without its form: sections of text, tables and figures."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnas.report import provenance, tables, text
+from jaxnas.report import provenance, tables, text, validation_section
 from jaxnas.report.architectures import Front, Top, front_of, top_found
 from jaxnas.report.audit import Check, audit
 from jaxnas.report.cells import Table
@@ -64,7 +64,11 @@ def chapter(study: Study) -> Chapter:
     checks = audit(study)
     top, front = top_found(study), front_of(study)
     latent, missing = draw_latent(study)
+    validated, unread = validation_section.read(study)
+    missing = [*missing, *unread]
     drawn = [*draw_all(study, top, front), *latent]
+    if validated is not None:
+        drawn.append(validation_section.draw(validated))
     found = [
         f"{c.label}: it does not hold for {c.failures:,} of {c.checked:,} controllers that "
         f"{c.statement}."
@@ -80,7 +84,9 @@ def chapter(study: Study) -> Chapter:
         verdicts=tuple(filter(None, remarks)),
         warnings=(*text.warnings(study, found), *missing),
         facts=_facts(study),
-        sections=tuple(s for s in _sections(study, checks, top, front, drawn) if s.blocks),
+        sections=tuple(
+            s for s in _sections(study, checks, top, front, drawn, validated) if s.blocks
+        ),
         top=tuple(top),
     )
 
@@ -112,6 +118,7 @@ def _sections(
     top: Sequence[Top],
     front: Front | None,
     drawn: Sequence[Drawing],
+    validated: dict[str, Any] | None,
 ) -> list[Section]:
     """Returns the sections in order; one without blocks is left out later."""
     figure = {d.name: d for d in drawn}
@@ -135,6 +142,10 @@ def _sections(
     trade: list[Block] = some("pareto")
     if front is not None:
         trade.append(tables.front_table(study, front))
+    silicon: list[Block] = some("validation")
+    if validated is not None:
+        section = validation_section
+        silicon += [section.table(validated), section.costs(validated)]
     notes = filter(None, (text.class_note(study), text.caveats(study)))
     results = [tables.main_table(study), *(Text(note, "note") for note in notes)]
     curves = [*some("regret"), tables.checkpoint_table(study), *some("aggregate")]
@@ -145,6 +156,7 @@ def _sections(
         Section("latent", "The latent space",
                 tuple(some("latent_space", "walks", "latent_training"))),
         Section("top", "The best architectures", tuple(best)),
+        Section("validation", "On analog hardware, simulated", tuple(silicon)),
         Section("front", "Digital against analog" if study.task.analog else "Trade-off",
                 tuple(trade)),
         Section("surface", "Response surfaces", tuple(surfaces)),

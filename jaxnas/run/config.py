@@ -11,8 +11,9 @@ from jaxtyping import PyTree
 
 from jaxnas import registry
 from jaxnas.core.errors import UserError, unknown_name
-from jaxnas.core.protocols import Algorithm
+from jaxnas.core.protocols import Algorithm, Oracle
 from jaxnas.oracles.budget import Budgeted
+from jaxnas.run.parts import measuring_parts
 from jaxnas.run.store import FORMAT
 
 
@@ -113,8 +114,12 @@ def describe_run(
     wave: int,
     grid: Mapping[str, Sequence[float]],
     cells: Sequence[int],
+    store: str | None = None,
 ) -> dict[str, Any]:
-    """Returns the configuration that decides a run's numbers, as JSON-able data."""
+    """Returns the configuration that decides a run's numbers, as JSON-able data.
+
+    ``store`` is the one entry that decides none and may change when a run is resumed.
+    """
     fields = {
         f.name: _plain(getattr(algo, f.name))
         for f in dataclasses.fields(algo)  # pyright: ignore[reportArgumentType]
@@ -149,7 +154,14 @@ def describe_run(
         "chunk": chunk,
         "width": width,
         "wave": wave,
+        **_measuring(oracle.oracle, store),
     }
+
+
+def _measuring(oracle: Oracle, store: str | None) -> dict[str, Any]:
+    """Returns what else decides a measuring oracle's numbers, and where they are kept."""
+    parts = [part._asdict() for part in measuring_parts(oracle)]
+    return {"measuring": parts, "store": store} if parts else {}
 
 
 def _json_options(options: Mapping[str, Any]) -> dict[str, Any]:

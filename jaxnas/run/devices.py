@@ -20,6 +20,11 @@ from jaxnas.core.errors import UserError
 MAX_HOST_DEVICES = 16
 
 
+def cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
 def configure_host(workers: int | None = None) -> int:
     """Sets XLA's CPU flags and one CPU device a worker; call it before any JAX computation.
 
@@ -34,8 +39,7 @@ def configure_host(workers: int | None = None) -> int:
     Raises:
         UserError: fewer than one worker.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    workers = min(cores, MAX_HOST_DEVICES) if workers is None else workers
+    workers = min(cores(), MAX_HOST_DEVICES) if workers is None else workers
     if workers < 1:
         raise UserError(f"At least one worker is needed, got {workers}.")
     flags = os.environ.get("XLA_FLAGS", "").split()
@@ -47,6 +51,19 @@ def configure_host(workers: int | None = None) -> int:
             flags.append(f"{name}={value}")
     os.environ["XLA_FLAGS"] = " ".join(flags)
     return workers
+
+
+def worker_environment() -> dict[str, str]:
+    """Returns the variables of a process that evaluates: one CPU device, as here otherwise.
+
+    Several such processes share a machine, so none takes an accelerator's whole memory.
+    """
+    ours = ("--xla_cpu_multi_thread_eigen", "--xla_force_host_platform_device_count")
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    flags = [flag for flag in flags if not flag.startswith(ours)]
+    flags += [f"{ours[0]}=false", f"{ours[1]}=1"]
+    preallocate = os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    return {"XLA_FLAGS": " ".join(flags), "XLA_PYTHON_CLIENT_PREALLOCATE": preallocate}
 
 
 def population_mesh(devices: Sequence[Any] | None = None) -> Mesh:

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 from jaxnas.core import rng
 from jaxnas.core.protocols import Algorithm
 from jaxnas.oracles.budget import Budgeted
-from jaxnas.run.fanout import HostCache
+from jaxnas.run.host_cache import HostCache
 from jaxnas.run.population import Layout, Member, programs
 
 

@@ -1,7 +1,10 @@
 """``search``: one algorithm, one oracle, many controllers, resumable to the bit."""
 
+import contextlib
+import functools
 import json
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +18,17 @@ from jaxnas.core import rng, trees
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Algorithm, Described, Oracle
+from jaxnas.data.evaluations import Store
 from jaxnas.moo.scalarise import weighted_sum
 from jaxnas.oracles.budget import Budgeted
-from jaxnas.run import store
+from jaxnas.run import store as folders
 from jaxnas.run.config import describe_run, expand_hparams
 from jaxnas.run.devices import population_mesh
 from jaxnas.run.engine import Engine, Job
-from jaxnas.run.fanout import Executor, HostCache
+from jaxnas.run.fanout import Executor
+from jaxnas.run.host_cache import HostCache
 from jaxnas.run.memory import check_results, controllers_that_fit
+from jaxnas.run.parts import measuring_parts
 from jaxnas.run.population import Layout, Member, init_member, metric_names
 from jaxnas.run.result import Result, best_distinct, gather
 from jaxnas.run.waves import Callback, Wave, run_wave
@@ -46,6 +52,7 @@ def search(
     width: int | None = None,
     archive: int = 256,
     executor: Executor | None = None,
+    store: Store | str | Path | None = None,
     devices: Sequence[Any] | None = None,
     callbacks: Sequence[Callback] = (),
     resume: Literal["auto", "never"] = "auto",
@@ -73,7 +80,10 @@ def search(
         chunk: updates between two rows and callbacks; a twentieth of all when None.
         width: controllers that a device advances together; measured default when None.
         archive: best distinct architectures kept.
-        executor: where a host oracle's evaluations run; this process when None.
+        executor: where a host oracle's evaluations run; this process when None. Who made
+            it closes it.
+        store: where the evaluations of a measuring oracle are kept, so that none is made
+            twice whichever run asked: an open store, or its file.
         devices: devices to spread over; all local ones when None.
         callbacks: called with progress events between two compiled calls.
         resume: ``"never"`` deletes what ``out`` holds first.
@@ -86,13 +96,15 @@ def search(
         DiskFullError: a write failed; the last checkpoint stands.
     """
     budgeted = _budgeted(algo, oracle, budget, max_proposals, weights)
+    _check_host_options(oracle, executor, store)
     settings, num_settings = expand_hparams(algo, hparams)
     if seeds < 1:
         raise UserError(f"At least one seed is needed, got {seeds}.")
-    directory = None
-    if out is not None:
-        directory = store.RunDirectory(Path(out))
-    try:
+    with contextlib.ExitStack() as held:
+        directory = None
+        if out is not None:
+            directory = folders.RunDirectory(Path(out))
+            held.callback(directory.close)
         if directory is not None and resume == "never":
             directory.clear()
         job = _plan(
@@ -102,16 +114,15 @@ def search(
         config = describe_run(
             algo, budgeted, label=job.label, settings=settings, seeds=seeds, seed0=seed0,
             chunk=job.chunk, width=job.layout.width, wave=job.wave, grid=grid or {},
-            cells=grid_cells,
+            cells=grid_cells, store=_store_path(store),
         )  # fmt: skip
         if directory is not None:
             directory.adopt(config)
             if (directory.path / "results.npz").exists():
                 return load_result(directory.path)
-        return _run(job, config, directory, archive, executor, callbacks)
-    finally:
-        if directory is not None:
-            directory.close()
+        if store is not None and not isinstance(store, Store):
+            store = held.enter_context(Store(store))
+        return _run(job, config, directory, archive, executor, store, callbacks)
 
 
 def load_result(path: str | Path) -> Result:
@@ -121,14 +132,15 @@ def load_result(path: str | Path) -> Result:
         UserError: there is no finished run, or a file of it is damaged.
     """
     path = Path(path)
-    arrays = store.read_arrays(path / "results.npz")
+    arrays = folders.read_arrays(path / "results.npz")
     try:
         config = json.loads((path / "config.json").read_text())
         made = json.loads((path / "provenance.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a finished run: {error}.") from error
     timings = {name: made[name] for name in ("compile_s", "run_s")}
-    return Result(config, arrays, store.read_arrays(path / "archive.npz"), path, timings)
+    best = folders.read_arrays(path / "archive.npz")
+    return Result(config, arrays, best, path, timings, made.get("evaluations"))
 
 
 def _budgeted(
@@ -167,7 +179,7 @@ def _plan(
     width: int | None,
     devices: Sequence[Any] | None,
     label: str | None,
-    directory: store.RunDirectory | None,
+    directory: folders.RunDirectory | None,
 ) -> Job:
     """Returns the job; width and wave are taken over from a run that is being resumed."""
     mesh = population_mesh(devices)
@@ -214,22 +226,26 @@ def _member_bytes(algo: Algorithm, oracle: Budgeted, updates: int, settings: PyT
 def _run(
     job: Job,
     config: dict[str, Any],
-    directory: store.RunDirectory | None,
+    directory: folders.RunDirectory | None,
     archive: int,
     executor: Executor | None,
+    store: Store | None,
     callbacks: Sequence[Callback],
 ) -> Result:
     """Runs all waves and writes what they leave."""
-    made = store.provenance() | {"data": _checksums(job.oracle.oracle)}
+    made = folders.provenance() | {"data": _checksums(job.oracle.oracle)}
     total = config["controllers"]
-    cache = None if job.oracle.traced else HostCache(job.oracle.oracle, executor)
+    cache = None
+    if not job.oracle.traced:
+        warn = functools.partial(_warn, job.label, callbacks)
+        cache = HostCache(job.oracle.oracle, executor, store, warn)
     engine = Engine(job, cache)
     parts: list[dict[str, np.ndarray]] = []
     timings = {"compile_s": 0.0, "run_s": 0.0}
     for number, first in enumerate(range(0, total, job.wave)):
         saved = directory.path / "waves" / f"{number:05d}.npz" if directory else None
         if saved is not None and saved.exists():
-            parts.append(store.read_arrays(saved))
+            parts.append(folders.read_arrays(saved))
             continue
         ids = engine.ids(first, min(job.wave, total - first))
         wave = Wave(number, ids, total, directory, callbacks)
@@ -237,17 +253,46 @@ def _run(
         parts.append(gather(job.algo, job.oracle, members, ids, job.seeds))
         if saved is not None and total > job.wave:
             saved.parent.mkdir(exist_ok=True)
-            store.write_arrays(saved, parts[-1])
+            folders.write_arrays(saved, parts[-1])
     arrays = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
     best = best_distinct(job.oracle, engine.params, parts, archive)
-    made |= {**timings, "finished": store.now()}
-    if cache is not None:
-        made["failed_evaluations"] = len(cache.failures)
-        made["failures"] = sorted(set(cache.failures))[:10]
+    made |= {**timings, "finished": folders.now()}
+    asked = None if cache is None else cache.summary()
+    if asked is not None:
+        made |= {"failed_evaluations": asked["failed"], "failures": asked["failures"]}
+        made["evaluations"] = asked
     if directory is not None:
         _finish(directory, arrays, best, made)
     path = directory.path if directory else None
-    return Result(config, arrays, best, path, timings)
+    return Result(config, arrays, best, path, timings, asked)
+
+
+def _check_host_options(oracle: Oracle, executor: Any, store: Any) -> None:
+    """Refuses what has no meaning for an oracle, rather than ignoring it."""
+    if executor is not None and oracle.traced:
+        raise UserError(
+            f"The oracle {oracle.id!r} is compiled into the search, so nothing is left for "
+            "workers to evaluate; leave the executor out."
+        )
+    if store is not None and not measuring_parts(oracle):
+        raise UserError(
+            f"The oracle {oracle.id!r} makes no measurements worth keeping; leave the "
+            "store out."
+        )
+
+
+def _store_path(store: Store | str | Path | None) -> str | None:
+    """Returns the file of a store as text, for the record."""
+    path = store.path if isinstance(store, Store) else store
+    return None if path is None else str(path)
+
+
+def _warn(label: str, callbacks: Sequence[Callback], text: str) -> None:
+    """Tells the callbacks a sentence; where there are none, it is a Python warning."""
+    if not callbacks:
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
+    for callback in callbacks:
+        callback({"event": "warning", "label": label, "text": text})
 
 
 def _checksums(oracle: Oracle) -> dict[str, str]:
@@ -258,14 +303,14 @@ def _checksums(oracle: Oracle) -> dict[str, str]:
 
 
 def _finish(
-    directory: store.RunDirectory,
+    directory: folders.RunDirectory,
     arrays: dict[str, np.ndarray],
     best: dict[str, np.ndarray],
     made: dict[str, Any],
 ) -> None:
     """Writes the results, ``results.npz`` last, and drops what only a resume needs."""
-    store.write_json(directory.path / "provenance.json", made)
-    store.write_arrays(directory.path / "archive.npz", best)
-    store.write_arrays(directory.path / "results.npz", arrays)
+    folders.write_json(directory.path / "provenance.json", made)
+    folders.write_arrays(directory.path / "archive.npz", best)
+    folders.write_arrays(directory.path / "results.npz", arrays)
     shutil.rmtree(directory.path / "checkpoints", ignore_errors=True)
     shutil.rmtree(directory.path / "waves", ignore_errors=True)

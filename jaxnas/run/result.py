@@ -30,6 +30,8 @@ class Result:
             architectures of the whole run, best first.
         path: the run directory, or None.
         timings: seconds of compilation and of running.
+        evaluations: with a host oracle, how many there were, how many of them were found
+            in the store, where they ran and what failed.
     """
 
     config: dict[str, Any]
@@ -37,6 +39,7 @@ class Result:
     archive: dict[str, np.ndarray]
     path: Path | None
     timings: dict[str, float]
+    evaluations: dict[str, Any] | None = None
 
     @property
     def curve(self) -> np.ndarray:

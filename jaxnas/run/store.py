@@ -21,6 +21,8 @@ from jaxnas.run.checkpoint import disk_errors
 
 FORMAT = 1
 """Version of the directory's layout; a reader refuses any other."""
+PLACES = ("store",)
+"""Entries of a configuration that no number depends on: they may change on resuming."""
 
 
 def _atomic(path: Path, data: bytes) -> None:
@@ -144,7 +146,8 @@ class RunDirectory:
             write_json(self.path / "config.json", config)
             return
         wanted = json.loads(json.dumps(config))
-        changed = differences(here, wanted)
+        old, new = ({k: v for k, v in c.items() if k not in PLACES} for c in (here, wanted))
+        changed = differences(old, new)
         if changed:
             raise UserError(
                 f"{self.path} holds a run with another configuration and is not resumed: "

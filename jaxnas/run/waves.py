@@ -17,7 +17,8 @@ from jaxnas.run.engine import Engine
 from jaxnas.run.population import Member
 
 Event = dict[str, Any]
-"""What a callback is told: ``{"event": "compiled" | "progress" | "done", ...}``."""
+"""What a callback is told: ``{"event": "compiled" | "progress" | "done" | "warning"}``
+and more; a warning has a ``text``."""
 Callback = Callable[[Event], None]
 
 CHECKPOINT_EVERY_S = 30.0

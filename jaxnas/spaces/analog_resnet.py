@@ -128,6 +128,20 @@ class AnalogResNet:
             self.branches,
         )
 
+    def for_images(
+        self, image: tuple[int, int, int], num_classes: int, **size: int
+    ) -> "AnalogResNet":
+        """Returns the same architectures for other images.
+
+        Args:
+            image: height, width, channels.
+            num_classes: of the data set.
+            **size: ``pool``, the side of the last average pool; the largest that fits, at
+                most the space's own, when left out.
+        """
+        size.setdefault("pool", max(1, min(self.pool, min(image[:2]) - 4)))
+        return sp.resized(self, ("pool",), image, num_classes, size)
+
     def mask(self, tokens: Int[Array, "L"], t: Int[Array, ""]) -> Bool[Array, "V"]:
         """Returns the legal tokens: the column's values, or only 0 in an absent group."""
         return jnp.asarray(self._legal)[_groups_token(tokens, t), t]

@@ -86,6 +86,18 @@ class NB201:
         """Costs are a constant plus one term a token, whatever the other tokens are."""
         return True
 
+    def for_images(
+        self, image: tuple[int, int, int], num_classes: int, **size: int
+    ) -> "NB201":
+        """Returns the same cells in networks for other images.
+
+        Args:
+            image: height, width, channels.
+            num_classes: of the data set.
+            **size: ``channels`` of the first stage, ``cells`` a stage.
+        """
+        return sp.resized(self, ("channels", "cells"), image, num_classes, size)
+
     def mask(self, tokens: Int[Array, "L"], t: Int[Array, ""]) -> Bool[Array, "V"]:
         """Returns all True: every operation is legal on every edge."""
         return jnp.ones(self.vocab, bool)

@@ -1,8 +1,9 @@
 """Helpers for writing a spec; its form is described in docs/decisions/0005-spec.md."""
 
+import dataclasses
 from typing import Any
 
-from jaxnas.core.errors import UserError
+from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.types import Spec
 
 FORMAT = "jaxnas-spec-1"
@@ -44,3 +45,24 @@ def body(spec: Spec, space: str, name: str) -> dict[str, dict[str, Any]]:
     if name not in spec.get("blocks", {}):
         raise UserError(f"This spec of space {space!r} has no block {name!r}.")
     return {item["name"]: item for item in spec["blocks"][name]["nodes"]}
+
+
+def resized(
+    space: Any, names: tuple[str, ...], image: Any, num_classes: int, size: dict[str, int]
+) -> Any:
+    """Returns a space, a frozen dataclass, with other images and some sizes replaced.
+
+    Args:
+        space: has the fields ``image`` and ``num_classes``.
+        names: fields that may be replaced.
+        image: height, width, channels.
+        num_classes: of the data set.
+        size: new values by field.
+
+    Raises:
+        UserError: a size that the space does not have, or refuses.
+    """
+    for name in size:
+        if name not in names:
+            raise unknown_name(f"size of {space.id!r}:", name, names)
+    return dataclasses.replace(space, image=tuple(image), num_classes=num_classes, **size)

@@ -1,6 +1,13 @@
 """Oracles that misbehave on purpose and a latent space without training, for tests."""
 
-from dataclasses import dataclass
+import dataclasses
+import hashlib
+import math
+import os
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +16,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.protocols import Oracle, SearchSpace, Truthful
-from jaxnas.core.types import FAILED, Evaluation, Objective
+from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Measurement, Objective
+from jaxnas.registry import make_space
 
 
 @dataclass(frozen=True)
@@ -169,3 +177,121 @@ class LinearLatent:
             best = jnp.argmax(jnp.where(legal, logits[t], -jnp.inf))
             tokens = tokens.at[t].set(best.astype(jnp.int32))
         return tokens
+
+
+@dataclass(frozen=True)
+class FakeChild:
+    """A measuring host oracle without a network: numbers from a hash, troubles on request.
+
+    Args:
+        space: what it scores; the toy space when None.
+        objective: some of ``digits_accuracy`` and ``layers``, with commas.
+        seed: changes the numbers.
+        data: name of the imagined data; changes the checksum.
+        log: file that gets one line for each finished measurement, from any process.
+        marks: folder for the marks of troubles that happen once.
+            Logs, marks and troubles do not tell two oracles apart: no recompilation.
+        troubles: architectures and what befalls them: ``kill`` (SIGKILL to the own
+            process), ``kill-once``, ``hang`` (a minute), ``raise``, ``defect`` (an error
+            that no oracle should raise) or ``diverge`` (a FAILED measurement).
+    """
+
+    space: SearchSpace = None  # pyright: ignore[reportAssignmentType]  # set below
+    objective: str = "digits_accuracy"
+    seed: int = 0
+    data: str = "digits"
+    log: str = field(default="", compare=False)
+    marks: str = field(default="", compare=False)
+    troubles: tuple[tuple[tuple[int, ...], str], ...] = field(default=(), compare=False)
+    traced: bool = False
+
+    def __post_init__(self) -> None:
+        if self.space is None:
+            object.__setattr__(self, "space", make_space("toy"))
+
+    @property
+    def id(self) -> str:
+        """Versioned name."""
+        return "fake-child-v1"
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The chosen metrics."""
+        known = {
+            "digits_accuracy": Objective("digits_accuracy", "share"),
+            "layers": Objective("layers", "layers", False),
+        }
+        return tuple(known[name] for name in self.objective.split(","))
+
+    @property
+    def data_checksum(self) -> str:
+        """SHA-256 of the data's name: there is no data."""
+        return hashlib.sha256(self.data.encode()).hexdigest()
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Everything that it can measure."""
+        return ("digits_accuracy", "layers")
+
+    def select(self, objective: Any) -> "FakeChild":
+        """Returns the same oracle with other objectives."""
+        text = objective if isinstance(objective, str) else ",".join(objective)
+        return dataclasses.replace(self, objective=text)
+
+    def params(self) -> PyTree:
+        """Returns nothing."""
+        return ()
+
+    def init(self, key: Any, params: PyTree) -> PyTree:
+        """Returns no state."""
+        return ()
+
+    def measure(self, tokens: np.ndarray, fidelity: int) -> Measurement:
+        """Returns a pseudo-random accuracy, the number of layers and a learning curve."""
+        row = tuple(int(token) for token in tokens)
+        trouble = dict(self.troubles).get(row, "")
+        mark = Path(self.marks or ".") / "-".join(map(str, row))
+        if trouble == "kill" or (trouble == "kill-once" and not mark.exists()):
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if trouble == "hang":
+            time.sleep(60.0)
+        if trouble == "raise":
+            raise RuntimeError("out of cheese")
+        if trouble == "defect":
+            raise LookupError("nobody expects this")
+        text = f"{row}:{fidelity}:{self.seed}:{self.data}"
+        digest = hashlib.sha256(text.encode()).digest()
+        accuracy = int.from_bytes(digest[:6], "big") / 2**48
+        if self.log:
+            with open(self.log, "a") as handle:
+                handle.write(" ".join(map(str, row)) + "\n")
+        layers = float(sum(token > 0 for token in row))
+        if trouble == "diverge":
+            lost = {"digits_accuracy": math.nan, "layers": layers}
+            return Measurement(lost, {}, 0.25, FAILED, "the loss became NaN")
+        curve = [accuracy / 2, accuracy, math.nan]
+        metrics = {"digits_accuracy": accuracy, "layers": layers}
+        return Measurement(metrics, {"accuracy": curve}, 0.25, OK)
+
+    def evaluate(
+        self,
+        key: Any,
+        params: PyTree,
+        state: PyTree,
+        tokens: Any,
+        fidelity: Any,
+        active: Any,
+    ) -> tuple[PyTree, Any]:
+        """Returns the objectives of every active lane."""
+        names = [objective.name for objective in self.objectives]
+        n = len(tokens)
+        values = np.full((n, len(names)), np.nan, np.float32)
+        cost, status = np.zeros(n, np.float32), np.full(n, SKIPPED, np.int32)
+        for i in np.flatnonzero(active):
+            one = self.measure(tokens[i], int(fidelity[i]))
+            values[i] = [one.metrics[name] for name in names]
+            cost[i], status[i] = one.seconds, one.status
+        empty = np.zeros(n, np.float32)
+        found: Any = (values, empty, cost, status, np.full(n, np.nan, np.float32))
+        return state, Evaluation(*found)

@@ -1,0 +1,1 @@
+"""Analog in-memory inference: tiles, device noise, evaluation, training and costs."""

@@ -1,0 +1,227 @@
+"""The JAX side of the bridge: writes a job's files, starts the runner, reads its numbers.
+
+Files are the whole contract, so the runner may live in another interpreter. torch and
+aihwkit are never imported here: a pair of versions that crashes does so in a process of
+its own.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from jaxnas.analog.config import Preset
+from jaxnas.analog.plan import Plan
+from jaxnas.analog.variables import convert
+from jaxnas.core.errors import UserError
+
+RUNNER = Path(__file__).with_name("runner.py")
+INSTALL = (
+    "pip install torch==2.13.0 numpy scipy 'requests>=2.32,<3' protobuf tqdm && "
+    "pip install --no-deps aihwkit==1.1.0"
+)
+"""Installs the pair that is known to work, on Python 3.11."""
+METRICS_FORMAT = "jaxnas-metrics-1"
+Progress = Callable[[dict[str, Any]], None]
+
+
+class Probe(NamedTuple):
+    """Whether torch and aihwkit of an interpreter work together."""
+
+    ok: bool
+    message: str
+    """Versions, or one sentence that says what is wrong and what to install."""
+
+
+class Metrics(NamedTuple):
+    """What the runner measured."""
+
+    digital: float
+    """Test accuracy of the digital network in torch, fraction."""
+    losses: list[float]
+    """Mean loss of each epoch of hardware-aware training, nats."""
+    times: list[float]
+    """Seconds since programming."""
+    accuracy: np.ndarray
+    """Test accuracy ``float64[repetitions, times]``, fraction; each row is a chip."""
+    facts: dict[str, Any]
+    """Versions, seconds, tiles and the job itself."""
+
+
+def probe(python: str = sys.executable, timeout: float = 120.0) -> Probe:
+    """Returns whether the runner can work in an interpreter, tried in a process of its own.
+
+    Args:
+        python: the interpreter.
+        timeout: seconds after which it counts as broken.
+    """
+    try:
+        done = subprocess.run(
+            [python, str(RUNNER), "--probe"],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+    except OSError as error:
+        return Probe(False, f"{python} cannot be started: {error.strerror}.")
+    except subprocess.TimeoutExpired:
+        return Probe(False, f"torch and aihwkit hang in {python}; run: {INSTALL}")
+    if done.returncode == 0:
+        found = json.loads(done.stdout.splitlines()[-1])
+        return Probe(True, f"torch {found['torch']}, aihwkit {found['aihwkit']}")
+    if done.returncode < 0:
+        said = f"they crash with signal {-done.returncode}"
+    else:
+        lines = done.stderr.strip().splitlines()
+        said = lines[-1].rstrip(".") if lines else "no message"
+    return Probe(
+        False, f"torch and aihwkit do not work together here ({said}); run: {INSTALL}"
+    )
+
+
+def job_of(preset: Preset, **settings: Any) -> dict[str, Any]:
+    """Returns the job whose tiles are those of a preset of the simulator.
+
+    Args:
+        preset: only what the torch tile can do: no read noise in each product, no voltage
+            drop, one scale a tile, no management of noise or bounds.
+        **settings: of ``runner.JOB``, such as ``repetitions``.
+
+    Raises:
+        UserError: the preset needs what the torch tile lacks.
+    """
+    structure, hyper = preset.structure, preset.hyper
+    asked = (structure.scaling, structure.input_range, structure.compensation)
+    if structure.unfolded or asked != ("layerwise", True, "global") or structure.out_scale:
+        raise UserError(
+            "The aihwkit torch tile lacks what this analog preset needs; validate with "
+            "ibm-benchmark."
+        )
+    periphery = hyper.periphery
+    names = ("inp_res", "out_res", "out_bound", "out_noise")
+    return {
+        **{name: float(getattr(periphery, name)) for name in names},
+        "tile": [structure.tile_inputs, structure.tile_outputs],
+        **settings,
+    }
+
+
+def write_job(
+    folder: str | Path,
+    images: Mapping[str, np.ndarray],
+    job: Mapping[str, Any],
+) -> None:
+    """Writes ``data.npz`` and ``job.json`` beside a saved network.
+
+    Args:
+        folder: where ``spec.json`` and ``weights.npz`` are.
+        images: ``x_train``, ``y_train``, ``x_test``, ``y_test``.
+        job: settings of ``runner.JOB``.
+    """
+    folder = Path(folder)
+    arrays: dict[str, Any] = {k: np.asarray(v, np.float32) for k, v in images.items()}
+    np.savez(folder / "data.npz", **arrays)
+    (folder / "job.json").write_text(json.dumps(dict(job), indent=1))
+
+
+def run_job(
+    folder: str | Path, python: str = sys.executable, progress: Progress | None = None
+) -> Metrics:
+    """Runs the runner on a folder in a process of its own and returns what it measured.
+
+    Args:
+        folder: a job.
+        python: the interpreter with torch and aihwkit.
+        progress: called with each event that the runner prints.
+
+    Raises:
+        UserError: the runner refused the job, crashed, or left no metrics.
+    """
+    command = [python, str(RUNNER), str(folder)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        said: list[str] = []
+        assert process.stdout is not None
+        assert process.stderr is not None
+        errors = threading.Thread(target=said.extend, args=(process.stderr,))
+        errors.start()
+        try:
+            for line in process.stdout:
+                if progress is not None:
+                    progress(json.loads(line))
+            process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            errors.join()
+    if process.returncode == 2:
+        raise UserError(f"aihwkit refused the network in {folder}: {said[-1].strip()}")
+    if process.returncode:
+        last = said[-1].strip() if said else f"signal {-process.returncode}"
+        raise UserError(
+            f"The aihwkit process ended with {last!r}; run 'jaxnas doctor' to see whether "
+            "torch and aihwkit fit together."
+        )
+    return read_metrics(folder)
+
+
+def read_metrics(folder: str | Path) -> Metrics:
+    """Returns the metrics that a runner left in a folder.
+
+    Raises:
+        UserError: none there, damaged, of another version, or not numbers in [0, 1].
+    """
+    path = Path(folder) / "metrics.json"
+    try:
+        found = json.loads(path.read_text())
+        if found["format"] != METRICS_FORMAT:
+            raise ValueError(f"format {found['format']!r} instead of {METRICS_FORMAT!r}")
+        accuracy = np.asarray(found["accuracy"], np.float64)
+        if accuracy.ndim != 2 or accuracy.shape[1] != len(found["times"]):
+            raise ValueError("the accuracies are not one for each time")
+        if not ((accuracy >= 0) & (accuracy <= 1)).all():
+            raise ValueError("an accuracy is not between 0 and 1")
+        made = Metrics(found["digital"], found["losses"], found["times"], accuracy, found)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} holds no metrics of this version: {error}.") from error
+    return made
+
+
+def simulated(
+    plan: Plan, variables: PyTree, ranges: Mapping[str, np.ndarray], preset: Preset
+) -> PyTree:
+    """Returns a network for the simulator with the input ranges that aihwkit learned.
+
+    Args:
+        plan: the network's tiles, numbered as aihwkit does.
+        variables: ``params`` and ``batch_stats`` after hardware-aware training.
+        ranges: input range of each tile ``[tiles of the layer]`` by the layer's path.
+        preset: the numbers of the model.
+
+    Raises:
+        UserError: ranges for other tiles than the plan's.
+    """
+    values = []
+    for layer in plan.layers:
+        path = ".".join(layer.path)
+        given = np.atleast_1d(ranges.get(path, np.zeros(0)))
+        if len(given) != len(layer.tiles):
+            raise UserError(
+                f"The layer {path!r} has {len(layer.tiles)} tiles and {len(given)} input "
+                "ranges; simulate with the tile size of the job."
+            )
+        values.append(given)
+    made = convert(plan, variables, preset.hyper.omega)
+    learned = made["analog"]._replace(
+        input_range=jnp.asarray(np.concatenate(values), jnp.float32)
+    )
+    return {**made, "analog": learned}

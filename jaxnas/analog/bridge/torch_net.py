@@ -1,0 +1,451 @@
+"""The torch form of a spec: one file that needs torch and the standard library, no more.
+
+Copied beside a saved network it runs alone::
+
+    net = TorchNet(read_spec("spec.json"))
+    load_weights(net, "weights.npz")
+    logits = net.eval()(images)          # float32 [B, C, H, W]
+
+The flax form stands under the same names in ``jaxnas/children/ops.py``. Images are
+channels first here, ``[B, C, H, W]``; ``flatten`` orders rows, columns, channels all the
+same, so that a head's weights mean the same in both. Shapes in messages are channels last,
+as in the spec, without the batch. (Over 400 lines, because it must be one file.)
+"""
+
+import ast
+import functools
+import json
+import math
+import operator
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+FORMAT = "jaxnas-spec-1"
+DEPTH = 32
+"""Blocks that may call each other one inside the other."""
+MOMENTUM, EPSILON = 0.1, 1e-5
+"""Of batch norm; torch's momentum is the share of the new statistics."""
+
+Shape = tuple[int, ...]
+Attributes = Mapping[str, Any]
+Made = tuple[nn.Module, Shape]
+
+
+class NetError(ValueError):
+    """A spec or a file of weights that cannot be used; the text is one sentence."""
+
+
+class Weightless(nn.Module):
+    """A function of the inputs and of fixed arguments, with no weights."""
+
+    def __init__(self, function: Callable[..., Tensor], *arguments: int) -> None:
+        super().__init__()
+        self.function, self.arguments = function, arguments
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        """Returns the function's value."""
+        return self.function(*xs, *self.arguments)
+
+
+def add(*xs: Tensor) -> Tensor:
+    """Returns the sum of values of one shape, added up from the left."""
+    return functools.reduce(operator.add, xs)
+
+
+def concat(*xs: Tensor) -> Tensor:
+    """Returns ``[B, sum of channels, H, W]``."""
+    return torch.cat(xs, dim=1)
+
+
+def zero(x: Tensor, stride: int) -> Tensor:
+    """Returns zeros in place of every ``stride``-th row and column.
+
+    Also where the input is not finite. The input stays in the graph with gradient zero, as
+    in flax, so that weight decay reaches the layers before it in both.
+    """
+    x = x[:, :, ::stride, ::stride] if stride > 1 else x
+    return x.masked_fill(torch.ones_like(x, dtype=torch.bool), 0.0)
+
+
+def shift(x: Tensor, pixels: int) -> Tensor:
+    """Returns an image moved up and left, zeros where nothing arrives."""
+    return nn.functional.pad(x[:, :, pixels:, pixels:], (0, pixels, 0, pixels))
+
+
+def flatten(x: Tensor) -> Tensor:
+    """Returns ``[B, H * W * C]``: rows, then columns, then channels."""
+    return x.permute(0, 2, 3, 1).flatten(1)
+
+
+def global_avg_pool(x: Tensor) -> Tensor:
+    """Returns ``[B, C]``, the mean over an image."""
+    return x.mean(dim=(2, 3))
+
+
+class ReluConvBn(nn.Module):
+    """ReLU, convolution without bias, batch norm."""
+
+    def __init__(self, conv: nn.Module, norm: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns ``[B, features, H', W']``."""
+        return self.norm(self.conv(torch.relu(x)))
+
+
+def _only(inputs: Sequence[Shape], rank: int = 0) -> Shape:
+    """Returns the only input: an image (rank 3), a vector (rank 1), or any (rank 0)."""
+    if len(inputs) != 1 or rank not in (0, len(inputs[0])):
+        kind = {0: "input", 1: "vector", 3: "image"}[rank]
+        raise NetError(f"needs one {kind}, got {list(inputs)}")
+    return inputs[0]
+
+
+def _windows(shape: Shape, a: Attributes) -> tuple[int, int]:
+    """Returns height and width after windows of a kernel, a stride and a padding."""
+    span = [side + 2 * a["padding"] - a["kernel"] for side in shape[:2]]
+    if min(span) < 0:
+        raise NetError(
+            f"has a kernel of {a['kernel']} for an image of {shape[0]} x {shape[1]} padded "
+            f"by {a['padding']}"
+        )
+    return span[0] // a["stride"] + 1, span[1] // a["stride"] + 1
+
+
+def _conv(inputs: Sequence[Shape], a: Attributes) -> Made:
+    """Makes a square convolution, He-normal over the fan-out of one group."""
+    shape = _only(inputs, 3)
+    features, groups = a.get("features") or shape[2], a.get("groups") or 1
+    if shape[2] % groups or features % groups:
+        raise NetError(f"cannot split {shape[2]} -> {features} channels into {groups}")
+    out = (*_windows(shape, a), features)
+    sizes, bias = (a["kernel"], a["stride"], a["padding"]), bool(a.get("bias"))
+    conv = nn.Conv2d(shape[2], features, *sizes, groups=groups, bias=bias)
+    nn.init.normal_(conv.weight, 0.0, math.sqrt(2 * groups / (sizes[0] ** 2 * features)))
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv, out
+
+
+def _relu_conv_bn(inputs: Sequence[Shape], a: Attributes) -> Made:
+    """Makes ReLU, convolution, batch norm."""
+    conv, shape = _conv(inputs, a)
+    return ReluConvBn(conv, nn.BatchNorm2d(shape[2], EPSILON, MOMENTUM)), shape
+
+
+def _batch_norm(inputs: Sequence[Shape], a: Attributes) -> Made:
+    """Makes batch norm for images or for vectors."""
+    shape = _only(inputs)
+    kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
+    return kind(shape[-1], EPSILON, MOMENTUM), shape
+
+
+def _avg_pool(inputs: Sequence[Shape], a: Attributes) -> Made:
+    """Makes a mean over the pixels of a window; padding is not counted."""
+    shape = _only(inputs, 3)
+    if 2 * a["padding"] > a["kernel"]:
+        raise NetError(f"has a padding of {a['padding']}, more than half of its kernel")
+    sizes = a["kernel"], a["stride"], a["padding"]
+    out = (*_windows(shape, a), shape[2])
+    return nn.AvgPool2d(*sizes, count_include_pad=False), out
+
+
+def _relu(inputs: Sequence[Shape], a: Attributes) -> Made:
+    """Makes max(x, 0)."""
+    return nn.ReLU(), _only(inputs)
+
+
+def _identity(inputs: Sequence[Shape], a: Attributes) -> Made:
+    """Makes the value itself."""
+    return nn.Identity(), _only(inputs)
+
+
+def _global_avg_pool(inputs: Sequence[Shape], a: Attributes) -> Made:
+    """Makes the mean over an image."""
+    return Weightless(global_avg_pool), _only(inputs, 3)[2:]
+
+
+def _flatten(inputs: Sequence[Shape], a: Attributes) -> Made:
+    """Makes one vector of an image."""
+    return Weightless(flatten), (math.prod(_only(inputs, 3)),)
+
+
+def _concat(inputs: Sequence[Shape], a: Attributes) -> Made:
+    """Makes one image of the channels of several."""
+    sides = {shape[:-1] for shape in inputs}
+    if len(sides) != 1 or len(inputs[0]) != 3:
+        raise NetError(f"joins the channels of different images {list(inputs)}")
+    return Weightless(concat), (*inputs[0][:2], sum(shape[2] for shape in inputs))
+
+
+def _shift(inputs: Sequence[Shape], a: Attributes) -> Made:
+    """Makes an image moved up and left."""
+    shape = _only(inputs, 3)
+    if a["pixels"] >= min(shape[:2]):
+        raise NetError(f"moves an image of {shape[:2]} by {a['pixels']} pixels")
+    return Weightless(shift, a["pixels"]), shape
+
+
+def _linear(inputs: Sequence[Shape], a: Attributes) -> Made:
+    """Makes a dense layer with bias; LeCun-normal and zero, as flax starts it."""
+    (rows,) = _only(inputs, 1)
+    layer = nn.Linear(rows, a["features"])
+    nn.init.trunc_normal_(layer.weight, 0.0, 1 / math.sqrt(rows))
+    nn.init.zeros_(layer.bias)
+    return layer, (a["features"],)
+
+
+def _sum(inputs: Sequence[Shape], a: Attributes) -> Made:
+    """Makes an addition."""
+    if len(set(inputs)) != 1:
+        raise NetError(f"adds values of different shapes {list(inputs)}")
+    return Weightless(add), inputs[0]
+
+
+def _zero(inputs: Sequence[Shape], a: Attributes) -> Made:
+    """Makes zeros."""
+    shape, stride = _only(inputs), a.get("stride") or 1
+    if stride == 1:
+        return Weightless(zero, 1), shape
+    height, width, channels = _only(inputs, 3)
+    return Weightless(zero, stride), (-(-height // stride), -(-width // stride), channels)
+
+
+_WINDOW = "kernel stride padding"
+MODULES: dict[str, tuple[Callable[[Sequence[Shape], Attributes], Made], str, str]] = {
+    "conv": (_conv, _WINDOW, "features groups bias"),
+    "relu_conv_bn": (_relu_conv_bn, _WINDOW, "features groups"),
+    "batch_norm": (_batch_norm, "", ""),
+    "relu": (_relu, "", ""),
+    "identity": (_identity, "", ""),
+    "zero": (_zero, "", "stride"),
+    "avg_pool": (_avg_pool, _WINDOW, ""),
+    "global_avg_pool": (_global_avg_pool, "", ""),
+    "flatten": (_flatten, "", ""),
+    "concat": (_concat, "", ""),
+    "shift": (_shift, "pixels", ""),
+    "linear": (_linear, "features", ""),
+    "sum": (_sum, "", ""),
+}
+"""Operation -> maker of (module, shape), attributes that it needs, and that it may have."""
+
+
+class Block(nn.Module):
+    """Nodes in order; each is a child module of its own name."""
+
+    def __init__(
+        self,
+        spec: Mapping[str, Any],
+        part: Mapping[str, Any],
+        shapes: Sequence[Shape],
+        path: str = "",
+        inside: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.sources, self.result = list(part["inputs"]), part["outputs"][0]
+        self.steps: list[tuple[str, list[str]]] = []
+        if (len(self.sources), 1) != (len(shapes), len(part["outputs"])):
+            raise NetError(
+                f"The block at {path!r} needs {len(shapes)} inputs and 1 output."
+            )
+        known = dict(zip(self.sources, shapes, strict=True))
+        for item in part["nodes"]:
+            name, used = item["name"], list(item["inputs"])
+            here = f"{path}{name}"
+            for source in used:
+                if source not in known:
+                    raise NetError(
+                        f"The node {here!r} uses {source!r}, which no node makes."
+                    )
+            inputs = [known[source] for source in used]
+            module, known[name] = _node(spec, item, inputs, here, inside)
+            try:
+                self.add_module(name, module)
+            except KeyError as error:  # text of torch: taken, empty, or with a dot
+                raise NetError(
+                    f"The torch backend cannot call a node {here!r}: {error.args[0]}."
+                ) from error
+            self.steps.append((name, used))
+        if self.result not in known:
+            raise NetError(f"Nothing at {path!r} makes the output {self.result!r}.")
+        self.shape = known[self.result]
+        self.last = {source: i for i, (_, used) in enumerate(self.steps) for source in used}
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        """Returns the value of the output; others are dropped after their last use."""
+        values = dict(zip(self.sources, xs, strict=True))
+        for i, (name, sources) in enumerate(self.steps):
+            values[name] = self.get_submodule(name)(*[values[s] for s in sources])
+            for source in sources:
+                if self.last[source] == i and source != self.result:
+                    values.pop(source, None)
+        return values[self.result]
+
+
+class TorchNet(Block):
+    """The network that a spec describes; ``state_dict`` has the names of its paths.
+
+    Batch norm is torch's own: in training its running variance takes the unbiased estimate,
+    ``n / (n - 1)`` times that of flax for ``n`` values a channel. Everything else agrees
+    with the flax form up to rounding.
+
+    Args:
+        spec: as parsed from ``spec.json``; see ``docs/decisions/0005-spec.md``.
+
+    Raises:
+        NetError: an unknown operation or attribute, or shapes that cannot work.
+    """
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        if not isinstance(spec, Mapping) or spec.get("format") != FORMAT:
+            raise NetError(f"This is no spec of format {FORMAT!r}.")
+        try:
+            ((source, kind),) = spec["inputs"].items()
+            ((target, goal),) = spec["outputs"].items()
+            part = {"inputs": [source], "nodes": spec["nodes"], "outputs": [target]}
+            super().__init__(spec, part, [tuple(kind["shape"])])
+            self.input_shape, shape = tuple(kind["shape"]), tuple(goal["shape"])
+        except NetError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+            raise NetError(
+                f"The spec is malformed, or has not one input and one output: {error!r}."
+            ) from error
+        if self.shape != shape:
+            raise NetError(
+                f"The output {target!r} of the spec has shape {self.shape}, not {shape}."
+            )
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        """Returns logits ``[B, classes]`` of float32 images ``[B, C, H, W]``."""
+        expected = (*self.input_shape[-1:], *self.input_shape[:-1])
+        given = [tuple(x.shape[1:]) for x in xs]
+        if given != [expected]:
+            raise NetError(f"The network takes batches of {expected}, not {given}.")
+        return super().forward(*xs)
+
+
+def _node(
+    spec: Mapping[str, Any],
+    item: Mapping[str, Any],
+    inputs: Sequence[Shape],
+    path: str,
+    inside: tuple[str, ...],
+) -> Made:
+    """Returns the module of one node and the shape of its value."""
+    op, attributes = item["op"], item["attributes"]
+    if op == "call":
+        name = attributes["block"]
+        if name not in spec["blocks"] or name in inside or len(inside) == DEPTH:
+            raise NetError(
+                f"The node {path!r} calls the block {name!r}, which is missing, calls "
+                f"itself or lies inside {DEPTH} blocks."
+            )
+        block = Block(spec, spec["blocks"][name], inputs, f"{path}.", (*inside, name))
+        return block, block.shape
+    if op not in MODULES:
+        raise NetError(
+            f"The torch backend lacks the operation {op!r} of the node {path!r}."
+        )
+    make, needed, optional = MODULES[op]
+    lacking = [name for name in needed.split() if name not in attributes]
+    unknown = set(attributes) - set(needed.split()) - set(optional.split())
+    if lacking or unknown:
+        problem = f"lacks {lacking[0]!r}" if lacking else f"has {min(unknown)!r}"
+        raise NetError(
+            f"The node {path!r} ({op}) {problem}; the torch backend needs "
+            f"{needed or 'nothing'} and allows {optional or 'nothing'} besides."
+        )
+    for name, value in attributes.items():
+        kind, least = (bool, 0) if name == "bias" else (int, int(name != "padding"))
+        left_out = value is None and name in optional.split()
+        if not left_out and (type(value) is not kind or value < least):
+            raise NetError(
+                f"The node {path!r} ({op}) has {name} {value!r}, which cannot be."
+            )
+    if not inputs:
+        raise NetError(f"The node {path!r} ({op}) has no input.")
+    try:
+        return make(inputs, attributes)
+    except NetError as error:
+        raise NetError(f"The node {path!r} ({op}) {error}.") from error
+
+
+def read_spec(path: str | Path) -> dict[str, Any]:
+    """Returns the spec of a JSON file.
+
+    Raises:
+        NetError: no such file, or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise NetError(f"{path} cannot be read as a spec: {error}.") from error
+
+
+def load_weights(net: nn.Module, path: str | Path) -> None:
+    """Copies the arrays of an npz file into a network, exactly those that it has.
+
+    Raises:
+        NetError: a damaged file, or an array that is missing, left over or of another
+            shape; the text names it.
+    """
+    arrays, state = read_npz(path), net.state_dict()
+    state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    for name in state.keys() - arrays.keys():
+        raise NetError(f"{path} lacks the array {name!r}.")
+    for name, value in arrays.items():
+        if name not in state:
+            raise NetError(
+                f"{path} has the array {name!r}, which the network does not have."
+            )
+        if value.shape != state[name].shape:
+            given, needed = list(value.shape), list(state[name].shape)
+            raise NetError(
+                f"The array {name!r} in {path} has shape {given} instead of {needed}."
+            )
+    with torch.no_grad():
+        for name, value in state.items():
+            value.copy_(arrays[name])
+
+
+def read_npz(path: str | Path) -> dict[str, Tensor]:
+    """Returns the floating point arrays of an npz file as float32 tensors, without numpy.
+
+    Raises:
+        NetError: no such file, a damaged one, or an array of another type.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            found = {n.removesuffix(".npy"): _read_npy(archive.read(n)) for n in names}
+    except (OSError, zipfile.BadZipFile, ValueError, SyntaxError, KeyError) as error:
+        raise NetError(f"{path} cannot be read as weights: {error}.") from error
+    return found
+
+
+def _read_npy(data: bytes) -> Tensor:
+    """Returns the array of npy bytes, versions 1 to 3, each of float16, 32 or 64."""
+    if data[:6] != b"\x93NUMPY":
+        raise ValueError("it holds something that is not an npy array")
+    wide = 2 if data[6] == 1 else 4
+    start = 8 + wide + int.from_bytes(data[8 : 8 + wide], "little")
+    header = ast.literal_eval(data[8 + wide : start].decode("utf-8"))
+    kinds = {"<f4": torch.float32, "<f8": torch.float64, "<f2": torch.float16}
+    if header["descr"] not in kinds:
+        raise ValueError(f"an array of type {header['descr']!r} is not floating point")
+    shape, kind = tuple(header["shape"]), kinds[header["descr"]]
+    if len(data) - start != math.prod(shape) * int(header["descr"][2]):
+        raise ValueError("an array is cut off")
+    values = bytearray(data[start:])
+    flat = torch.frombuffer(values, dtype=kind).float() if values else torch.zeros(0)
+    if header["fortran_order"]:
+        return flat.reshape(shape[::-1]).permute(*reversed(range(len(shape)))).contiguous()
+    return flat.reshape(shape)

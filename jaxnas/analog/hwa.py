@@ -1,0 +1,389 @@
+"""Hardware-aware training: noisy forward pass, exact backward pass, clip and remap.
+
+Joshi et al., Nat. Commun. 11:2473 (2020); Rasch et al., Nat. Commun. 14:5282 (2023). A
+trainer needs three functions: :func:`jaxnas.analog.variables.convert` once, then each step
+:func:`forward` for loss and gradient and :func:`project` after the optimiser. Learned are
+the collections ``params`` and ``analog``; :func:`fine_tune` is such a trainer.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from jaxnas.analog import noise
+from jaxnas.analog.config import Hyper, Scalar
+from jaxnas.analog.device import tile_maximum
+from jaxnas.analog.layers import Hooks, Source, TileValues, Vectors, apply
+from jaxnas.analog.plan import Plan, Tile, flatten, largest_scale, unflatten
+from jaxnas.analog.variables import (
+    Learned,
+    TileState,
+    check_converted,
+    flax_variables,
+    normalised,
+    positive_range,
+)
+from jaxnas.core.errors import UserError
+
+LEARNED = ("params", "analog")
+"""Collections that an optimiser updates."""
+
+
+class Training(NamedTuple):
+    """Numbers of hardware-aware training; all leaves are traced. Defaults: IBM's recipe."""
+
+    modifier_std: Scalar = 0.06
+    """Weight noise in the forward pass, relative to the largest weight of the tile."""
+    clip_sigma: Scalar = 2.0
+    """``clip="gaussian"``: bound in standard deviations of the tile's weights."""
+    clip_value: Scalar = 1.0
+    """``clip="fixed"``: bound in tile units."""
+    range_batches: Scalar = 100
+    """Batches that the input range is estimated from before it is only learned."""
+    range_std: Scalar = 3.0
+    """Estimated range in standard deviations of the input."""
+    range_decay: Scalar = 0.01
+    range_min_share: Scalar = 0.995
+    """The range decays while more than this share of the inputs is not clipped."""
+
+
+@jax.custom_vjp
+def _with_range_gradient(
+    y: Array, b: Array, vectors: Array, weights: Array, decay: Array, share: Array
+) -> Array:
+    """Returns ``y``; its backward pass gives the input range its own gradient."""
+    del b, vectors, weights, decay, share
+    return y
+
+
+def _range_forward(
+    y: Array, b: Array, vectors: Array, weights: Array, decay: Array, share: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    return y, (b, vectors, weights, decay, share)
+
+
+def _range_backward(kept: tuple[Array, ...], dy: Array) -> tuple[Any, ...]:
+    b, vectors, weights, decay, share = kept
+    gradient = range_gradient(b, vectors, dy @ weights, decay, share)
+    return dy, gradient, *(jnp.zeros_like(v) for v in kept[1:])
+
+
+_with_range_gradient.defvjp(_range_forward, _range_backward)
+
+
+def range_gradient(
+    b: Float[Array, ""],
+    vectors: Float[Array, "*n"],
+    dx: Float[Array, "*n"],
+    decay: Scalar,
+    min_share: Scalar,
+) -> Float[Array, ""]:
+    """Returns the gradient of a tile's input range.
+
+        grad = b (sum_{x >= b} min(dx, 0) - sum_{x <= -b} max(dx, 0))
+               + decay b [share of |x| < b exceeds min_share]
+
+    Args:
+        b: input range.
+        vectors: inputs of the tile, one vector for each product.
+        dx: gradient of the loss with respect to them.
+        decay: of the range.
+        min_share: of inputs that are not clipped.
+
+    Reference: aihwkit 1.1.0, relative gradient of input-range learning.
+    """
+    above = jnp.sum(jnp.where(vectors >= b, jnp.minimum(dx, 0), 0))
+    below = jnp.sum(jnp.where(vectors <= -b, jnp.maximum(dx, 0), 0))
+    free = jnp.mean((jnp.abs(vectors) < b).astype(jnp.float32))
+    return b * (above - below) + decay * b * (free > min_share)
+
+
+class _TrainingHooks(Hooks):
+    """Estimates each tile's input range and gives it its gradient."""
+
+    straight = True
+
+    def __init__(self, seen: Float[Array, "K"], training: Training):
+        self.seen = seen
+        self.training = training
+        self.estimates: dict[int, tuple[Array, Array]] = {}
+
+    def enter(self, tile: Tile, vectors: Vectors, b: Scalar) -> Scalar:
+        """Returns the estimated range, through which the gradient of the old one passes."""
+        count, seen = self.training.range_batches, self.seen[tile.index]
+        inputs = jax.lax.stop_gradient(vectors())
+
+        def estimate() -> tuple[Array, Array]:
+            """Returns the running mean of ``range_std`` deviations, and its batches."""
+            std = jnp.std(inputs, ddof=1)
+            new = (b * seen + self.training.range_std * std) / (seen + 1)
+            good = std > 0
+            return jnp.where(good, new, b), seen + good
+
+        keep = lambda: (jnp.asarray(b), seen)
+        new, seen = jax.lax.cond(seen < count, estimate, keep)
+        new = jax.lax.stop_gradient(new)
+        self.estimates[tile.index] = (new, seen)
+        return b + jax.lax.stop_gradient(new - b)
+
+    def leave(
+        self, tile: Tile, vectors: Vectors, y: Array, weights: Array, b: Scalar
+    ) -> Array:
+        """Returns ``y`` with the range's gradient attached."""
+        del tile
+        stop = jax.lax.stop_gradient
+        return _with_range_gradient(
+            y,
+            jnp.asarray(b),
+            stop(vectors()),
+            stop(weights),
+            jnp.float32(self.training.range_decay),
+            jnp.float32(self.training.range_min_share),
+        )
+
+    def updated(self, learned: Learned, state: TileState) -> tuple[Learned, TileState]:
+        """Returns the variables with the estimates put in."""
+        b, seen = learned.input_range, state.seen
+        for index, (new, count) in self.estimates.items():
+            b, seen = b.at[index].set(new), seen.at[index].set(count)
+        return learned._replace(input_range=b), state._replace(seen=seen)
+
+
+def forward(
+    variables: PyTree,
+    x: Float[Array, "B ..."],
+    key: Key[Array, ""],
+    hyper: Hyper,
+    training: Training = Training(),
+    *,
+    module: nn.Module,
+    plan: Plan,
+    train: bool = True,
+    source: str = "counter",
+) -> tuple[Any, dict[str, Any]]:
+    """Returns logits of clean weights with training noise, and the updated variables.
+
+    Converters, clipping and noise act forward only; the backward pass is that of the ideal
+    product (with the noisy weights and the converted inputs). Drift compensation is off.
+    Apply the optimiser to the *updated* variables, then :func:`project` them.
+
+    Args:
+        variables: of the converted network.
+        x: inputs.
+        key: of weight noise and output noise; one draw of weights a call.
+        hyper: numbers of the analog model.
+        training: numbers of training.
+        module: the network; called with ``train=True`` when training.
+        plan: its tiles.
+        train: False is the same pass without weight noise, with running statistics and
+            nothing updated.
+        source: of normal numbers, ``"counter"`` or ``"threefry"``.
+
+    Raises:
+        UserError: the variables are those of a digital network.
+    """
+    check_converted(variables)
+    learned, state = variables["analog"], variables["tiles"]
+    weights = normalised(plan, variables)
+    weight_key, output_key = jax.random.split(key)
+    if train and plan.structure.modifier == "additive":
+        tile_of = jnp.asarray(plan.tile_of)
+        largest = tile_maximum(weights, tile_of, plan.num_tiles)[tile_of]
+        stream = noise.streams(weight_key, 1)[0]
+        draw = noise.normal(stream, (plan.num_weights,), source)
+        disturbance = training.modifier_std * largest * draw
+        weights = weights + jax.lax.stop_gradient(disturbance)
+    values = TileValues(
+        weights,
+        state.scale,
+        jnp.ones(plan.num_tiles),
+        positive_range(learned.input_range),
+        learned.out_scale,
+    )
+    noise_source = Source(noise.streams(output_key, plan.num_streams), source)
+    own = flax_variables(variables)
+    if not train:
+        hooks = Hooks()
+        hooks.straight = True
+        out = apply(module, plan, own, values, x, noise_source, hyper, hooks=hooks)
+        return out, dict(variables)
+    hooks = _TrainingHooks(state.seen, training)
+    out, changed = apply(
+        module,
+        plan,
+        own,
+        values,
+        x,
+        noise_source,
+        hyper,
+        hooks=hooks,
+        train=True,
+        mutable=["batch_stats"],
+    )
+    learned, state = hooks.updated(learned, state)
+    return out, {**variables, **changed, "analog": learned, "tiles": state}
+
+
+def project(
+    variables: PyTree, training: Training = Training(), *, plan: Plan
+) -> dict[str, Any]:
+    """Returns the variables after an optimiser step: weights clipped, then mapped anew.
+
+    Gaussian clip: ``|w| <= clip_sigma * std(w)`` over the tile (unbiased). Remap: a learned
+    output scale is multiplied into the weights, ``s <- max|W|``, so ``max|w| = 1``; the
+    network's own weights ``W`` do not change by it.
+
+    Args:
+        variables: of the converted network.
+        training: the bounds.
+        plan: the network's tiles.
+    """
+    structure = plan.structure
+    learned, state = variables["analog"], variables["tiles"]
+    scale = state.scale[jnp.asarray(plan.scale_of)]
+    w = flatten(plan, variables["params"]) / scale
+    if structure.clip == "gaussian":
+        bound = training.clip_sigma * _tile_std(w, plan)[jnp.asarray(plan.tile_of)]
+        w = jnp.clip(w, -bound, bound)
+    elif structure.clip == "fixed":
+        w = jnp.clip(w, -training.clip_value, training.clip_value)
+    full = w * scale
+    if structure.remap:
+        if structure.out_scale:
+            full = full * learned.out_scale[jnp.asarray(plan.column_of)]
+            learned = learned._replace(out_scale=jnp.ones(plan.num_columns))
+        state = state._replace(scale=largest_scale(plan, full, 1.0))
+    params = unflatten(plan, full, variables["params"])
+    return {**variables, "params": params, "analog": learned, "tiles": state}
+
+
+def _tile_std(w: Float[Array, "P"], plan: Plan) -> Float[Array, "K"]:
+    """Returns the unbiased standard deviation of each tile's weights."""
+    tile_of = jnp.asarray(plan.tile_of)
+    sizes = jnp.asarray([t.rows * t.columns for t in plan.tiles], jnp.float32)
+    total = lambda v: jax.ops.segment_sum(
+        v, tile_of, plan.num_tiles, indices_are_sorted=True
+    )
+    centred = w - (total(w) / sizes)[tile_of]
+    return jnp.sqrt(total(centred**2) / jnp.maximum(sizes - 1, 1))
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """What is static about :func:`fine_tune`.
+
+    Attributes:
+        epochs: passes over the data; images that do not fill a batch are left out of an
+            epoch, others each time.
+        batch: images a step.
+        momentum: of SGD.
+        source: of normal numbers.
+
+    Raises:
+        UserError: a number below 1, or a momentum outside [0, 1).
+    """
+
+    epochs: int = 10
+    batch: int = 100
+    momentum: float = 0.9
+    source: str = "counter"
+
+    def __post_init__(self) -> None:
+        noise.check_source(self.source)
+        if min(self.epochs, self.batch) < 1 or not 0 <= self.momentum < 1:
+            raise UserError(
+                f"epochs={self.epochs} and batch={self.batch} must be 1 or more and "
+                f"momentum={self.momentum} in [0, 1)."
+            )
+
+
+def fine_tune(
+    key: Key[Array, ""],
+    variables: PyTree,
+    images: Float[Array, "n ..."],
+    labels: Int[Array, "n"],
+    hyper: Hyper,
+    training: Training = Training(),
+    learning_rate: Scalar = 0.01,
+    *,
+    module: nn.Module,
+    plan: Plan,
+    settings: FineTune = FineTune(),
+) -> tuple[dict[str, Any], Float[Array, "steps"]]:
+    """Returns the variables after hardware-aware training, and the loss of each step.
+
+    SGD with momentum, cosine from ``learning_rate`` to zero, cross entropy; one scan. The
+    momentum is kept in units of ``W`` (the toolkit keeps it in tile units, which differ
+    only while scales move).
+
+    Args:
+        key: decides batches and noise.
+        variables: of the converted network, trained digitally before.
+        images: inputs.
+        labels: classes.
+        hyper: numbers of the analog model.
+        training: numbers of training; traced.
+        learning_rate: of the first step; traced.
+        module: the network.
+        plan: its tiles.
+        settings: what is static.
+
+    Raises:
+        UserError: fewer images than a batch.
+    """
+    check_converted(variables)
+    steps = labels.shape[0] // settings.batch
+    if not steps:
+        raise UserError(
+            f"{labels.shape[0]} images do not fill a batch of {settings.batch}; take a "
+            "smaller batch."
+        )
+    order_key, noise_key = jax.random.split(key)
+    shuffle = lambda k: jax.random.permutation(k, labels.shape[0])
+    order = jax.vmap(shuffle)(jax.random.split(order_key, settings.epochs))
+    order = order[:, : steps * settings.batch].reshape(-1, settings.batch)
+    schedule = optax.cosine_decay_schedule(1.0, order.shape[0])
+    optimiser = optax.chain(
+        optax.trace(settings.momentum), optax.scale_by_schedule(schedule)
+    )
+
+    def loss_of(learned: PyTree, rest: PyTree, batch: PyTree, key: Array) -> Any:
+        """Returns the cross entropy and the updated variables."""
+        x, y = batch
+        logits, updated = forward(
+            {**rest, **learned},
+            x,
+            key,
+            hyper,
+            training,
+            module=module,
+            plan=plan,
+            source=settings.source,
+        )
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        return jnp.mean(loss), updated
+
+    def step(carry: PyTree, item: PyTree) -> tuple[PyTree, Array]:
+        """Takes one optimiser step and projects."""
+        variables, state = carry
+        number, rows = item
+        learned = {name: variables[name] for name in LEARNED}
+        rest = {name: v for name, v in variables.items() if name not in LEARNED}
+        own = jax.random.fold_in(noise_key, number)
+        (loss, updated), gradient = jax.value_and_grad(loss_of, has_aux=True)(
+            learned, rest, (images[rows], labels[rows]), own
+        )
+        changes, state = optimiser.update(gradient, state)
+        changes = jax.tree.map(lambda c: -learning_rate * c, changes)
+        moved = optax.apply_updates({n: updated[n] for n in LEARNED}, changes)
+        return (project({**updated, **moved}, training, plan=plan), state), loss
+
+    state = optimiser.init({name: variables[name] for name in LEARNED})
+    numbers = jnp.arange(order.shape[0])
+    (variables, _), losses = jax.lax.scan(step, (dict(variables), state), (numbers, order))
+    return variables, losses

@@ -1,0 +1,265 @@
+"""A flax network whose convolutions and dense layers run on tiles.
+
+The module is not changed: ``flax.linen.intercept_methods`` replaces the forward pass of its
+``nn.Conv`` and ``nn.Dense``. Batch norm, activations, pooling and additions stay digital and
+exact; a bias is added digitally after all tiles.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, PyTree, UInt32
+
+from jaxnas.analog import noise
+from jaxnas.analog.config import Hyper, Scalar
+from jaxnas.analog.plan import Layer, Plan, Tile, tile_matrix, to_kernel
+from jaxnas.analog.tile import folded, unfolded
+
+
+class TileValues(NamedTuple):
+    """What all tiles of a network hold during a pass."""
+
+    weights: Float[Array, "P"]
+    """Normalised weights, tile after tile."""
+    scale: Float[Array, "S"]
+    alpha: Float[Array, "K"]
+    """Drift compensation; 1 in training."""
+    input_range: Float[Array, "K"]
+    out_scale: Float[Array, "C"]
+
+
+class Source(NamedTuple):
+    """Where the noise of a pass comes from."""
+
+    streams: UInt32[Array, "N 2"]
+    """One for each use of each tile."""
+    kind: str
+    """See :data:`jaxnas.analog.noise.SOURCES`."""
+    bank: Float[Array, "Z"] | None = None
+
+
+Vectors = Callable[[], Float[Array, "..."]]
+"""Builds the input vectors of a tile, [..., inputs], when they are needed."""
+
+
+class Hooks:
+    """What a pass does around each tile; evaluation does nothing."""
+
+    straight = False
+    """Whether gradients pass the converters."""
+
+    def enter(self, tile: Tile, vectors: Vectors, b: Scalar) -> Scalar:
+        """Returns the input range to use."""
+        del tile, vectors
+        return b
+
+    def leave(
+        self, tile: Tile, vectors: Vectors, y: Array, weights: Array, b: Scalar
+    ) -> Array:
+        """Returns the tile's output; ``weights`` map its input to it, digital units."""
+        del tile, vectors, weights, b
+        return y
+
+
+def apply(
+    module: nn.Module,
+    plan: Plan,
+    variables: PyTree,
+    values: TileValues,
+    x: Float[Array, "B ..."],
+    source: Source,
+    hyper: Hyper,
+    *,
+    hooks: Hooks | None = None,
+    **options: Any,
+) -> Any:
+    """Returns what ``module.apply(variables, x, **options)`` does, on tiles.
+
+    Args:
+        module: the network; not inside ``nn.scan``, ``nn.remat`` or ``nn.jit``.
+        plan: its tiles.
+        variables: its flax variables (biases and batch norm are read from them).
+        values: what the tiles hold.
+        x: inputs.
+        source: noise of each product.
+        hyper: numbers of the model.
+        hooks: what training does around each tile.
+        options: for ``module.apply``.
+    """
+    hooks = hooks or Hooks()
+    used = 0
+
+    def swap(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        nonlocal used
+        layer = plan.find(context.module.path)
+        if context.method_name != "__call__" or layer is None:
+            return next_fun(*args, **kwargs)
+        streams = source.streams[used : used + len(layer.tiles)]
+        used += len(layer.tiles)
+        return _run_layer(
+            context.module, layer, plan, values, args[0], source, streams, hyper, hooks
+        )
+
+    with nn.intercept_methods(swap):
+        return module.apply(variables, x, **options)
+
+
+def _run_layer(
+    module: Any,
+    layer: Layer,
+    plan: Plan,
+    values: TileValues,
+    x: Float[Array, "..."],
+    source: Source,
+    streams: UInt32[Array, "n 2"],
+    hyper: Hyper,
+    hooks: Hooks,
+) -> Float[Array, "..."]:
+    """Returns a layer's output: partial outputs of its tiles summed after their ADCs."""
+    geometry = conv_geometry(module) if isinstance(module, nn.Conv) else None
+    window = layer.kernel[:-2]
+    whole: list[Array] = []
+
+    def all_vectors() -> Array:
+        if not whole:
+            whole.append(x if geometry is None else unfold(x, window, geometry))
+        return whole[0]
+
+    sums: dict[tuple[int, int], Array] = {}
+    for tile, stream in zip(layer.tiles, streams, strict=True):
+        vectors = lambda tile=tile: all_vectors()[..., slice(*tile.inputs)]
+        y = _run_tile(
+            tile, window, geometry, plan, values, x, vectors, source, stream, hyper, hooks
+        )
+        sums[tile.outputs] = sums[tile.outputs] + y if tile.outputs in sums else y
+    parts = list(sums.values())
+    out = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
+    return out + module.get_variable("params", "bias") if module.use_bias else out
+
+
+def _run_tile(
+    tile: Tile,
+    window: tuple[int, ...],
+    geometry: dict[str, Any] | None,
+    plan: Plan,
+    values: TileValues,
+    x: Array,
+    vectors: Vectors,
+    source: Source,
+    stream: UInt32[Array, "2"],
+    hyper: Hyper,
+    hooks: Hooks,
+) -> Array:
+    """Returns one tile's digital output."""
+    structure, periphery = plan.structure, hyper.periphery
+    weights = tile_matrix(values.weights, tile)
+    columns = slice(tile.column, tile.column + tile.columns)
+    wide = structure.scaling == "columnwise"
+    scales = slice(tile.scale, tile.scale + (tile.columns if wide else 1))
+    gain = values.scale[scales] * values.alpha[tile.index]
+    if structure.out_scale:
+        gain = gain * values.out_scale[columns]
+    b: Scalar = 1.0
+    if structure.input_range:
+        b = hooks.enter(tile, vectors, values.input_range[tile.index])
+
+    def draw(shape: tuple[int, ...], repeat: int | Array) -> Array:
+        own = stream + jnp.asarray(repeat, jnp.uint32)
+        return noise.normal(own, shape, source.kind, source.bank)
+
+    b_fixed = jax.lax.stop_gradient(b)
+    if structure.unfolded:
+        y = unfolded(
+            vectors(), weights, b_fixed, gain, draw, periphery, structure, hooks.straight
+        )
+    else:
+        if geometry is None:
+            piece, product = vectors(), lambda u, w: u @ w.T
+        else:
+            piece, product = _convolution(x, tile, window, geometry)
+        y = folded(
+            piece, weights, product, b_fixed, gain, draw, periphery, structure,
+            hooks.straight,
+        )  # fmt: skip
+    return hooks.leave(tile, vectors, y, weights * gain[:, None], b)
+
+
+def conv_geometry(conv: nn.Conv) -> dict[str, Any]:
+    """Returns the static arguments of ``lax.conv_general_dilated`` for a 2-D layer."""
+
+    def pair(value: Any) -> tuple[int, int]:
+        return (value, value) if isinstance(value, int) else tuple(value or (1, 1))
+
+    padding = conv.padding
+    if isinstance(padding, int):
+        padding = [(padding, padding)] * 2
+    elif not isinstance(padding, str):
+        padding = [(p, p) if isinstance(p, int) else tuple(p) for p in padding]
+    return {
+        "window_strides": pair(conv.strides),
+        "padding": padding,
+        "lhs_dilation": pair(conv.input_dilation),
+        "rhs_dilation": pair(conv.kernel_dilation),
+        "precision": conv.precision,
+    }
+
+
+def _convolution(
+    x: Float[Array, "B H W C"],
+    tile: Tile,
+    window: tuple[int, ...],
+    geometry: dict[str, Any],
+) -> tuple[Array, Callable[[Array, Array], Array]]:
+    """Returns the channels that a tile sees and the convolution with its weights.
+
+    A piece may begin and end inside a channel's window; the missing weights are zero.
+    """
+    size = math.prod(window)
+    first, last = tile.inputs[0] // size, -(-tile.inputs[1] // size)
+    margin = (tile.inputs[0] - first * size, last * size - tile.inputs[1])
+
+    def product(image: Array, weights: Array) -> Array:
+        padded = jnp.pad(weights, ((0, 0), margin)) if any(margin) else weights
+        return jax.lax.conv_general_dilated(
+            image,
+            to_kernel(padded, window),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            **geometry,
+        )
+
+    return x[..., first:last], product
+
+
+def unfold(
+    x: Float[Array, "B H W C"], window: tuple[int, ...], geometry: dict[str, Any]
+) -> Float[Array, "B Ho Wo I"]:
+    """Returns the input vector of every output pixel: channel, row, column.
+
+    Args:
+        x: images.
+        window: kernel height and width.
+        geometry: strides, padding and dilations of the convolution.
+    """
+    strides, dilation = geometry["window_strides"], geometry["rhs_dilation"]
+    padding = geometry["padding"]
+    inner = [(n - 1) * d + 1 for n, d in zip(x.shape[1:3], geometry["lhs_dilation"])]
+    span = [(k - 1) * d + 1 for k, d in zip(window, dilation)]
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(inner, span, strides, padding)
+    grow = [(lo, hi, d - 1) for (lo, hi), d in zip(padding, geometry["lhs_dilation"])]
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *grow, (0, 0, 0)])
+    out = [(n - s) // t + 1 for n, s, t in zip(x.shape[1:3], span, strides)]
+    taps = []
+    for i in range(window[0]):
+        for j in range(window[1]):
+            begin = (i * dilation[0], j * dilation[1])
+            rows, columns = (
+                slice(a, a + (n - 1) * t + 1, t) for a, n, t in zip(begin, out, strides)
+            )
+            taps.append(x[:, rows, columns, :])
+    stacked = jnp.stack(taps, axis=-1)
+    return stacked.reshape(*stacked.shape[:3], -1)

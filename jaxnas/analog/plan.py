@@ -1,0 +1,319 @@
+"""Which cells of which tile hold which weight: the static map of a network onto tiles.
+
+A layer is the matrix [outputs, inputs]; the inputs of a convolution are ordered channel,
+kernel row, kernel column. An axis longer than a tile is cut into near-equal pieces. The
+weights of all tiles lie in one flat array, tile after tile, each [outputs, inputs].
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Float, Num, PyTree
+
+from jaxnas.analog.config import Scalar, Structure
+from jaxnas.analog.device import tile_maximum
+from jaxnas.core.errors import UserError
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile: a rectangle of a layer's matrix, and where its numbers are kept.
+
+    Attributes:
+        index: number of the tile in the network.
+        inputs: first and one past the last input of the layer's matrix.
+        outputs: first and one past the last output.
+        offset: where its weights begin in the flat array.
+        scale: where its digital scales begin.
+        column: where its learned output scales begin.
+    """
+
+    index: int
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+    offset: int
+    scale: int
+    column: int
+
+    @property
+    def rows(self) -> int:
+        """Number of inputs."""
+        return self.inputs[1] - self.inputs[0]
+
+    @property
+    def columns(self) -> int:
+        """Number of outputs."""
+        return self.outputs[1] - self.outputs[0]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution or dense layer.
+
+    Attributes:
+        path: names from the root of the module.
+        kernel: shape of the flax kernel, [*window, inputs, outputs].
+        tiles: row of pieces of the inputs, within each the pieces of the outputs.
+        calls: how often the network uses it in one pass.
+    """
+
+    path: Path
+    kernel: tuple[int, ...]
+    tiles: tuple[Tile, ...]
+    calls: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All tiles of a network; hashable, a static argument."""
+
+    structure: Structure
+    layers: tuple[Layer, ...]
+
+    @cached_property
+    def tiles(self) -> tuple[Tile, ...]:
+        """Every tile in order."""
+        return tuple(tile for layer in self.layers for tile in layer.tiles)
+
+    @property
+    def num_weights(self) -> int:
+        """Weights on all tiles."""
+        return sum(t.rows * t.columns for t in self.tiles)
+
+    @property
+    def num_tiles(self) -> int:
+        """Number of tiles."""
+        return len(self.tiles)
+
+    @property
+    def num_columns(self) -> int:
+        """Columns of all tiles."""
+        return sum(t.columns for t in self.tiles)
+
+    @property
+    def num_scales(self) -> int:
+        """Digital scales of all tiles."""
+        by_column = self.structure.scaling == "columnwise"
+        return self.num_columns if by_column else self.num_tiles
+
+    @property
+    def num_streams(self) -> int:
+        """Noise streams of one forward pass."""
+        return sum(layer.calls * len(layer.tiles) for layer in self.layers)
+
+    @cached_property
+    def tile_of(self) -> np.ndarray:
+        """Tile of each weight, int32 [num_weights], sorted."""
+        sizes = [t.rows * t.columns for t in self.tiles]
+        return np.repeat(np.arange(self.num_tiles, dtype=np.int32), sizes)
+
+    @cached_property
+    def scale_of(self) -> np.ndarray:
+        """Digital scale of each weight, int32 [num_weights], sorted."""
+        if self.structure.scaling != "columnwise":
+            return self.tile_of
+        return self.column_of
+
+    @cached_property
+    def column_of(self) -> np.ndarray:
+        """Column of each weight among those of all tiles, int32 [num_weights], sorted."""
+        rows = [t.rows for t in self.tiles for _ in range(t.columns)]
+        return np.repeat(np.arange(self.num_columns, dtype=np.int32), rows)
+
+    def find(self, path: Path) -> Layer | None:
+        """Returns the layer at a path, or None where it stays digital."""
+        return self._by_path.get(path)
+
+    @cached_property
+    def _by_path(self) -> dict[Path, Layer]:
+        return {layer.path: layer for layer in self.layers}
+
+
+def pieces(size: int, limit: int) -> list[tuple[int, int]]:
+    """Returns the pieces ``[start, stop)`` of an axis on tiles of at most ``limit``.
+
+    ``ceil(size / limit)`` pieces; the first ones are one larger where it does not divide.
+    A limit of 0 leaves the axis whole.
+    """
+    count = -(-size // limit) if limit > 0 else 1
+    base, extra = divmod(size, count)
+    stops = np.cumsum([base + (i < extra) for i in range(count)])
+    return [(int(b) - base - (i < extra), int(b)) for i, b in enumerate(stops)]
+
+
+def make_plan(
+    module: nn.Module,
+    variables: Mapping[str, PyTree],
+    image_shape: tuple[int, ...],
+    structure: Structure,
+) -> Plan:
+    """Returns the tiles of a network made of ``nn.Conv`` and ``nn.Dense``.
+
+    Nothing is computed: the module is traced once to see its layers in order.
+
+    Args:
+        module: any flax linen module that maps a batch of inputs to logits.
+        variables: its ``params`` (and ``batch_stats``); only shapes are read.
+        image_shape: of one input, without the batch axis.
+        structure: tile sizes and what becomes analog.
+
+    Raises:
+        UserError: a layer that tiles cannot hold, with its path.
+    """
+    found: dict[Path, tuple[tuple[int, ...], int]] = {}
+    digital: set[Path] = set()
+
+    def watch(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        layer = context.module
+        if context.method_name == "__call__" and isinstance(layer, nn.Conv | nn.Dense):
+            if _stays_digital(layer, args[0], structure):
+                digital.add(layer.path)
+            else:
+                kernel = tuple(layer.get_variable("params", "kernel").shape)
+                found[layer.path] = (kernel, found.get(layer.path, ((), 0))[1] + 1)
+        return next_fun(*args, **kwargs)
+
+    def trace(variables: PyTree, x: Float[Array, "..."]) -> Num[Array, "..."]:
+        with nn.intercept_methods(watch):
+            return module.apply(variables, x)
+
+    own = {k: v for k, v in variables.items() if k not in ("analog", "tiles")}
+    jax.eval_shape(trace, own, jax.ShapeDtypeStruct((1, *image_shape), jnp.float32))
+    _check_all_found(variables["params"], set(found) | digital)
+    if not found:
+        raise UserError(
+            "The network has no convolution or dense layer, so there is nothing to put on "
+            "analog tiles; choose another architecture."
+        )
+    return Plan(structure, tuple(_lay_out(found, structure)))
+
+
+def _lay_out(
+    found: Mapping[Path, tuple[tuple[int, ...], int]], structure: Structure
+) -> list[Layer]:
+    """Returns the layers with their tiles, numbered in order."""
+    layers: list[Layer] = []
+    index = offset = column = 0
+    for path, (kernel, calls) in found.items():
+        outputs, inputs = kernel[-1], math.prod(kernel[:-1])
+        tiles = []
+        for rows in pieces(inputs, structure.tile_inputs):
+            for columns in pieces(outputs, structure.tile_outputs):
+                scale = column if structure.scaling == "columnwise" else index
+                tile = Tile(index, rows, columns, offset, scale, column)
+                tiles.append(tile)
+                index += 1
+                offset += tile.rows * tile.columns
+                column += tile.columns
+        layers.append(Layer(path, kernel, tuple(tiles), calls))
+    return layers
+
+
+def _stays_digital(layer: nn.Conv | nn.Dense, x: Any, structure: Structure) -> bool:
+    """Returns whether a layer is not analog; refuses what no tile can hold."""
+    if isinstance(layer, nn.Dense):
+        return False
+    name = ".".join(layer.path)
+    if layer.feature_group_count > 1:
+        if structure.digital_depthwise:
+            return True
+        raise UserError(
+            f"The analog simulator does not support the grouped convolution {name!r}, as "
+            "aihwkit does not; set digital_depthwise=True to keep such layers digital."
+        )
+    if (
+        x.ndim != 4
+        or layer.mask is not None
+        or (isinstance(layer.padding, str) and (layer.padding not in ("SAME", "VALID")))
+    ):
+        raise UserError(
+            f"The analog simulator runs 2-D convolutions with zero padding and no mask; "
+            f"{name!r} is another kind, so replace it or keep the network digital."
+        )
+    return False
+
+
+def _check_all_found(params: PyTree, known: set[Path]) -> None:
+    """Refuses a network with a weight matrix that is in no known layer."""
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(params):
+        path = tuple(str(k.key) for k in keys)
+        if leaf.ndim >= 2 and path[:-1] not in known:
+            raise UserError(
+                f"The analog simulator knows nn.Conv and nn.Dense; the weights "
+                f"{'.'.join(path)!r} are in another kind of layer or are never used, so "
+                "build the network from those two."
+            )
+
+
+def _leaf(params: PyTree, path: Path) -> Array:
+    """Returns the kernel of the layer at a path."""
+    for name in path:
+        params = params[name]
+    return params["kernel"]
+
+
+def to_matrix(kernel: Float[Array, "..."]) -> Float[Array, "O I"]:
+    """Returns a flax kernel [*window, inputs, outputs] as [outputs, inputs x window]."""
+    moved = jnp.moveaxis(kernel, (-1, -2), (0, 1))
+    return moved.reshape(kernel.shape[-1], -1)
+
+
+def to_kernel(matrix: Float[Array, "O I"], window: tuple[int, ...]) -> Float[Array, "..."]:
+    """Returns the flax kernel of a matrix: the inverse of :func:`to_matrix`."""
+    full = matrix.reshape(matrix.shape[0], -1, *window)
+    return jnp.moveaxis(full, (0, 1), (-1, -2))
+
+
+def flatten(plan: Plan, params: PyTree) -> Float[Array, "P"]:
+    """Returns all analog weights of a network, tile after tile."""
+    parts = []
+    for layer in plan.layers:
+        matrix = to_matrix(_leaf(params, layer.path))
+        parts += [
+            matrix[slice(*t.outputs), slice(*t.inputs)].reshape(-1) for t in layer.tiles
+        ]
+    return jnp.concatenate(parts)
+
+
+def tile_matrix(flat: Float[Array, "P"], tile: Tile) -> Float[Array, "O I"]:
+    """Returns one tile's weights, [outputs, inputs], from the flat array."""
+    size = tile.rows * tile.columns
+    part = jax.lax.slice(flat, (tile.offset,), (tile.offset + size,))
+    return part.reshape(tile.columns, tile.rows)
+
+
+def unflatten(plan: Plan, flat: Float[Array, "P"], params: PyTree) -> PyTree:
+    """Returns ``params`` with every analog kernel replaced from the flat array."""
+    kernels = {}
+    for layer in plan.layers:
+        shape = (layer.kernel[-1], math.prod(layer.kernel[:-1]))
+        matrix = jnp.zeros(shape, flat.dtype)
+        for t in layer.tiles:
+            block = tile_matrix(flat, t)
+            matrix = matrix.at[slice(*t.outputs), slice(*t.inputs)].set(block)
+        kernels[(*layer.path, "kernel")] = to_kernel(matrix, layer.kernel[:-2])
+
+    def choose(keys: Any, leaf: Array) -> Array:
+        return kernels.get(tuple(str(k.key) for k in keys), leaf)
+
+    return jax.tree_util.tree_map_with_path(choose, params)
+
+
+def largest_scale(plan: Plan, flat: Float[Array, "P"], omega: Scalar) -> Float[Array, "S"]:
+    """Returns the digital scales, ``s = max|W| / omega`` over a tile or a column.
+
+    All ones with ``scaling="none"``, and where all weights are zero.
+    """
+    if plan.structure.scaling == "none":
+        return jnp.ones(plan.num_scales)
+    largest = tile_maximum(flat, jnp.asarray(plan.scale_of), plan.num_scales)
+    return jnp.where(largest > 0, largest / omega, 1.0)

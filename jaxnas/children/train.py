@@ -1,0 +1,246 @@
+"""Training of one network in one compiled program: schedule, augmentation, curves.
+
+What is trained is a :class:`Trainable`: a function from variables and images to logits. A
+plain child, a network whose architecture is an input and a network under analog noise are
+all trained by the same loop.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from jaxnas.core.errors import UserError
+
+Forward = Callable[[PyTree, Array, Array, bool], tuple[Array, PyTree]]
+"""(variables, images ``[B H W C]``, key, train) -> logits ``[B classes]``, variables."""
+AUGMENTATIONS = ("none", "shift", "shift-flip")
+
+
+def _as_is(variables: PyTree) -> PyTree:
+    """Returns the variables."""
+    return variables
+
+
+class Trainable(NamedTuple):
+    """What a loop needs to know of a network."""
+
+    forward: Forward
+    """In training it returns the variables with new running statistics."""
+    project: Callable[[PyTree], PyTree] = _as_is
+    """Applied to the variables after each step, such as clipping weights."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What decides the shape of a training run; numbers that are swept are in Hparams.
+
+    Args:
+        epochs: passes over the training images.
+        batch: images a step; a last, smaller batch is left out of each epoch.
+        augment: ``"none"``, ``"shift"`` (up to ``pixels`` each way, zeros at the border) or
+            ``"shift-flip"`` (and mirrored left to right, half of the time).
+        pixels: largest shift.
+        schedule: ``"cosine"`` to zero after a linear warm-up, or ``"constant"``.
+
+    Raises:
+        UserError: a number below 1, or an unknown name.
+    """
+
+    epochs: int = 10
+    batch: int = 64
+    augment: str = "none"
+    pixels: int = 1
+    schedule: str = "cosine"
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch, self.pixels) < 1:
+            raise UserError("Epochs, batch and pixels of a training must be at least 1.")
+        if self.augment not in AUGMENTATIONS:
+            raise UserError(
+                f"The augmentation {self.augment!r} is unknown; choose one of "
+                f"{', '.join(AUGMENTATIONS)}."
+            )
+        if self.schedule not in ("cosine", "constant"):
+            raise UserError(
+                f"The schedule {self.schedule!r} is unknown; choose cosine or constant."
+            )
+
+
+class Hparams(NamedTuple):
+    """Traced numbers of a training run: SGD with Nesterov momentum."""
+
+    lr: float | Array = 0.1
+    momentum: float | Array = 0.9
+    weight_decay: float | Array = 5e-4
+    label_smoothing: float | Array = 0.0
+    warmup: float | Array = 0.1
+    """Share of all steps in which the step size rises from zero."""
+
+
+class Curves(NamedTuple):
+    """Learning curves, one number an epoch."""
+
+    train_loss: Float[Array, "E"]
+    """Mean over the epoch's batches, nats."""
+    val_loss: Float[Array, "E"]
+    val_accuracy: Float[Array, "E"]
+    """Fraction of the validation images."""
+
+
+class Images(NamedTuple):
+    """Training and validation images on the device."""
+
+    x_train: Float[Array, "n H W C"]
+    y_train: Int[Array, "n"]
+    x_val: Float[Array, "m H W C"]
+    y_val: Int[Array, "m"]
+
+
+def step_size(training: Training, hparams: Hparams, step: Array, steps: int) -> Array:
+    """Returns the step size of a step: linear warm-up, then cosine to zero or constant."""
+    done = (step + 1) / steps
+    rise = jnp.minimum(1.0, done / jnp.maximum(hparams.warmup, 1e-9))
+    if training.schedule == "constant":
+        return hparams.lr * rise
+    left = (done - hparams.warmup) / jnp.maximum(1.0 - hparams.warmup, 1e-9)
+    fall = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(left, 0.0, 1.0)))
+    return hparams.lr * rise * fall
+
+
+def augment(
+    key: Key[Array, ""], images: Float[Array, "B H W C"], training: Training
+) -> Float[Array, "B H W C"]:
+    """Returns images shifted, each by its own whole number of pixels, and mirrored."""
+    if training.augment == "none":
+        return images
+    B, H, W, _ = images.shape
+    n = training.pixels
+    shift_key, flip_key = jax.random.split(key)
+    padded = jnp.pad(images, ((0, 0), (n, n), (n, n), (0, 0)))
+    offsets = jax.random.randint(shift_key, (B, 2), 0, 2 * n + 1)
+    rows = offsets[:, :1] + jnp.arange(H)
+    columns = offsets[:, 1:] + jnp.arange(W)
+    if training.augment == "shift-flip":
+        mirrored = jax.random.bernoulli(flip_key, shape=(B, 1))
+        columns = jnp.where(mirrored, columns[:, ::-1], columns)
+    return padded[jnp.arange(B)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def cross_entropy(
+    logits: Float[Array, "B classes"],
+    labels: Int[Array, "B"],
+    smoothing: float | Array = 0.0,
+) -> Float[Array, "B"]:
+    """Returns the cross-entropy in nats; ``smoothing`` is spread over all classes."""
+    one_hot = jax.nn.one_hot(labels, logits.shape[1])
+    target = (1.0 - smoothing) * one_hot + smoothing / logits.shape[1]
+    return optax.softmax_cross_entropy(logits, target)
+
+
+def evaluate(
+    trainable: Trainable,
+    variables: PyTree,
+    x: Float[Array, "n H W C"],
+    y: Int[Array, "n"],
+    key: Key[Array, ""],
+    batch: int = 256,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Returns mean cross-entropy (nats) and accuracy (fraction), batch by batch."""
+    n = x.shape[0]
+    batch = min(batch, n)
+    count = -(-n // batch)
+    rows = jnp.minimum(jnp.arange(count * batch), n - 1).reshape(count, batch)
+    real = (jnp.arange(count * batch) < n).reshape(count, batch)
+
+    def one(item: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        chosen, there, number = item
+        step_key = jax.random.fold_in(key, number)
+        logits, _ = trainable.forward(variables, x[chosen], step_key, False)
+        labels = y[chosen]
+        right = jnp.argmax(logits, axis=1) == labels
+        loss = cross_entropy(logits, labels)
+        return jnp.sum(jnp.where(there, loss, 0.0)), jnp.sum(right & there)
+
+    loss, right = lax.map(one, (rows, real, jnp.arange(count)))
+    return jnp.sum(loss) / n, jnp.sum(right) / n
+
+
+def fit(
+    trainable: Trainable,
+    variables: PyTree,
+    images: Images,
+    key: Key[Array, ""],
+    training: Training,
+    hparams: Hparams,
+) -> tuple[PyTree, Curves]:
+    """Returns the trained variables and the learning curves; pure, to be jitted.
+
+    The same key gives the same bits: order of the images, augmentation and whatever noise
+    ``forward`` draws are functions of (key, step).
+
+    Args:
+        trainable: the network.
+        variables: ``{"params": ..., others}``; gradients are taken of ``params``.
+        images: training and validation images.
+        key: decides order, augmentation and noise.
+        training: static settings.
+        hparams: traced settings.
+
+    Raises:
+        UserError: a batch larger than the training set.
+    """
+    n = images.x_train.shape[0]
+    per_epoch = n // training.batch
+    if not per_epoch:
+        raise UserError(
+            f"A batch of {training.batch} is more than the {n} training images; use a "
+            "smaller batch."
+        )
+    steps = per_epoch * training.epochs
+
+    def loss_of(params: PyTree, rest: PyTree, x: Array, y: Array, noise: Array) -> Any:
+        logits, updated = trainable.forward({**rest, "params": params}, x, noise, True)
+        loss = jnp.mean(cross_entropy(logits, y, hparams.label_smoothing))
+        return loss, {k: v for k, v in updated.items() if k != "params"}
+
+    def step(carry: tuple, item: tuple[Array, Array]) -> tuple[tuple, Array]:
+        variables, momentum = carry
+        number, rows = item
+        noise, shifts = jax.random.split(jax.random.fold_in(key, number))
+        x = augment(shifts, images.x_train[rows], training)
+        params = variables["params"]
+        rest = {k: v for k, v in variables.items() if k != "params"}
+        grad = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, rest), gradient = grad(params, rest, x, images.y_train[rows], noise)
+        size = step_size(training, hparams, number, steps)
+        rule = optax.chain(
+            optax.add_decayed_weights(hparams.weight_decay),  # pyright: ignore[reportArgumentType]
+            optax.trace(hparams.momentum, nesterov=True),  # pyright: ignore[reportArgumentType]
+            optax.scale(-size),  # pyright: ignore[reportArgumentType]
+        )
+        update, momentum = rule.update(gradient, momentum, params)
+        variables = {**rest, "params": optax.apply_updates(params, update)}
+        return (trainable.project(variables), momentum), loss
+
+    def epoch(carry: tuple, number: Array) -> tuple[tuple, tuple]:
+        order = jax.random.permutation(jax.random.fold_in(key, steps + number), n)
+        rows = order[: per_epoch * training.batch].reshape(per_epoch, training.batch)
+        numbers = number * per_epoch + jnp.arange(per_epoch)
+        carry, losses = lax.scan(step, carry, (numbers, rows))
+        judge = jax.random.fold_in(key, steps + training.epochs + number)
+        x_val, y_val = images.x_val, images.y_val
+        val_loss, accuracy = evaluate(trainable, carry[0], x_val, y_val, judge)
+        return carry, (jnp.mean(losses), val_loss, accuracy)
+
+    rule = optax.chain(
+        optax.add_decayed_weights(0.0), optax.trace(0.9, nesterov=True), optax.scale(1.0)
+    )
+    start = (variables, rule.init(variables["params"]))
+    (variables, _), curves = lax.scan(epoch, start, jnp.arange(training.epochs))
+    return variables, Curves(*curves)

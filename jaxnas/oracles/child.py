@@ -1,0 +1,391 @@
+"""Real networks, built, trained and judged on the validation images of a real task."""
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from jaxnas.children import train as tr
+from jaxnas.children.build import Child, build
+from jaxnas.children.choice import ChoiceChild, build_choice, select
+from jaxnas.children.count import count_costs
+from jaxnas.core import tokens as tk
+from jaxnas.core.errors import UserError
+from jaxnas.core.protocols import Imaged, SearchSpace
+from jaxnas.core.types import FAILED, OK, Evaluation, Measurement, Objective
+from jaxnas.data.images import ImageData, load_images
+from jaxnas.oracles.metrics import choose, measured
+
+METRICS = {
+    "val_accuracy": Objective(
+        "val_accuracy", "%", True, "accuracy on the validation images after training"
+    ),
+    "val_loss": Objective(
+        "val_loss", "nats", False, "cross-entropy on the validation images after training"
+    ),
+    "train_loss": Objective(
+        "train_loss", "nats", False, "mean cross-entropy of the last epoch's batches"
+    ),
+    "params": Objective("params", "parameters", False, "trainable parameters, exact"),
+    "flops": Objective(
+        "flops", "FLOPs", False, "multiply-accumulates for one image, as the cost oracle"
+    ),
+}
+ROUTES = ("auto", "choice", "exact")
+
+
+class Fidelity(NamedTuple):
+    """How much of a full training an evaluation is given."""
+
+    epochs: int
+    images: int | None = None
+    """Training images used; all when None."""
+    channels: int | None = None
+    """The network's size of that name; the oracle's own when None."""
+
+
+@dataclass(frozen=True)
+class ChildOracle:
+    """Accuracy of real networks: each is built, trained on a real task and validated.
+
+    A host oracle. The same tokens, fidelity and seed give the same numbers to the bit, on
+    one kind of device. The test images are never touched here.
+
+    Args:
+        space: whose networks can be built for other images, such as ``nb201``.
+        data: an image task or file; see ``jaxnas data list``.
+        objective: metrics to optimise; several with commas.
+        size: sizes that are not searched, such as ``"channels:8,cells:1"``.
+        epochs: of a full training, fidelity 0.
+        batch: images a step.
+        augment: see :class:`jaxnas.children.train.Training`.
+        lr: largest step size.
+        weight_decay: coupled, on all parameters.
+        seed: decides initial weights, order of the images and augmentation.
+        limit: most images of each split; all when None.
+        levels: cheaper fidelities 1, 2, ...
+        route: ``"choice"`` compiles one program for all architectures, ``"exact"`` one for
+            each; ``"auto"`` takes the first where the space allows it (its 10 epochs on
+            digits cost 1 to 2 s and a compilation 15 s: ``benchmarks/children.py routes``).
+
+    Raises:
+        UserError: an unknown metric, task or size, or a space whose networks are fixed.
+    """
+
+    space: SearchSpace
+    data: str = "digits"
+    objective: str | Sequence[str] = "val_accuracy"
+    size: str = ""
+    epochs: int = 10
+    batch: int = 64
+    augment: str = "none"
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+    seed: int = 0
+    limit: int | None = None
+    levels: tuple[Fidelity, ...] = ()
+    route: str = "auto"
+
+    def __post_init__(self) -> None:
+        chosen = choose("child", self.objective, list(METRICS))
+        object.__setattr__(self, "objective", ",".join(chosen))
+        if self.route not in ROUTES:
+            raise UserError(
+                f"The route {self.route!r} is unknown; choose one of {', '.join(ROUTES)}."
+            )
+        for level in range(1 + len(self.levels)):
+            self.training(level)
+            self.network(level)
+
+    @property
+    def id(self) -> str:
+        """Versioned name with everything that changes the numbers."""
+        size = ",".join(f"{k}:{v}" for k, v in sorted(self._size.items()))
+        levels = ";".join(",".join(map(str, level)) for level in self.levels)
+        # The space's own sizes that nobody set are part of the network too.
+        own = {k: v for k, v in vars(self.network(0)).items() if v is not None}
+        own = ",".join(f"{k}={v}" for k, v in sorted(own.items()))
+        return (
+            f"child-v1({self.data},{size},{own};epochs={self.epochs},batch={self.batch},"
+            f"augment={self.augment},lr={self.lr:g},wd={self.weight_decay:g},"
+            f"limit={self.limit},levels={levels},route={self._route})"
+        )
+
+    @property
+    def traced(self) -> bool:
+        """False: a training is a program of its own."""
+        return False
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Everything that it measures."""
+        return tuple(METRICS)
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The chosen metrics."""
+        return tuple(METRICS[name] for name in str(self.objective).split(","))
+
+    @property
+    def data_checksum(self) -> str:
+        """SHA-256 over the images and their splits."""
+        return self.images.checksum
+
+    @property
+    def images(self) -> ImageData:
+        """The task."""
+        return _images(self.data, self.limit)
+
+    def select(self, objective: str | Sequence[str]) -> "ChildOracle":
+        """Returns the same oracle with other objectives."""
+        import dataclasses
+
+        return dataclasses.replace(self, objective=objective)
+
+    def training(self, fidelity: int) -> tr.Training:
+        """Returns the static settings of a fidelity.
+
+        Raises:
+            UserError: no such fidelity, or a batch of more than its images.
+        """
+        level = self._level(fidelity)
+        there = len(self.images.x_train)
+        used = there if level.images is None else min(level.images, there)
+        if self.batch > used:
+            raise UserError(
+                f"A batch of {self.batch} is more than the {used} training images of "
+                f"{self.images.name!r}; use a smaller batch."
+            )
+        return tr.Training(level.epochs, self.batch, self.augment)
+
+    def network(self, fidelity: int) -> SearchSpace:
+        """Returns the space with its networks built for the task.
+
+        Raises:
+            UserError: the space's networks are fixed, or do not take these images.
+        """
+        if not isinstance(self.space, Imaged):
+            raise UserError(
+                f"The networks of {self.space.id!r} cannot be built for images; use a "
+                "space such as nb201."
+            )
+        size, level = dict(self._size), self._level(fidelity)
+        if level.channels is not None:
+            size["channels"] = level.channels
+        data = self.images
+        shape = (data.x_train.shape[1], data.x_train.shape[2], data.x_train.shape[3])
+        return self.space.for_images(shape, data.num_classes, **size)
+
+    def spec(self, tokens: np.ndarray) -> dict[str, Any]:
+        """Returns the spec of the network that is trained for ``int[L]`` tokens."""
+        return self.network(0).to_spec(np.asarray(tokens))
+
+    def params(self) -> PyTree:
+        """Returns nothing: data and programs live with the process."""
+        return ()
+
+    def init(self, key: Key[Array, ""], params: PyTree) -> tuple[()]:
+        """Returns nothing: no state."""
+        return ()
+
+    def train(
+        self, tokens: np.ndarray, fidelity: int = 0
+    ) -> tuple[Child, dict[str, Any], tr.Curves]:
+        """Returns the network, its trained variables and its learning curves (NumPy)."""
+        space, training = self.network(fidelity), self.training(fidelity)
+        child = build(space.to_spec(np.asarray(tokens)))
+        module: Child | ChoiceChild = child
+        if self._route == "choice":
+            module = _choice(space)
+        images = _on_device(self.data, self.limit, self._level(fidelity).images)
+        hparams = tr.Hparams(lr=self.lr, weight_decay=self.weight_decay)
+        hparams = jax.tree.map(jnp.float32, hparams)
+        rows = jnp.asarray(tokens, jnp.int32)
+        start = jax.random.key(self.seed, impl="rbg")  # a tenth of the compile time
+        variables = _initial(module)(start, rows, images.x_train[:1])
+        key = jax.random.fold_in(jax.random.key(self.seed), 1)
+        variables, curves = _program(module, training)(
+            variables, rows, images, key, hparams
+        )
+        variables = jax.tree.map(np.asarray, variables)
+        if isinstance(module, ChoiceChild):
+            variables = select(module, variables, np.asarray(tokens))
+        return child, variables, tr.Curves(*(np.asarray(c) for c in curves))
+
+    def measure(self, tokens: np.ndarray, fidelity: int = 0) -> Measurement:
+        """Returns every metric of ``int[L]`` tokens; diverged training is a failure."""
+        begun = time.perf_counter()
+        _, _, curves = self.train(tokens, fidelity)
+        costs = count_costs(self.network(fidelity).to_spec(np.asarray(tokens)))
+        metrics = {
+            "val_accuracy": 100.0 * float(curves.val_accuracy[-1]),
+            "val_loss": float(curves.val_loss[-1]),
+            "train_loss": float(curves.train_loss[-1]),
+            "params": float(costs.params),
+            "flops": float(costs.flops),
+        }
+        message = ""
+        finite = np.isfinite([curves.train_loss, curves.val_loss]).all(axis=0)
+        if not finite.all():
+            metrics = {**metrics, **dict.fromkeys(tuple(METRICS)[:3], float("nan"))}
+            message = f"the training diverged in epoch {int(np.argmin(finite)) + 1}"
+        return Measurement(
+            metrics,
+            {name: value.tolist() for name, value in curves._asdict().items()},
+            time.perf_counter() - begun,
+            FAILED if message else OK,
+            message,
+        )
+
+    def evaluate(
+        self,
+        key: Key[Array, ""],
+        params: tuple[()],
+        state: tuple[()],
+        tokens: Int[Array | np.ndarray, "B L"],
+        fidelity: Int[Array | np.ndarray, "B"],
+        active: Bool[Array | np.ndarray, "B"],
+    ) -> tuple[tuple[()], Evaluation]:
+        """Returns what training found, one architecture after the other."""
+        wanted = [item.name for item in self.objectives]
+        scores = np.full((len(tokens), len(wanted)), np.nan, np.float32)
+        seconds = np.zeros(len(tokens), np.float32)
+        for i in np.flatnonzero(np.asarray(active)):
+            found = self.measure(np.asarray(tokens[i]), int(fidelity[i]))
+            scores[i] = [found.metrics[name] for name in wanted]
+            seconds[i] = found.seconds
+        on = jnp.asarray(active)
+        return state, measured(jnp.asarray(scores), jnp.asarray(seconds), on)
+
+    def info(self) -> dict[str, Any]:
+        """Returns what there is to know."""
+        data = self.images
+        return {
+            "id": self.id,
+            "space": self.space.id,
+            "size": tk.count(self.space),
+            "metrics": {
+                name: {
+                    "unit": item.unit,
+                    "meaning": item.meaning,
+                    "better": "higher" if item.maximise else "lower",
+                }
+                for name, item in METRICS.items()
+            },
+            "source": f"trained here on {data.name}",
+            "training images": len(data.x_train),
+            "validation images": len(data.x_val),
+            "checksum": f"sha256 {data.checksum}",
+        }
+
+    @property
+    def _size(self) -> Mapping[str, int]:
+        return _parse_size(self.size)
+
+    @property
+    def _route(self) -> str:
+        """``"choice"`` or ``"exact"``."""
+        if self.route != "auto":
+            return self.route
+        return _best_route(self.network(0))
+
+    def _level(self, fidelity: int) -> Fidelity:
+        """Returns a fidelity; 0 is the full one."""
+        levels = (Fidelity(self.epochs), *self.levels)
+        if not 0 <= fidelity < len(levels):
+            raise UserError(
+                f"There is no fidelity {fidelity}; this oracle has 0 to {len(levels) - 1}."
+            )
+        return Fidelity(*levels[fidelity])
+
+
+@functools.lru_cache(maxsize=16)
+def _parse_size(text: str) -> Mapping[str, int]:
+    """Returns ``"channels:8,cells:1"`` as numbers by name."""
+    found: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition(":")
+        if not value.isdecimal() or name in found:
+            raise UserError(
+                f"Cannot read the size {text!r}; write NAME:NUMBER with commas between, "
+                "such as channels:8,cells:1."
+            )
+        found[name] = int(value)
+    return found
+
+
+@functools.lru_cache(maxsize=8)
+def _images(name: str, limit: int | None) -> ImageData:
+    """Returns a task; once a process."""
+    return load_images(name, limit=limit)
+
+
+@functools.lru_cache(maxsize=8)
+def _on_device(name: str, limit: int | None, used: int | None) -> tr.Images:
+    """Returns the training and validation images; the first ``used`` training images.
+
+    Their order was set by content, so the first ones are a sample of all classes.
+    """
+    data = _images(name, limit)
+    arrays = (data.x_train[:used], data.y_train[:used], data.x_val, data.y_val)
+    return tr.Images(*map(jnp.asarray, arrays))
+
+
+@functools.lru_cache(maxsize=32)
+def _best_route(space: SearchSpace) -> str:
+    """Returns ``"choice"`` where one program can hold the whole space."""
+    try:
+        _choice(space)
+    except UserError:
+        return "exact"
+    return "choice"
+
+
+@functools.lru_cache(maxsize=32)
+def _choice(space: SearchSpace) -> ChoiceChild:
+    """Returns the network of all architectures."""
+    return build_choice(space)
+
+
+def _apply(module: Child | ChoiceChild, tokens: Int[Array, "L"]) -> tr.Trainable:
+    """Returns a network as what the training loop trains."""
+
+    def forward(
+        variables: PyTree, x: Float[Array, "B H W C"], key: Any, train: bool
+    ) -> tuple[Array, PyTree]:
+        before = (tokens,) if isinstance(module, ChoiceChild) else ()
+        if not train:
+            return module.apply(variables, *before, x, False), variables  # pyright: ignore[reportReturnType]
+        logits, new = module.apply(variables, *before, x, True, mutable=["batch_stats"])
+        return logits, {**variables, **new}
+
+    return tr.Trainable(forward)
+
+
+@functools.lru_cache(maxsize=4)
+def _initial(module: Child | ChoiceChild) -> Any:
+    """Returns the compiled initialisation of (key, tokens, images)."""
+
+    def start(key: Any, tokens: Array, x: Array) -> PyTree:
+        before = (tokens,) if isinstance(module, ChoiceChild) else ()
+        return module.init(key, *before, x)
+
+    return jax.jit(start)
+
+
+@functools.lru_cache(maxsize=4)
+def _program(module: Child | ChoiceChild, training: tr.Training) -> Any:
+    """Returns the compiled training of (variables, tokens, images, key, hparams)."""
+
+    def run(
+        variables: PyTree, tokens: Array, images: tr.Images, key: Any, hparams: tr.Hparams
+    ) -> tuple[PyTree, tr.Curves]:
+        return tr.fit(_apply(module, tokens), variables, images, key, training, hparams)
+
+    return jax.jit(run)

@@ -1,0 +1,32 @@
+"""Weights for networks that tests build, without training."""
+
+import math
+
+import numpy as np
+
+from jaxnas.children.count import arrays
+from jaxnas.core.types import Spec
+
+
+def random_arrays(spec: Spec, seed: int) -> dict[str, np.ndarray]:
+    """Returns weights as if trained: running statistics, scales and biases all differ.
+
+    Kernels are normal with variance 1 / fan-in, so that logits stay of order one.
+
+    Args:
+        spec: the network.
+        seed: of numpy's generator.
+    """
+    rng = np.random.default_rng(seed)
+    made = {}
+    for name, shape in arrays(spec).items():
+        if name.endswith("running_var"):
+            value = rng.uniform(0.5, 2.0, shape)
+        elif name.endswith("weight") and len(shape) == 1:
+            value = rng.uniform(0.5, 1.5, shape)
+        elif name.endswith("weight"):
+            value = rng.normal(0.0, 1 / math.sqrt(math.prod(shape[1:])), shape)
+        else:
+            value = rng.normal(0.0, 0.3, shape)
+        made[name] = value.astype(np.float32)
+    return made

@@ -1,0 +1,425 @@
+"""Flax and torch form of a spec are one network, and the torch one stands alone."""
+
+import functools
+import json
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from jaxnas.analog.bridge import torch_net as tn  # noqa: E402
+from jaxnas.children.build import build  # noqa: E402
+from jaxnas.children.count import count_costs, matrices  # noqa: E402
+from jaxnas.children.ops import OPS  # noqa: E402
+from jaxnas.children.weights import from_arrays, save_network, to_arrays  # noqa: E402
+from jaxnas.core import tokens as tk  # noqa: E402
+from jaxnas.spaces import spec as sp  # noqa: E402
+from jaxnas.spaces.analog_resnet import AnalogResNet  # noqa: E402
+from jaxnas.spaces.nb201 import NB201  # noqa: E402
+from jaxnas.testing.networks import random_arrays  # noqa: E402
+
+NB = NB201(channels=4, cells=1, image=(8, 8, 1))
+SMALL = {"groups": 2, "blocks": 2, "branches": 2, "image": (12, 11, 3), "pool": 4}
+IBM = AnalogResNet("ibm", channels=(8,), widenings=(0.5,), **SMALL)
+CSV = AnalogResNet("csv", channels=(8,), widenings=(1.0, 2.0), **SMALL)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small networks: threads only cost."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def drawn(space, n, seed=0):
+    """Specs of ``n`` architectures, uniform tokens under the mask."""
+    keys = jax.random.split(jax.random.key(seed), n)
+    rows = jax.vmap(functools.partial(tk.sample_uniform, space=space))(keys)
+    return [space.to_spec(row) for row in np.asarray(rows)]
+
+
+def images(spec, batch, seed=0):
+    """Inputs, channels last."""
+    (kind,) = spec["inputs"].values()
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-1, 1, (batch, *kind["shape"])).astype(np.float32)
+
+
+def channels_first(x):
+    """The same batch for torch."""
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+
+
+def torch_of(spec, arrays):
+    """A torch network that holds the arrays."""
+    net = tn.TorchNet(spec).eval()
+    state = {k: torch.from_numpy(v) for k, v in arrays.items()}
+    found = net.load_state_dict(state, strict=False)
+    assert not found.unexpected_keys
+    assert all(key.endswith("num_batches_tracked") for key in found.missing_keys)
+    return net
+
+
+def compare(spec, seed):
+    """Both forms of one network with the same weights: logits, weights, counts."""
+    arrays, x = random_arrays(spec, seed), images(spec, 2, seed)
+    child = build(spec)
+    variables = from_arrays(child, arrays)
+    net = torch_of(spec, arrays)
+    with torch.no_grad():
+        theirs = net(channels_first(x)).numpy()
+    ours = np.asarray(child.apply(variables, jnp.asarray(x)))
+    back = to_arrays(variables)
+    assert back.keys() == arrays.keys()
+    assert all(np.array_equal(back[name], arrays[name]) for name in arrays)
+    params = count_costs(spec).params
+    assert params == sum(p.numel() for p in net.parameters())
+    assert params == sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    assert ours.std() > 1e-3  # logits that say something
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("space", "n"), [(NB, 12), (IBM, 12), (CSV, 12)])
+def test_flax_and_torch_agree(space, n):
+    """Logits to 1e-4 with trained-like batch norm; round trip exact; parameters counted."""
+    for seed, spec in enumerate(drawn(space, n)):
+        compare(spec, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("space", "n"), [(NB, 200), (IBM, 100), (CSV, 100)])
+def test_flax_and_torch_agree_on_200_of_each_space(space, n):
+    """The same on 200 architectures of nb201 and 100 of each variant of analog-resnet."""
+    for seed, spec in enumerate(drawn(space, n, seed=1)):
+        compare(spec, seed)
+
+
+def test_flax_and_torch_agree_at_the_published_size():
+    """16 channels and 5 cells a stage, 100 layers deep."""
+    compare(NB201(image=(12, 12, 3)).to_spec(np.array([2, 3, 0, 4, 2, 1])), 0)
+
+
+@pytest.mark.slow
+def test_flax_and_torch_agree_at_full_size():
+    """CIFAR images, two cells of the published size and a macro network with its pool."""
+    for seed, spec in enumerate(drawn(NB201(), 2)):
+        compare(spec, seed)
+    space = AnalogResNet("ibm", channels=(16,), groups=3, blocks=3, widenings=(0.6,))
+    compare(drawn(space, 1)[0], 0)
+
+
+def one(op, shape=(5, 7, 4), inputs=1, **attributes):
+    """A network of one operation on copies of an image (or vector), read out by a head.
+
+    Sides differ, so that a transposed image shows.
+    """
+    nodes = [sp.node(f"in{i}", "batch_norm", ["x"]) for i in range(inputs)]
+    nodes.append(sp.node("op", op, [n["name"] for n in nodes], **attributes))
+    out = OPS[op].rule([shape] * inputs, attributes).shape
+    last = "op"
+    if len(out) == 3:
+        nodes.append(sp.node("flat", "flatten", ["op"]))
+        out, last = (int(np.prod(out)),), "flat"
+    kind = sp.image(*shape) if len(shape) == 3 else sp.vector(*shape)
+    return {
+        "format": sp.FORMAT,
+        "space": "test",
+        "inputs": {"x": kind},
+        "outputs": {last: sp.vector(*out)},
+        "blocks": {},
+        "nodes": nodes,
+    }
+
+
+WINDOW = {"kernel": 3, "stride": 2, "padding": 1}
+CASES = [
+    one("conv", **WINDOW, features=6, bias=True),
+    one("conv", kernel=2, stride=3, padding=4, features=None),
+    one("conv", **WINDOW, features=8, groups=4),
+    one("conv", **WINDOW, groups=2, features=2, bias=False),
+    one("relu_conv_bn", kernel=1, stride=1, padding=0, features=3),
+    one("relu_conv_bn", **WINDOW, features=4, groups=4),
+    one("batch_norm"),
+    one("batch_norm", shape=(6,)),
+    one("relu"),
+    one("relu", shape=(6,)),
+    one("identity"),
+    one("zero"),
+    one("zero", stride=2),
+    one("zero", shape=(6,)),
+    one("avg_pool", **WINDOW),
+    one("avg_pool", kernel=2, stride=2, padding=1),
+    one("avg_pool", kernel=4, stride=1, padding=2),
+    one("global_avg_pool"),
+    one("flatten"),
+    one("concat", inputs=3),
+    one("shift", pixels=1),
+    one("shift", pixels=4),
+    one("linear", shape=(6,), features=3),
+    one("sum", inputs=3),
+    one("sum", shape=(6,), inputs=2),
+]
+
+
+@pytest.mark.parametrize("spec", CASES, ids=lambda s: s["nodes"][-2]["op"])
+def test_each_operation_alone(spec):
+    """Shapes, values to 1e-5 and the names of weights, one operation at a time."""
+    arrays, x = random_arrays(spec, 1), images(spec, 3)
+    child = build(spec)
+    ours = child.apply(from_arrays(child, arrays), jnp.asarray(x))
+    theirs = torch_of(spec, arrays)(channels_first(x)).detach().numpy()
+    np.testing.assert_allclose(np.asarray(ours), theirs, rtol=1e-5, atol=1e-5)
+    made = jax.eval_shape(child.init, jax.random.key(0), jnp.asarray(x))
+    shapes = {k: v.shape for k, v in to_arrays(jax.tree.map(zeros, made)).items()}
+    assert shapes == {k: v.shape for k, v in arrays.items()}
+
+
+def zeros(leaf):
+    """An array for a shape."""
+    return np.zeros(leaf.shape, leaf.dtype)
+
+
+def test_both_tables_have_the_same_operations_and_all_are_tested():
+    assert tn.MODULES.keys() == OPS.keys()
+    assert {node["op"] for spec in CASES for node in spec["nodes"]} == OPS.keys()
+    for name, (_, needed, optional) in tn.MODULES.items():
+        known = OPS[name].attributes
+        assert set(needed.split()) == {k for k, v in known.items() if not v.optional}
+        assert set(optional.split()) == {k for k, v in known.items() if v.optional}
+
+
+@pytest.mark.parametrize("space", [NB, IBM, CSV])
+def test_training_mode_agrees_and_updates_running_statistics(space):
+    """Logits and means alike; torch's running variance takes n / (n - 1) of flax's step."""
+    spec = drawn(space, 1, seed=3)[0]
+    arrays, x = random_arrays(spec, 3), images(spec, 6)
+    child, net = build(spec), torch_of(spec, arrays).train()
+    counts = {}
+    for name, module in net.named_modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            hook = functools.partial(keep_count, counts, name)
+            module.register_forward_hook(hook)
+    theirs = net(channels_first(x)).detach().numpy()
+    variables = from_arrays(child, arrays)
+    ours, updated = child.apply(variables, jnp.asarray(x), True, mutable=["batch_stats"])
+    np.testing.assert_allclose(np.asarray(ours), theirs, rtol=0, atol=1e-4)
+    assert counts.keys() == variables["batch_stats"].keys()
+    state = net.state_dict()
+    for path, new in updated["batch_stats"].items():
+        old, n = variables["batch_stats"][path], counts[path]
+        mean, var = (state[f"{path}.running_{k}"].numpy() for k in ("mean", "var"))
+        np.testing.assert_allclose(new["mean"], mean, rtol=1e-4, atol=1e-5)
+        step = (np.asarray(new["var"]) - 0.9 * old["var"]) * n / (n - 1)
+        np.testing.assert_allclose(0.9 * old["var"] + step, var, rtol=1e-4, atol=1e-5)
+        assert np.abs(new["mean"] - old["mean"]).max() > 1e-3
+
+
+def keep_count(counts, name, module, inputs, output):
+    """Notes how many values a channel has."""
+    counts[name] = output.numel() // output.shape[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", [NB, IBM, CSV])
+def test_gradients_agree(space):
+    """One batch, the same loss: every gradient within 1e-3 of its array's largest."""
+    for seed, spec in enumerate(drawn(space, 2, seed=5)):
+        arrays, x = random_arrays(spec, seed), images(spec, 4)
+        child, net = build(spec), torch_of(spec, arrays).train()
+        labels = np.arange(4)
+        logits = net(channels_first(x))
+        torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)).backward()
+        variables = from_arrays(child, arrays)
+        grads = jax.grad(functools.partial(loss, child, variables, x, labels))(
+            variables["params"]
+        )
+        ours = to_arrays({"params": grads})
+        theirs = {name: p.grad.numpy() for name, p in net.named_parameters()}
+        assert ours.keys() == theirs.keys()
+        largest = max(np.abs(g).max() for g in theirs.values())
+        for name, gradient in theirs.items():
+            # A gradient that batch norm makes zero is rounding: 1e-6 of the largest.
+            allowed = 1e-3 * np.abs(gradient).max() + 1e-6 * largest
+            assert np.abs(ours[name] - gradient).max() <= allowed, name
+
+
+def loss(child, variables, x, labels, params):
+    """Cross entropy in training mode."""
+    held = {**variables, "params": params}
+    logits, _ = child.apply(held, jnp.asarray(x), True, mutable=["batch_stats"])
+    return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(len(labels)), labels])
+
+
+@pytest.mark.parametrize("space", [NB, IBM, CSV])
+def test_flops_and_matrices_by_torchs_own_counter(space):
+    """Torch's dispatch counter (2 a multiply-add, no bias); matrices of modules."""
+    for seed, spec in enumerate(drawn(space, 4, seed=7)):
+        net = torch_of(spec, random_arrays(spec, seed))
+        uses = {}
+        for name, module in net.named_modules():
+            if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+                module.register_forward_hook(functools.partial(keep_count, uses, name))
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            net(channels_first(images(spec, 1)))
+        classes = net.shape[0]
+        assert count_costs(spec).flops == counter.get_total_flops() // 2 + classes
+        found = matrices(spec)
+        assert [m.path for m in found] == list(uses)
+        for item in found:
+            module = net.get_submodule(item.path)
+            groups = getattr(module, "groups", 1)
+            assert item.inputs == module.weight[0].numel()
+            assert item.outputs * item.groups == module.weight.shape[0]
+            assert (item.groups, item.uses) == (groups, uses[item.path])
+
+
+ALONE = """
+import sys
+for name in ("jaxnas", "jax", "flax", "numpy", "aihwkit"):
+    sys.modules[name] = None
+sys.path.insert(0, ".")
+import torch, torch_net
+net = torch_net.TorchNet(torch_net.read_spec("spec.json")).eval()
+torch_net.load_weights(net, "weights.npz")
+x = torch.linspace(-1, 1, 2 * 64).reshape(2, 1, 8, 8)
+print(net(x).double().tolist())
+"""
+
+
+def test_the_file_runs_alone(tmp_path):
+    """Copied into an empty folder; jaxnas, jax, flax and numpy cannot be imported there."""
+    spec = NB.to_spec(np.array([2, 3, 0, 4, 2, 1]))
+    arrays = random_arrays(spec, 0)
+    save_network(tmp_path, spec, arrays)
+    shutil.copy(tn.__file__, tmp_path)
+    out = subprocess.run(
+        [sys.executable, "-I", "-c", ALONE],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    x = np.linspace(-1, 1, 128, dtype=np.float32).reshape(2, 8, 8, 1)
+    child = build(spec)
+    ours = np.asarray(child.apply(from_arrays(child, arrays), jnp.asarray(x)))
+    np.testing.assert_allclose(np.array(json.loads(out.stdout)), ours, atol=1e-4)
+
+
+def test_npz_files_are_read_as_numpy_reads_them(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "a": rng.normal(size=(3, 4, 2)).astype(np.float32),
+        "turned": rng.normal(size=(3, 4, 2)).astype(np.float32).T,
+        "wide": rng.normal(size=5),
+        "half": rng.normal(size=(2, 2)).astype(np.float16),
+        "scalar": np.float32(3.0),
+        "empty": np.zeros((0, 3), np.float32),
+    }
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "w.npz", **arrays)
+        found = tn.read_npz(tmp_path / "w.npz")
+        assert found.keys() == arrays.keys()
+        for name, value in arrays.items():
+            np.testing.assert_array_equal(found[name].numpy(), value.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.pop("stem.bias"), "lacks the array 'stem.bias'"),
+        (lambda a: a.update(more=a["stem.bias"]), "has the array 'more', which"),
+        (
+            lambda a: a.update({"stem.bias": a["stem.bias"][:2]}),
+            r"'stem.bias' in .* has shape \[2\] instead of \[4\]",
+        ),
+        (
+            lambda a: a.update({"stem.bias": a["stem.bias"].astype(int)}),
+            "type '<i8' is not floating point",
+        ),
+    ],
+)
+def test_wrong_weights_are_named(tmp_path, change, message):
+    spec = NB.to_spec(np.zeros(6, int))
+    arrays = random_arrays(spec, 0)
+    change(arrays)
+    np.savez(tmp_path / "w.npz", **arrays)
+    with pytest.raises(tn.NetError, match=message):
+        tn.load_weights(tn.TorchNet(spec), tmp_path / "w.npz")
+
+
+def test_damaged_files_are_refused(tmp_path):
+    path = tmp_path / "w.npz"
+    with pytest.raises(tn.NetError, match="cannot be read as weights"):
+        tn.read_npz(path)
+    np.savez(path, a=np.arange(1000.0))
+    whole = path.read_bytes()
+    for data in (b"", b"PK", whole[: len(whole) // 2], whole.replace(b"NUMPY", b"NUMPI")):
+        path.write_bytes(data)
+        with pytest.raises(tn.NetError, match="cannot be read as weights"):
+            tn.read_npz(path)
+    (tmp_path / "spec.json").write_text("{")
+    with pytest.raises(tn.NetError, match="cannot be read as a spec"):
+        tn.read_spec(tmp_path / "spec.json")
+
+
+def edited(change):
+    """A spec of nb201 with one change, its nodes by name at hand."""
+    spec = NB.to_spec(np.zeros(6, int))
+    change(spec, {node["name"]: node for node in spec["nodes"]})
+    return spec
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda s, n: n["stem"].update(op="magic"),
+            "torch backend lacks the operation 'magic'",
+        ),
+        (
+            lambda s, n: n["stem"].update(inputs=["x"]),
+            "'stem' uses 'x', which no node makes",
+        ),
+        (lambda s, n: n["stem"].update(inputs=[]), r"'stem' \(batch_norm\) has no input"),
+        (lambda s, n: s["blocks"].pop("cell"), "block 'cell', which is missing"),
+        (
+            lambda s, n: s["outputs"]["logits"].update(shape=[7]),
+            r"shape \(10,\), not \(7,\)",
+        ),
+        (lambda s, n: n["logits"].update(inputs=["stem"]), r"\(linear\) needs one vector"),
+        (lambda s, n: s["inputs"]["image"].update(shape=[1, 1, 1]), "has a kernel of 2"),
+        (lambda s, n: n["stem_conv"]["attributes"].update(groups=3), "cannot split 1 -> 4"),
+        (lambda s, n: n["stem_conv"]["attributes"].update(dilation=2), "has 'dilation'"),
+        (lambda s, n: n["stem_conv"]["attributes"].pop("kernel"), "lacks 'kernel'"),
+        (lambda s, n: n["stem_conv"]["attributes"].update(stride=0), "has stride 0"),
+        (lambda s, n: n["stem_conv"]["attributes"].update(kernel="3"), "has kernel '3'"),
+        (lambda s, n: n["stem_conv"].update(name="half"), "cannot call a node 'half'"),
+        (lambda s, n: s.pop("outputs"), "The spec is malformed"),
+        (lambda s, n: s.update(format="onnx"), "no spec of format 'jaxnas-spec-1'"),
+        (
+            lambda s, n: s["blocks"]["reduce1"]["nodes"].insert(
+                0, sp.node("again", "call", ["in"], block="reduce1")
+            ),
+            "'reduce1.again' calls the block 'reduce1', which is missing, calls itself",
+        ),
+    ],
+)
+def test_specs_that_cannot_work_name_the_node(change, message):
+    with pytest.raises(tn.NetError, match=message) as caught:
+        tn.TorchNet(edited(change))
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_batches_are_refused():
+    net = tn.TorchNet(NB.to_spec(np.zeros(6, int)))
+    with pytest.raises(tn.NetError, match=r"batches of \(1, 8, 8\), not \[\(8, 8, 1\)\]"):
+        net(torch.zeros(2, 8, 8, 1))

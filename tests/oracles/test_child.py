@@ -1,0 +1,151 @@
+"""Real training as an oracle: repeatable, honest about failure, blind to the test split."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import jaxnas
+from jaxnas import registry
+from jaxnas.core import tokens as tk
+from jaxnas.core.errors import UserError
+from jaxnas.core.protocols import Measuring
+from jaxnas.core.types import FAILED, OK
+from jaxnas.oracles import child as child_module
+from jaxnas.oracles.child import ChildOracle, Fidelity
+from jaxnas.spaces.analog_resnet import AnalogResNet
+from jaxnas.testing.tiny import TinyNets
+
+CONV = np.array([1, 1], np.int32)
+SKIP = np.array([0, 0], np.int32)
+
+
+def oracle(**options):
+    return ChildOracle(TinyNets(), **{"epochs": 2, "limit": 300, **options})
+
+
+def test_same_bits_again_and_others_for_another_seed():
+    first, again = oracle().measure(CONV), oracle().measure(CONV)
+    assert first.metrics == again.metrics
+    assert first.curves == again.curves
+    assert first.status == OK
+    assert len(first.curves["val_accuracy"]) == 2
+    other = oracle(seed=1).measure(CONV)
+    assert other.metrics["val_loss"] != first.metrics["val_loss"]
+    assert other.metrics["params"] == first.metrics["params"]
+    assert isinstance(oracle(), Measuring)
+
+
+def test_one_program_serves_every_architecture():
+    child_module._program.cache_clear()
+    asked = oracle()
+    for tokens in ([0, 0], [1, 2], [2, 1], [1, 0]):
+        asked.measure(np.array(tokens, np.int32))
+    module = child_module._choice(asked.network(0))
+    program = child_module._program(module, asked.training(0))
+    assert child_module._program.cache_info().currsize == 1
+    assert program._cache_size() == 1
+
+
+def test_both_routes_learn_the_same_task():
+    """Initial weights differ by route, so the numbers do; both are far above chance."""
+    scores = {}
+    for route in ("choice", "exact"):
+        found = oracle(route=route, epochs=12, limit=None).measure(CONV)
+        scores[route] = found.metrics["val_accuracy"]
+        assert found.curves["train_loss"][-1] < 0.5 * found.curves["train_loss"][0]
+    assert min(scores.values()) > 60
+
+
+def test_diverged_training_is_a_failure_without_a_score():
+    found = oracle(lr=1e30).measure(CONV)
+    assert found.status == FAILED
+    assert np.isnan([found.metrics[k] for k in ("val_accuracy", "val_loss")]).all()
+    assert "diverged in epoch 1" in found.message
+    tokens = np.stack([CONV, SKIP])
+    _, judged = oracle(lr=1e30).evaluate(
+        jax.random.key(0), (), (), tokens, np.zeros(2, np.int32), np.array([True, False])
+    )
+    assert judged.status.tolist() == [FAILED, 2]
+    assert np.isnan(judged.objectives).all()
+
+
+def test_the_test_split_is_never_touched(monkeypatch):
+    honest = oracle().measure(CONV)
+    data = child_module._images("digits", 300)
+    spoilt = data._replace(x_test=np.full_like(data.x_test, np.nan), y_test=data.y_test * 0)
+    monkeypatch.setattr(child_module, "_images", lambda name, limit: spoilt)
+    child_module._on_device.cache_clear()
+    assert oracle().measure(CONV).metrics == honest.metrics
+    child_module._on_device.cache_clear()
+
+
+def test_fidelities_are_cheaper_trainings_of_smaller_networks():
+    levels = (Fidelity(1), Fidelity(1, images=100), Fidelity(2, channels=2))
+    asked = oracle(levels=levels)
+    full, short, fewer, thin = (asked.measure(CONV, f) for f in range(4))
+    assert [len(m.curves["val_loss"]) for m in (full, short, fewer, thin)] == [2, 1, 1, 2]
+    assert thin.metrics["params"] < full.metrics["params"]
+    assert fewer.metrics["val_loss"] != short.metrics["val_loss"]
+    with pytest.raises(UserError, match="0 to 3"):
+        asked.measure(CONV, 4)
+
+
+def test_every_setting_is_in_the_id():
+    base = oracle()
+    changed = {
+        "data": "digits", "size": "channels:3", "epochs": 3, "batch": 32, "lr": 0.2,
+        "augment": "shift", "weight_decay": 0.0, "limit": 200, "route": "exact",
+        "levels": (Fidelity(1),),
+    }  # fmt: skip
+    ids = {dataclasses.replace(base, **{k: v}).id for k, v in changed.items()}
+    assert len(ids | {base.id}) == len(changed)  # all but data differ from the base
+    assert dataclasses.replace(base, objective="val_loss").id == base.id
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"data": "digitz"}, "digits"),
+        ({"objective": "test_accuracy"}, "val_accuracy"),
+        ({"size": "chanels:8"}, "channels"),
+        ({"size": "channels=8"}, "NAME:NUMBER"),
+        ({"route": "fast"}, "choice"),
+        ({"batch": 4000}, "smaller batch"),
+        ({"epochs": 0}, "at least 1"),
+        ({"levels": (Fidelity(1, images=10),)}, "smaller batch"),
+    ],
+)
+def test_refusals_are_one_sentence(options, word):
+    with pytest.raises(UserError, match=word):
+        oracle(**options)
+
+
+def test_a_space_without_images_is_refused():
+    with pytest.raises(UserError, match="nb201"):
+        registry.make_oracle("child", space=registry.make_space("toy"))
+
+
+def test_macro_networks_go_the_exact_route():
+    space = AnalogResNet(channels=(8,), groups=1, blocks=1, branches=1, types="A")
+    asked = ChildOracle(space, epochs=1, limit=100)
+    assert "route=exact" in asked.id
+    tokens = np.asarray(tk.sample(jax.random.key(0), space))
+    assert asked.network(0).pool == 4
+    assert asked.measure(tokens).status == OK
+
+
+def test_a_search_trains_each_network_once(tmp_path):
+    asked = oracle(epochs=1)
+    options = {"budget": 5, "seeds": 2, "store": tmp_path / "store.sqlite"}
+    algo = registry.make_algorithm("random", space=asked.space, batch=1)
+    first = jaxnas.search(algo, asked, **options)
+    again = jaxnas.search(algo, asked, **options)
+    np.testing.assert_array_equal(first.curve, again.curve)
+    distinct = {tuple(t) for t in first.arrays["tokens"].reshape(-1, 2) if t[0] >= 0}
+    assert first.evaluations["made"] == len(distinct)
+    assert again.evaluations["made"] == 0
+    best = first.best(1)[0]
+    measured = asked.measure(np.array(best["tokens"], np.int32)).metrics
+    assert best["val_accuracy"] == pytest.approx(measured["val_accuracy"], rel=1e-6)
