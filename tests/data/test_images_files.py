@@ -231,8 +231,8 @@ def test_png_filters_by_their_definition(kind):
         left, up, corner = flat[i + 1, j], flat[i, j + 1], flat[i, j]
         guess = left + up - corner
         near = np.abs(np.stack([guess - left, guess - up, guess - corner])).argmin(axis=0)
-        paeth = np.choose(near, [left, up, corner])
-        predicted = [0 * left, left, up, (left + up) // 2, paeth][kind]
+        nearest = np.choose(near, [left, up, corner])
+        predicted = [0 * left, left, up, (left + up) // 2, nearest][kind]
         lines.append((image[i, j] - predicted) % 256)
     rows = np.array(lines, np.uint8).reshape(4, 15)
     data = b"".join(bytes([kind]) + row.tobytes() for row in rows)
