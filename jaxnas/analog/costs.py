@@ -45,7 +45,7 @@ CONSTANTS = {
             cell_pj=2 * 8 * 0.3e-3 * 100e-9 / 128**2 * 1e12,
             add_pj=0.1,
         ),
-        "Shafiee et al., ISAAC, ISCA 2016, table of components (powers of ADC, DAC and "
+        "Shafiee et al., ISAAC, ISCA 2016, table of components (powers of ADC, DAC, "
         "array, as the PUMA simulator repeats them); addition: Horowitz, ISSCC 2014, "
         "32-bit integer, 45 nm",
         "assumed: one 8-bit conversion for a whole product instead of ISAAC's one for each "
@@ -54,8 +54,8 @@ CONSTANTS = {
     ),
     "hermes": Source(
         EnergyConstants(adc_pj=2 * 256 / 10.5, dac_pj=0.0, cell_pj=0.0, add_pj=0.1),
-        "Khaddam-Aljameh et al., HERMES core, JSSC 2022: 10.5 TOPS/W measured on a 256 x 256 "
-        "PCM core in 14 nm (2 x 256 operations a column = 48.8 pJ)",
+        "Khaddam-Aljameh et al., HERMES core, JSSC 2022: 10.5 TOPS/W measured on a "
+        "256 x 256 PCM core in 14 nm (2 x 256 operations a column = 48.8 pJ)",
         "assumed: all energy of a product is booked on its output conversions and does not "
         "depend on the number of rows; addition as in isaac",
     ),

@@ -52,6 +52,10 @@ class Training(NamedTuple):
     """The range decays while more than this share of the inputs is not clipped."""
 
 
+RECIPE = Training()
+"""The numbers of IBM's analognasbench."""
+
+
 @jax.custom_vjp
 def _with_range_gradient(
     y: Array, b: Array, vectors: Array, weights: Array, decay: Array, share: Array
@@ -159,7 +163,7 @@ def forward(
     x: Float[Array, "B ..."],
     key: Key[Array, ""],
     hyper: Hyper,
-    training: Training = Training(),
+    training: Training = RECIPE,
     *,
     module: nn.Module,
     plan: Plan,
@@ -230,7 +234,7 @@ def forward(
 
 
 def project(
-    variables: PyTree, training: Training = Training(), *, plan: Plan
+    variables: PyTree, training: Training = RECIPE, *, plan: Plan
 ) -> dict[str, Any]:
     """Returns the variables after an optimiser step: weights clipped, then mapped anew.
 
@@ -302,18 +306,21 @@ class FineTune:
             )
 
 
+TEN_EPOCHS = FineTune()
+
+
 def fine_tune(
     key: Key[Array, ""],
     variables: PyTree,
     images: Float[Array, "n ..."],
     labels: Int[Array, "n"],
     hyper: Hyper,
-    training: Training = Training(),
+    training: Training = RECIPE,
     learning_rate: Scalar = 0.01,
     *,
     module: nn.Module,
     plan: Plan,
-    settings: FineTune = FineTune(),
+    settings: FineTune = TEN_EPOCHS,
 ) -> tuple[dict[str, Any], Float[Array, "steps"]]:
     """Returns the variables after hardware-aware training, and the loss of each step.
 
@@ -380,7 +387,7 @@ def fine_tune(
         )
         changes, state = optimiser.update(gradient, state)
         changes = jax.tree.map(lambda c: -learning_rate * c, changes)
-        moved = optax.apply_updates({n: updated[n] for n in LEARNED}, changes)
+        moved: Any = optax.apply_updates({n: updated[n] for n in LEARNED}, changes)
         return (project({**updated, **moved}, training, plan=plan), state), loss
 
     state = optimiser.init({name: variables[name] for name in LEARNED})

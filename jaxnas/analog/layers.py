@@ -1,8 +1,8 @@
 """A flax network whose convolutions and dense layers run on tiles.
 
 The module is not changed: ``flax.linen.intercept_methods`` replaces the forward pass of its
-``nn.Conv`` and ``nn.Dense``. Batch norm, activations, pooling and additions stay digital and
-exact; a bias is added digitally after all tiles.
+``nn.Conv`` and ``nn.Dense``. Batch norm, activations, pooling and additions stay digital
+and exact; a bias is added digitally after all tiles.
 """
 
 import math
@@ -192,7 +192,9 @@ def conv_geometry(conv: nn.Conv) -> dict[str, Any]:
     """Returns the static arguments of ``lax.conv_general_dilated`` for a 2-D layer."""
 
     def pair(value: Any) -> tuple[int, int]:
-        return (value, value) if isinstance(value, int) else tuple(value or (1, 1))
+        if value is None or isinstance(value, int):
+            return (value or 1, value or 1)
+        return (value[0], value[1])
 
     padding = conv.padding
     if isinstance(padding, int):

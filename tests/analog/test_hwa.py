@@ -1,4 +1,4 @@
-"""Hardware-aware training: gradients, clip, remap and ranges, against aihwkit and by value."""
+"""Hardware-aware training: gradients, clip, remap, ranges; against aihwkit and by value."""
 
 import functools
 
@@ -94,7 +94,7 @@ def test_input_range_and_its_gradient_are_the_toolkits(name, steps):
 
 @pytest.mark.parametrize("name", CASES)
 def test_weights_after_update_clip_and_remap_are_the_toolkits(name, steps):
-    """SGD, then the two-sigma clip, then the remap: the network's own weights and scales."""
+    """SGD, then the two-sigma clip, then the remap: the network's weights and scales."""
     _, _, projected = steps[0][name]
     theirs = steps[1][name]
     kernel = next(iter(projected["params"].values()))["kernel"]
@@ -274,3 +274,27 @@ def test_bad_input_is_one_sentence():
         calibrate({"params": {}}, x, module=module, plan=plan)
     with pytest.raises(UserError, match="must be 1 or more"):
         hwa.FineTune(epochs=0)
+
+
+def test_fine_tuning_lowers_the_loss_and_keeps_its_invariants():
+    """A task of two classes, the sign of a linear function: one scan, one compilation."""
+    module, shape = OneDense(2), (12,)
+    variables = start(module, shape)
+    plan = make_plan(module, variables, shape, Structure())
+    x = jax.random.normal(jax.random.key(0), (200, 12))
+    y = (x @ jnp.cos(jnp.arange(12.0)) > 0).astype(jnp.int32)
+    settings = hwa.FineTune(epochs=5, batch=20)
+    tune = jax.jit(
+        functools.partial(hwa.fine_tune, module=module, plan=plan, settings=settings)
+    )
+    arguments = (convert(plan, variables), x, y, Hyper(), hwa.Training(range_batches=5))
+    found, losses = tune(jax.random.key(1), *arguments, 0.3)
+    assert losses.shape == (50,)
+    assert losses[-10:].mean() < 0.6 * losses[:5].mean()
+    kernel = found["params"]["dense"]["kernel"]
+    assert float(jnp.max(jnp.abs(kernel))) == pytest.approx(float(found["tiles"].scale[0]))
+    assert float(found["tiles"].seen[0]) == 5
+    frozen, _ = tune(jax.random.key(1), *arguments, 0.0)
+    again = flatten(plan, hwa.project(arguments[0], plan=plan)["params"])
+    # Without a step only the clip acts; each of 50 clips cuts at two deviations.
+    assert np.all(np.abs(flatten(plan, frozen["params"])) <= np.abs(again) + 1e-6)

@@ -1,16 +1,18 @@
 """The deterministic part and the weight statistics against aihwkit's own torch tile."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from analog_nets import OneConv, OneDense, start
+
 from jaxnas.analog.config import Hyper, Periphery, Structure, preset
 from jaxnas.analog.evaluate import TIMES, forward
 from jaxnas.analog.plan import make_plan
 from jaxnas.analog.program import drift, ideal, program
 from jaxnas.analog.variables import convert
-
-from analog_nets import OneConv, OneDense, start
 
 QUIET = Hyper(periphery=Periphery(out_noise=0.0))
 # name: module, image shape, tiles that the toolkit makes, columnwise
@@ -197,7 +199,7 @@ def test_weights_are_distributed_as_the_toolkits(gaussian_tile):
         pairs.append((drifted.weights[:, i], theirs["drifted"][:, i].reshape(20, -1)))
     edges = np.linspace(-1, 1, 9)
     for ours, toolkits in pairs:
-        for low, high in zip(edges, edges[1:]):
+        for low, high in itertools.pairwise(edges):
             inside = (w >= low) & (w <= high)
             # Deviations from the target, so that the bin's own width does not blur them.
             a = np.sort((ours[:, inside] - w[inside]).reshape(-1))
