@@ -115,8 +115,8 @@ def evaluate(
     check_converted(variables)
     if images.shape[0] != labels.shape[0] or not labels.shape[0]:
         raise UserError(
-            f"{images.shape[0]} images and {labels.shape[0]} labels do not go together; give "
-            "one label for each image, and at least one."
+            f"{images.shape[0]} images and {labels.shape[0]} labels do not go together; "
+            "give one label for each image, and at least one."
         )
     batches = _in_batches(images, settings.batch)
     bank = None

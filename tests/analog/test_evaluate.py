@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from analog_nets import Small, start
+from analog_nets import Small, on_tiles, start
 
 from jaxnas.analog import noise
 from jaxnas.analog.config import Hyper, Periphery, Structure, as_arrays, preset
@@ -15,7 +15,6 @@ from jaxnas.analog.evaluate import Evaluation, digital_parts, evaluate, evaluate
 from jaxnas.analog.plan import make_plan
 from jaxnas.analog.program import drift, program
 from jaxnas.analog.tile import folded
-from jaxnas.analog.variables import convert
 from jaxnas.core.errors import UserError
 
 MODULE, SHAPE = Small(features=(6, 8)), (8, 8, 1)
@@ -31,7 +30,7 @@ def network():
     plan = make_plan(MODULE, variables, SHAPE, Structure())
     images = jax.random.normal(jax.random.key(1), (40, *SHAPE))
     labels = jnp.argmax(MODULE.apply(variables, images), axis=-1).astype(jnp.int32)
-    return convert(plan, variables), plan, images, labels
+    return on_tiles(plan, variables), plan, images, labels
 
 
 def run(network, settings=SETTINGS, key=0, times=TIMES, hyper=BENCHMARK, variables=None):
@@ -113,12 +112,13 @@ def test_output_noise_has_the_stated_deviation():
         x, w, lambda u, v: u @ v.T, 1.0, jnp.ones(1), draw, Periphery(), Structure(), False
     )
     error = np.asarray(y - x @ w.T)
-    # Outputs have a deviation of 1.9, so none reaches the bound. The DAC adds its own error.
+    # Outputs have a deviation of 1.9: none reaches the bound. The DAC adds its own error.
     dac = float(jnp.mean(jnp.sum(w**2, axis=1))) * (2 / 254) ** 2 / 12
     expected = np.sqrt(0.04**2 + (20 / 254) ** 2 / 12 + dac)
     assert error.std() == pytest.approx(expected, rel=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["bank", "threefry"])
 def test_noise_sources_agree_in_distribution(network, source):
     """Mean and deviation of the logits over images and draws, against the counter's."""
@@ -133,6 +133,7 @@ def test_noise_sources_agree_in_distribution(network, source):
     assert np.abs(found - exact).max() > 0
 
 
+@pytest.mark.slow
 def test_times_share_a_chip_unless_reprogrammed(network):
     """Logit errors of one chip at two times correlate; those of two chips do not."""
     quiet = Hyper(periphery=Periphery(inp_res=0.0, out_res=0.0, out_noise=0.0))
@@ -149,6 +150,7 @@ def test_times_share_a_chip_unless_reprogrammed(network):
     assert abs(correlation(True)) < 0.6
 
 
+@pytest.mark.slow
 def test_noise_levels_can_be_swept_by_vmap(network):
     own, plan, images, labels = network
     levels = jnp.asarray([0.0, 0.5, 5.0])
@@ -180,6 +182,7 @@ def test_global_compensation_undoes_the_mean_decay(network):
     np.testing.assert_array_equal(held.alpha, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["library", "standard-hwa"])
 def test_other_presets_run(network, name):
     _, _, images, labels = network
@@ -187,7 +190,7 @@ def test_other_presets_run(network, name):
     variables = start(MODULE, SHAPE)
     plan = make_plan(MODULE, variables, SHAPE, chosen.structure)
     found = evaluate_compiled(
-        jax.random.key(0), convert(plan, variables), images, labels, TIMES[:1],
+        jax.random.key(0), on_tiles(plan, variables), images, labels, TIMES[:1],
         as_arrays(chosen.hyper), module=MODULE, plan=plan,
         settings=Evaluation(draws=2, batch=40),
     )  # fmt: skip

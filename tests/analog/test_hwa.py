@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from analog_nets import OneConv, OneDense, Small, start
+from analog_nets import OneConv, OneDense, Small, on_tiles, start
 
 from jaxnas.analog import hwa
 from jaxnas.analog.calibrate import calibrate
 from jaxnas.analog.config import Hyper, Periphery, Structure, preset
 from jaxnas.analog.layers import conv_geometry, unfold
 from jaxnas.analog.plan import flatten, make_plan
-from jaxnas.analog.variables import convert
 from jaxnas.core.errors import UserError
 
 EXACT = Hyper(periphery=Periphery(inp_res=0.0, out_res=0.0, out_noise=0.0, out_bound=1e6))
@@ -36,7 +35,7 @@ def ours(module, shape, b, batches):
     """One SGD step of a single layer without noise; what the toolkit's job needs too."""
     variables = start(module, shape, seed=3)
     plan = make_plan(module, variables, shape, NOISELESS)
-    converted = convert(plan, variables, input_range=b)
+    converted = on_tiles(plan, variables, input_range=b)
     x = jax.random.normal(jax.random.key(4), (8, *shape))
     training = hwa.Training(range_batches=batches)
     cotangent = jax.random.normal(jax.random.key(5), module.apply(variables, x).shape)
@@ -108,7 +107,7 @@ def network(structure, seed=0):
     module, shape = Small(), (8, 8, 1)
     variables = start(module, shape, seed)
     plan = make_plan(module, variables, shape, structure)
-    return module, plan, convert(plan, variables)
+    return module, plan, on_tiles(plan, variables)
 
 
 def test_gaussian_clip_bounds_each_tile_and_then_maps_it_to_one():
@@ -203,7 +202,7 @@ def test_weight_noise_is_relative_to_the_largest_weight_of_the_tile():
     shape = (50,)
     variables = module.init(jax.random.key(0), jnp.zeros((1, *shape)))
     plan = make_plan(module, variables, shape, Structure(input_range=False))
-    converted = convert(plan, variables)
+    converted = on_tiles(plan, variables)
     run = jax.jit(functools.partial(hwa.forward, module=module, plan=plan))
     out, _ = run(converted, jnp.eye(50), jax.random.key(1), EXACT)
     error = np.asarray(out - variables["params"]["dense"]["kernel"])
@@ -287,7 +286,7 @@ def test_fine_tuning_lowers_the_loss_and_keeps_its_invariants():
     tune = jax.jit(
         functools.partial(hwa.fine_tune, module=module, plan=plan, settings=settings)
     )
-    arguments = (convert(plan, variables), x, y, Hyper(), hwa.Training(range_batches=5))
+    arguments = (on_tiles(plan, variables), x, y, Hyper(), hwa.Training(range_batches=5))
     found, losses = tune(jax.random.key(1), *arguments, 0.3)
     assert losses.shape == (50,)
     assert losses[-10:].mean() < 0.6 * losses[:5].mean()

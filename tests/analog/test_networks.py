@@ -8,14 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from analog_nets import Small, start
+from analog_nets import Small, on_tiles, start
 
 from jaxnas.analog import hwa
 from jaxnas.analog.calibrate import calibrate
 from jaxnas.analog.config import Device, Hyper, Structure, as_arrays
 from jaxnas.analog.evaluate import TIMES, Evaluation, digital_parts, evaluate_compiled
 from jaxnas.analog.plan import make_plan
-from jaxnas.analog.variables import convert
 from jaxnas.children.build import build
 from jaxnas.children.count import matrices
 from jaxnas.data.images import load_images
@@ -92,7 +91,7 @@ def test_training_for_the_hardware_beats_converting_on_digits(digits):
     """
     data, trained = digits
     plan = make_plan(MODULE, trained, SHAPE, Structure())
-    converted = convert(plan, trained)
+    converted = on_tiles(plan, trained)
     x, y = jnp.asarray(data.x_train), jnp.asarray(data.y_train)
     converted = jax.jit(functools.partial(calibrate, module=MODULE, plan=plan))(
         converted, x
@@ -117,24 +116,25 @@ def test_training_for_the_hardware_beats_converting_on_digits(digits):
 def test_accuracy_decays_with_time(digits):
     data, trained = digits
     plan = make_plan(MODULE, trained, SHAPE, Structure())
-    found = score(convert(plan, trained), plan, data.x_test, data.y_test, 10)
+    found = score(on_tiles(plan, trained), plan, data.x_test, data.y_test, 10)
     assert found[:, 0].mean() > found[:, 3].mean()
     assert found[:, 0].mean() > 0.5
 
 
+@pytest.mark.slow
 def test_children_run_on_tiles():
     """A cell-space child: its tiles hold exactly the matrices that its spec counts."""
     space = NB201(channels=4, cells=1, image=(8, 8, 3))
     spec = space.to_spec(np.asarray((3, 1, 0, 2, 4, 3)))
     child = build(spec)
     shape = (8, 8, 3)
-    variables = child.init(jax.random.key(0), jnp.zeros((1, *shape)))
+    variables = jax.jit(child.init)(jax.random.key(0), jnp.zeros((1, *shape)))
     plan = make_plan(child, variables, shape, Structure())
     held = sorted((math.prod(a.kernel[:-1]), a.kernel[-1]) for a in plan.layers)
     assert held == sorted((m.inputs, m.outputs) for m in matrices(spec))
     x = jax.random.normal(jax.random.key(1), (8, *shape))
     run = jax.jit(functools.partial(digital_parts, module=child, plan=plan))
-    wide = convert(plan, variables, input_range=20.0)
+    wide = on_tiles(plan, variables, input_range=20.0)
     fine = Hyper()._replace(
         periphery=Hyper().periphery._replace(
             inp_res=0.0, out_res=0.0, out_noise=0.0, out_bound=1e6
@@ -151,7 +151,7 @@ def test_accuracy_is_the_toolkits_over_25_chips(digits, toolkit):
     """Two-sample t of the mean accuracy of 25 reprogrammed chips, each time, p > 1e-4."""
     data, trained = digits
     plan = make_plan(MODULE, trained, SHAPE, Structure())
-    converted = convert(plan, trained)
+    converted = on_tiles(plan, trained)
     x = jnp.asarray(data.x_train)
     converted = jax.jit(functools.partial(calibrate, module=MODULE, plan=plan))(
         converted, x

@@ -41,11 +41,11 @@ def test_flat_weights_go_to_tiles_and_back():
     module, shape = Small(features=(8, 70, 9)), (8, 8, 1)
     variables = start(module, shape)
     plan = make_plan(module, variables, shape, Structure(tile_inputs=64, tile_outputs=50))
-    flat = flatten(plan, variables["params"])
+    flat = jax.jit(flatten, static_argnums=0)(plan, variables["params"])
     assert flat.size == plan.num_weights == 9 * 8 + 72 * 70 + 630 * 9 + 9 * 10
     assert plan.num_tiles == 1 + 2 * 2 + 10 + 1
     blank = jax.tree.map(jnp.zeros_like, variables["params"])
-    back = unflatten(plan, flat, blank)
+    back = jax.jit(unflatten, static_argnums=0)(plan, flat, blank)
     for name in ("conv0", "conv1", "conv2", "out"):
         kernel = variables["params"][name]["kernel"]
         np.testing.assert_array_equal(back[name]["kernel"], kernel)
