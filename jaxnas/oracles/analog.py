@@ -1,4 +1,4 @@
-"""Accuracy of real networks on simulated analog chips, from a minute to a month of drift."""
+"""Accuracy of real networks on simulated analog chips, over a month of drift."""
 
 import functools
 import time
