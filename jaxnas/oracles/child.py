@@ -241,7 +241,7 @@ class ChildOracle:
 
     def judge(self, tokens: np.ndarray, fidelity: int, curves: tr.Curves) -> Measurement:
         """Returns the metrics of a digital training from its curves."""
-        curves = tr.Curves(*(np.asarray(c) for c in curves))  # pyright: ignore[reportArgumentType]
+        curves = tr.Curves(*(np.asarray(c) for c in curves))
         costs = count_costs(self.network(fidelity).to_spec(np.asarray(tokens)))
         metrics = {
             "val_accuracy": 100.0 * float(curves.val_accuracy[-1]),
