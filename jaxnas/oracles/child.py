@@ -286,7 +286,7 @@ class ChildOracle:
 
     @property
     def _size(self) -> Mapping[str, int]:
-        return _parse_size(self.size)
+        return parse_size(self.size)
 
     @property
     def _route(self) -> str:
@@ -306,8 +306,12 @@ class ChildOracle:
 
 
 @functools.lru_cache(maxsize=16)
-def _parse_size(text: str) -> Mapping[str, int]:
-    """Returns ``"channels:8,cells:1"`` as numbers by name."""
+def parse_size(text: str) -> Mapping[str, int]:
+    """Returns ``"channels:8,cells:1"`` as numbers by name.
+
+    Raises:
+        UserError: another form.
+    """
     found: dict[str, int] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition(":")
