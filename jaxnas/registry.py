@@ -29,6 +29,7 @@ ORACLES = {
     "cost": "jaxnas.oracles.cost:CostOracle",
     "surrogate": "jaxnas.oracles.surrogate_open:surrogate",
     "child": "jaxnas.oracles.child:ChildOracle",
+    "analog": "jaxnas.oracles.analog:AnalogOracle",
 }
 ENVS = {
     "tokens": "jaxnas.envs.tokens:TokenEnv",

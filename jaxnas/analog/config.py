@@ -146,7 +146,7 @@ PRESETS = {
     "ibm-benchmark": Preset(
         Structure(),
         Hyper(),
-        "IBM's analognasbench recipe: 8-bit converters, learned input range, one scale a tile",
+        "IBM's analognasbench recipe: 8-bit converters, input range, one scale a tile",
     ),
     "library": Preset(
         Structure(
@@ -175,7 +175,7 @@ PRESETS = {
             clip="fixed",
         ),
         Hyper(periphery=Periphery(weight_noise=0.0175, ir_drop=1.0)),
-        "Rasch et al. 2023: one scale an output, read noise and voltage drop in each product",
+        "Rasch et al. 2023: one scale an output, read noise and voltage drop",
     ),
 }
 

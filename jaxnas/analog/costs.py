@@ -45,22 +45,22 @@ CONSTANTS = {
             cell_pj=2 * 8 * 0.3e-3 * 100e-9 / 128**2 * 1e12,
             add_pj=0.1,
         ),
-        "Shafiee et al., ISAAC, ISCA 2016, table of components (powers of ADC, DAC and "
+        "Shafiee et al., ISAAC, ISCA 2016, table of components (powers of ADC, DAC, "
         "array, as the PUMA simulator repeats them); addition: Horowitz, ISSCC 2014, "
         "32-bit integer, 45 nm",
-        "assumed: one 8-bit conversion for a whole product instead of ISAAC's one for each "
-        "input bit; memristor arrays of 128 x 128 at 32 nm stand for larger PCM tiles; the "
-        "addition was not checked against the paper's own table",
+        "assumed: one 8-bit conversion for a whole product instead of ISAAC's one for "
+        "each input bit; memristor arrays of 128 x 128 at 32 nm stand for larger PCM "
+        "tiles; the addition was not checked against the paper's own table",
     ),
     "hermes": Source(
         EnergyConstants(adc_pj=2 * 256 / 10.5, dac_pj=0.0, cell_pj=0.0, add_pj=0.1),
-        "Khaddam-Aljameh et al., HERMES core, JSSC 2022: 10.5 TOPS/W measured on a 256 x 256 "
-        "PCM core in 14 nm (2 x 256 operations a column = 48.8 pJ)",
+        "Khaddam-Aljameh et al., HERMES core, JSSC 2022: 10.5 TOPS/W measured on a "
+        "256 x 256 PCM core in 14 nm (2 x 256 operations a column = 48.8 pJ)",
         "assumed: all energy of a product is booked on its output conversions and does not "
         "depend on the number of rows; addition as in isaac",
     ),
 }
-"""Constants by name, with source and assumptions; any other numbers may be passed instead."""
+"""Constants by name, with source and assumptions; others may be passed instead."""
 
 
 class AnalogCosts(NamedTuple):
@@ -102,8 +102,8 @@ def analog_costs(
     rows, columns = tile
     if rows < 0 or columns < 0:
         raise UserError(
-            f"A tile of {rows} x {columns} cells has a negative side; give two sizes, 0 for "
-            "as large as needed."
+            f"A tile of {rows} x {columns} cells has a negative side; give two sizes, 0 "
+            "for as large as needed."
         )
     if not matrices:
         raise UserError("A network without a weight matrix has no analog cost to count.")

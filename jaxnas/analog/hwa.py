@@ -6,6 +6,7 @@ trainer needs three functions: :func:`jaxnas.analog.variables.convert` once, the
 the collections ``params`` and ``analog``; :func:`fine_tune` is such a trainer.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -50,6 +51,10 @@ class Training(NamedTuple):
     range_decay: Scalar = 0.01
     range_min_share: Scalar = 0.995
     """The range decays while more than this share of the inputs is not clipped."""
+
+
+RECIPE = Training()
+"""The numbers of IBM's analognasbench."""
 
 
 @jax.custom_vjp
@@ -103,6 +108,41 @@ def range_gradient(
     return b * (above - below) + decay * b * (free > min_share)
 
 
+ESTIMATES = "estimates"
+"""Collection of a pass in training: a tile's range and its batches, in its layer.
+
+Variables of flax and not a list beside the pass, so that a layer may stand inside a lifted
+transformation such as ``nn.switch``.
+"""
+
+
+def _estimates(plan: Plan, learned: Learned, state: TileState) -> dict[str, Any]:
+    """Returns the collection before a pass, nested as the layers are."""
+    found: dict[str, Any] = {}
+    for layer in plan.layers:
+        at = found
+        for name in layer.path:
+            at = at.setdefault(name, {})
+        for tile in layer.tiles:
+            pair = learned.input_range[tile.index], state.seen[tile.index]
+            at[str(tile.index)] = jnp.stack(pair)
+    return found
+
+
+def _updated(
+    plan: Plan, found: Mapping[str, Any], learned: Learned, state: TileState
+) -> tuple[Learned, TileState]:
+    """Returns the variables with the estimates put in."""
+    rows: list[Array] = []
+    for layer in plan.layers:
+        at = found
+        for name in layer.path:
+            at = at[name]
+        rows += [at[str(tile.index)] for tile in layer.tiles]
+    table = jnp.stack(rows)
+    return learned._replace(input_range=table[:, 0]), state._replace(seen=table[:, 1])
+
+
 class _TrainingHooks(Hooks):
     """Estimates each tile's input range and gives it its gradient."""
 
@@ -111,7 +151,6 @@ class _TrainingHooks(Hooks):
     def __init__(self, seen: Float[Array, "K"], training: Training):
         self.seen = seen
         self.training = training
-        self.estimates: dict[int, tuple[Array, Array]] = {}
 
     def enter(self, tile: Tile, vectors: Vectors, b: Scalar) -> Scalar:
         """Returns the estimated range, through which the gradient of the old one passes."""
@@ -128,7 +167,7 @@ class _TrainingHooks(Hooks):
         keep = lambda: (jnp.asarray(b), seen)
         new, seen = jax.lax.cond(seen < count, estimate, keep)
         new = jax.lax.stop_gradient(new)
-        self.estimates[tile.index] = (new, seen)
+        self.layer.put_variable(ESTIMATES, str(tile.index), jnp.stack([new, seen]))
         return b + jax.lax.stop_gradient(new - b)
 
     def leave(
@@ -146,20 +185,13 @@ class _TrainingHooks(Hooks):
             jnp.float32(self.training.range_min_share),
         )
 
-    def updated(self, learned: Learned, state: TileState) -> tuple[Learned, TileState]:
-        """Returns the variables with the estimates put in."""
-        b, seen = learned.input_range, state.seen
-        for index, (new, count) in self.estimates.items():
-            b, seen = b.at[index].set(new), seen.at[index].set(count)
-        return learned._replace(input_range=b), state._replace(seen=seen)
-
 
 def forward(
     variables: PyTree,
     x: Float[Array, "B ..."],
     key: Key[Array, ""],
     hyper: Hyper,
-    training: Training = Training(),
+    training: Training = RECIPE,
     *,
     module: nn.Module,
     plan: Plan,
@@ -216,21 +248,23 @@ def forward(
     out, changed = apply(
         module,
         plan,
-        own,
+        {**own, ESTIMATES: _estimates(plan, learned, state)},
         values,
         x,
         noise_source,
         hyper,
         hooks=hooks,
         train=True,
-        mutable=["batch_stats"],
+        mutable=["batch_stats", ESTIMATES],
     )
-    learned, state = hooks.updated(learned, state)
+    found = changed.pop(ESTIMATES)
+    if plan.structure.input_range:
+        learned, state = _updated(plan, found, learned, state)
     return out, {**variables, **changed, "analog": learned, "tiles": state}
 
 
 def project(
-    variables: PyTree, training: Training = Training(), *, plan: Plan
+    variables: PyTree, training: Training = RECIPE, *, plan: Plan
 ) -> dict[str, Any]:
     """Returns the variables after an optimiser step: weights clipped, then mapped anew.
 
@@ -302,18 +336,21 @@ class FineTune:
             )
 
 
+TEN_EPOCHS = FineTune()
+
+
 def fine_tune(
     key: Key[Array, ""],
     variables: PyTree,
     images: Float[Array, "n ..."],
     labels: Int[Array, "n"],
     hyper: Hyper,
-    training: Training = Training(),
+    training: Training = RECIPE,
     learning_rate: Scalar = 0.01,
     *,
     module: nn.Module,
     plan: Plan,
-    settings: FineTune = FineTune(),
+    settings: FineTune = TEN_EPOCHS,
 ) -> tuple[dict[str, Any], Float[Array, "steps"]]:
     """Returns the variables after hardware-aware training, and the loss of each step.
 
@@ -380,7 +417,7 @@ def fine_tune(
         )
         changes, state = optimiser.update(gradient, state)
         changes = jax.tree.map(lambda c: -learning_rate * c, changes)
-        moved = optax.apply_updates({n: updated[n] for n in LEARNED}, changes)
+        moved: Any = optax.apply_updates({n: updated[n] for n in LEARNED}, changes)
         return (project({**updated, **moved}, training, plan=plan), state), loss
 
     state = optimiser.init({name: variables[name] for name in LEARNED})

@@ -1,8 +1,8 @@
 """A flax network whose convolutions and dense layers run on tiles.
 
 The module is not changed: ``flax.linen.intercept_methods`` replaces the forward pass of its
-``nn.Conv`` and ``nn.Dense``. Batch norm, activations, pooling and additions stay digital and
-exact; a bias is added digitally after all tiles.
+``nn.Conv`` and ``nn.Dense``. Batch norm, activations, pooling and additions stay digital
+and exact; a bias is added digitally after all tiles.
 """
 
 import math
@@ -18,6 +18,7 @@ from jaxnas.analog import noise
 from jaxnas.analog.config import Hyper, Scalar
 from jaxnas.analog.plan import Layer, Plan, Tile, tile_matrix, to_kernel
 from jaxnas.analog.tile import folded, unfolded
+from jaxnas.core.convolution import fast_conv
 
 
 class TileValues(NamedTuple):
@@ -51,6 +52,8 @@ class Hooks:
 
     straight = False
     """Whether gradients pass the converters."""
+    layer: Any = None
+    """The flax layer that is running; what a pass keeps goes into its variables."""
 
     def enter(self, tile: Tile, vectors: Vectors, b: Scalar) -> Scalar:
         """Returns the input range to use."""
@@ -121,7 +124,7 @@ def _run_layer(
 ) -> Float[Array, "..."]:
     """Returns a layer's output: partial outputs of its tiles summed after their ADCs."""
     geometry = conv_geometry(module) if isinstance(module, nn.Conv) else None
-    window = layer.kernel[:-2]
+    window, hooks.layer = layer.kernel[:-2], module
     whole: list[Array] = []
 
     def all_vectors() -> Array:
@@ -192,7 +195,9 @@ def conv_geometry(conv: nn.Conv) -> dict[str, Any]:
     """Returns the static arguments of ``lax.conv_general_dilated`` for a 2-D layer."""
 
     def pair(value: Any) -> tuple[int, int]:
-        return (value, value) if isinstance(value, int) else tuple(value or (1, 1))
+        if value is None or isinstance(value, int):
+            return (value or 1, value or 1)
+        return (value[0], value[1])
 
     padding = conv.padding
     if isinstance(padding, int):
@@ -224,12 +229,7 @@ def _convolution(
 
     def product(image: Array, weights: Array) -> Array:
         padded = jnp.pad(weights, ((0, 0), margin)) if any(margin) else weights
-        return jax.lax.conv_general_dilated(
-            image,
-            to_kernel(padded, window),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            **geometry,
-        )
+        return fast_conv(image, to_kernel(padded, window), **geometry)
 
     return x[..., first:last], product
 

@@ -86,7 +86,7 @@ def normal(
         bank: needed with ``"bank"``, longer than the result.
 
     Raises:
-        UserError: the source is unknown, or there is no bank to read.
+        UserError: the source is unknown, or there is no bank, or one that is too small.
     """
     if check_source(source) == "counter":
         return counter_normal(stream, shape)
@@ -97,6 +97,11 @@ def normal(
     count = 1
     for side in shape:
         count *= side
+    if bank.shape[0] < count:
+        raise UserError(
+            f"A bank of {bank.shape[0]:,} numbers is smaller than the {count:,} outputs of "
+            "one product; use a larger bank_size or a smaller batch."
+        )
     room = jnp.uint32(bank.shape[0] - count + 1)
     start = (stream[0] % room).astype(jnp.int32)
     return jax.lax.dynamic_slice(bank, (start,), (count,)).reshape(shape)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Num, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from jaxnas.analog.config import Scalar, Structure
 from jaxnas.analog.device import tile_maximum
@@ -182,7 +182,7 @@ def make_plan(
                 found[layer.path] = (kernel, found.get(layer.path, ((), 0))[1] + 1)
         return next_fun(*args, **kwargs)
 
-    def trace(variables: PyTree, x: Float[Array, "..."]) -> Num[Array, "..."]:
+    def trace(variables: PyTree, x: Float[Array, "..."]) -> Any:
         with nn.intercept_methods(watch):
             return module.apply(variables, x)
 

@@ -22,7 +22,7 @@ LARGEST_REDUCTION = 1000.0
 LARGEST_LOSS = 0.25
 """Share of the input range that one DAC step may become before it gives up."""
 
-Draw = Callable[[tuple[int, ...], int], Float[Array, "..."]]
+Draw = Callable[[tuple[int, ...], int | Array], Float[Array, "..."]]
 """Standard normal numbers of a shape; the second argument tells draws of one call apart."""
 
 
@@ -158,7 +158,7 @@ def _managed(
     loss = jnp.where(dac.exact, jnp.inf, LARGEST_LOSS / dac.step)
     last = jnp.minimum(LARGEST_REDUCTION, loss)
 
-    def again(carry):
+    def again(carry: tuple[Array, ...]) -> tuple[Array, ...]:
         """Repeats the vectors that clip, at half the last input."""
         reduction, count, y, clips = carry
         reduction, count = 2 * reduction, count + 1
@@ -168,7 +168,7 @@ def _managed(
         y = jnp.where(clips, fresh * reduction, y)
         return reduction, count, y, clips & still
 
-    def unfinished(carry):
+    def unfinished(carry: tuple[Array, ...]) -> Array:
         """Whether a vector still clips and may be reduced further."""
         reduction, _, _, clips = carry
         return jnp.any(clips) & (reduction <= last)

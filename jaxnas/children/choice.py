@@ -30,6 +30,7 @@ Use = tuple[str, str]
 class ChoiceChild(nn.Module):
     """Every architecture of a space in one module; make it with :func:`build_choice`.
 
+    The architecture is a variable, ``choice/tokens``, ``int32[L]``: see :func:`choose`.
     Layers are named as in :class:`jaxnas.children.build.Child`, with ``@TOKEN`` behind the
     path of a node that is chosen: ``stage0_cell0.edge12@2.conv``.
 
@@ -44,16 +45,17 @@ class ChoiceChild(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Int[Array, "L"], x: Float[Array, "B H W C"], train: bool = False
+        self, x: Float[Array, "B H W C"], train: bool = False
     ) -> Float[Array, "B classes"]:
-        """Returns the logits of an architecture.
+        """Returns the logits of the chosen architecture.
 
         Args:
-            tokens: the architecture.
             x: images, channels last.
             train: as of :class:`jaxnas.children.build.Child`.
         """
         spec = json.loads(self.text)
+        length = 1 + max(place for _, place, _ in self.choices)
+        tokens = self.variable("choice", "tokens", jnp.zeros, length, jnp.int32).value
         chosen = {path: (place, uses) for path, place, uses in self.choices}
 
         def visit(
@@ -148,6 +150,13 @@ def _uses(spec: Spec) -> dict[str, Use]:
     return found
 
 
+def choose(
+    variables: Mapping[str, Any], tokens: Int[Array | np.ndarray, "L"]
+) -> dict[str, Any]:
+    """Returns the variables with another architecture chosen."""
+    return {**variables, "choice": {"tokens": jnp.asarray(tokens, jnp.int32)}}
+
+
 def select(
     module: ChoiceChild, variables: Mapping[str, Any], tokens: np.ndarray
 ) -> dict[str, Any]:
@@ -160,7 +169,8 @@ def select(
     """
     wanted = {f"{path}@{int(tokens[place])}": path for path, place, _ in module.choices}
     found: dict[str, Any] = {}
-    for collection, layers in variables.items():
+    for collection in ("params", "batch_stats"):
+        layers = variables.get(collection, {})
         kept = found.setdefault(collection, {})
         for name, layer in layers.items():
             stem, at, tail = name.partition("@")

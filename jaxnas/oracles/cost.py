@@ -1,7 +1,7 @@
-"""Exact parameter and FLOP counts, from the same spec that networks are built from."""
+"""Exact counts of a network, digital and on analog tiles, from its spec."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from jaxnas.children.count import Costs, count_costs
+from jaxnas.analog.costs import analog_costs
+from jaxnas.children.count import count_costs, matrices
 from jaxnas.core import tokens as tk
 from jaxnas.core.protocols import SearchSpace
-from jaxnas.core.types import Evaluation, Objective
+from jaxnas.core.types import Evaluation, Objective, Spec
 from jaxnas.oracles.metrics import choose, measured, members_of, summarise
 
 METRICS = {
@@ -24,7 +25,56 @@ METRICS = {
         "multiply-accumulates of convolutions and linear layers for one input, one FLOP "
         "each, biases included, as NAS-Bench-201 counts them; exact",
     ),
+    "tiles": Objective(
+        "tiles", "tiles", False, "analog tiles of 512 x 512 cells that its matrices take"
+    ),
+    "utilisation": Objective(
+        "utilisation", "fraction", True, "cells that hold a weight, of all on its tiles"
+    ),
+    "adc": Objective("adc", "conversions", False, "output conversions for one input"),
+    "dac": Objective("dac", "conversions", False, "input conversions for one input"),
+    "energy": Objective(
+        "energy",
+        "uJ",
+        False,
+        "energy of the tiles for one input, an estimate for comparing networks with one "
+        "another; constants and their source are in jaxnas.analog.costs",
+    ),
 }
+TILE = (512, 512)
+"""Inputs and outputs of the tiles that are counted."""
+_SUMS = ("params", "flops", "tiles", "cells", "adc", "dac", "energy")
+"""What adds up over layers; ``cells`` hold a weight."""
+
+
+def network_costs(spec: Spec) -> dict[str, float]:
+    """Returns every cost of the network that a spec describes, by metric.
+
+    Raises:
+        UserError: as :func:`jaxnas.children.count.count_costs`.
+    """
+    sums = _sums(spec)
+    found = dict(zip(_SUMS, sums.tolist(), strict=True))
+    return {name: float(_metric(name, found)) for name in METRICS}
+
+
+def _sums(spec: Spec) -> Float[np.ndarray, "7"]:
+    """Returns the costs that add up over layers; a network without weights has no tiles."""
+    counted, used = count_costs(spec), matrices(spec)
+    analog = analog_costs(used, TILE) if used else None
+    cells = sum(m.groups * m.inputs * m.outputs for m in used)
+    rest = (0, 0, 0, 0, 0)
+    if analog is not None:
+        rest = (analog.tiles, cells, analog.adc, analog.dac, analog.energy_uj)
+    return np.array([*counted, *rest], np.float64)
+
+
+def _metric(name: str, sums: Mapping[str, Any]) -> Any:
+    """Returns a metric from the costs that add up; works on arrays too."""
+    if name != "utilisation":
+        return sums[name]
+    held = np.maximum(np.asarray(sums["tiles"]) * TILE[0] * TILE[1], 1)
+    return sums["cells"] / held
 
 
 @runtime_checkable
@@ -39,7 +89,7 @@ class AdditiveCosts(Protocol):
 
 @functools.lru_cache(maxsize=16)
 def cost_columns(space: SearchSpace) -> dict[str, np.ndarray]:
-    """Returns ``int64[n]`` params and flops of every architecture of a space.
+    """Returns ``float64[n]`` every cost of every architecture of a space, by metric.
 
     One walk an architecture, or one a token value where the space declares that its costs
     add up (:class:`AdditiveCosts`).
@@ -49,18 +99,19 @@ def cost_columns(space: SearchSpace) -> dict[str, np.ndarray]:
     """
     members = members_of(space)
     additive = isinstance(space, AdditiveCosts) and cast(AdditiveCosts, space)
-    if not (additive and additive.additive_costs):
-        counts = np.array([count_costs(space.to_spec(row)) for row in members], np.int64)
-        return dict(zip(Costs._fields, counts.T, strict=True))
-    base = members[0]
-    constant = np.array(count_costs(space.to_spec(base)), np.int64)
-    terms = np.zeros((space.length, space.vocab, 2), np.int64)
-    for place in range(space.length):
-        for token in range(space.vocab):
-            row = np.where(np.arange(space.length) == place, token, base)
-            terms[place, token] = np.array(count_costs(space.to_spec(row))) - constant
-    counts = constant + terms[np.arange(space.length), members].sum(axis=1)
-    return dict(zip(Costs._fields, counts.T, strict=True))
+    if additive and additive.additive_costs:
+        base = members[0]
+        constant = _sums(space.to_spec(base))
+        terms = np.zeros((space.length, space.vocab, len(_SUMS)))
+        for place in range(space.length):
+            for token in range(space.vocab):
+                row = np.where(np.arange(space.length) == place, token, base)
+                terms[place, token] = _sums(space.to_spec(row)) - constant
+        counts = constant + terms[np.arange(space.length), members].sum(axis=1)
+    else:
+        counts = np.array([_sums(space.to_spec(row)) for row in members])
+    found = dict(zip(_SUMS, counts.T, strict=True))
+    return {name: np.asarray(_metric(name, found)) for name in METRICS}
 
 
 class CostParams(NamedTuple):
@@ -71,14 +122,14 @@ class CostParams(NamedTuple):
 
 @dataclass(frozen=True)
 class CostOracle:
-    """Parameters and FLOPs of the network that a spec describes, exact, to be minimised.
+    """Parameters, FLOPs and analog costs of the network that a spec describes.
 
     Traced by a table where the space can be indexed by 2**20 numbers; a host oracle
     elsewhere.
 
     Args:
         space: any space.
-        objective: ``"params"``, ``"flops"``, or both joined by a comma.
+        objective: a metric, or several joined by commas; see :data:`METRICS`.
 
     Raises:
         UserError: an unknown metric.
@@ -94,7 +145,7 @@ class CostOracle:
     @property
     def id(self) -> str:
         """Versioned name."""
-        return "cost-v1"
+        return "cost-v2"
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -149,8 +200,8 @@ class CostOracle:
         """Returns the exact counts."""
         if self.traced:
             return params.scores[tk.index(self.space, jnp.asarray(tokens))]
-        rows = [count_costs(self.space.to_spec(row)) for row in np.asarray(tokens)]
-        chosen = [[getattr(row, name) for name in self._names] for row in rows]
+        rows = [network_costs(self.space.to_spec(row)) for row in np.asarray(tokens)]
+        chosen = [[row[name] for name in self._names] for row in rows]
         return jnp.asarray(np.array(chosen, np.float32))
 
     def spread(
@@ -160,7 +211,7 @@ class CostOracle:
         return jnp.zeros((tokens.shape[0], len(self._names)))
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Returns both counts of every architecture, ``float64[n]``.
+        """Returns every cost of every architecture, ``float64[n]``.
 
         Raises:
             UserError: the space is too large to enumerate.

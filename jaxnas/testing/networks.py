@@ -1,6 +1,9 @@
-"""Weights for networks that tests build, without training."""
+"""Weights for networks that tests build without training, and specs that are damaged."""
 
+import copy
 import math
+import random
+from typing import Any
 
 import numpy as np
 
@@ -30,3 +33,37 @@ def random_arrays(spec: Spec, seed: int) -> dict[str, np.ndarray]:
             value = rng.normal(0.0, 0.3, shape)
         made[name] = value.astype(np.float32)
     return made
+
+
+def damaged(spec: Spec, rng: random.Random) -> Spec:
+    """Returns a copy of a spec with one random part replaced by junk, removed or moved."""
+    spec = copy.deepcopy(spec)
+    part: Any = spec
+    key: Any = rng.choice(list(spec))
+    while isinstance(part[key], dict | list) and part[key] and rng.random() < 0.85:
+        part = part[key]
+        key = rng.choice(list(part)) if isinstance(part, dict) else rng.randrange(len(part))
+    junk: list[Any] = [
+        None,
+        -1,
+        0,
+        3,
+        2.5,
+        "x",
+        "",
+        [],
+        {},
+        ["in"],
+        {"a": 1},
+        True,
+        10**30,
+        "cell",
+    ]
+    what = rng.choice(["replace", "remove", "move"])
+    if what == "replace" or isinstance(part, dict):
+        part[key] = rng.choice(junk)
+    elif what == "remove":
+        del part[key]
+    else:
+        part.append(part.pop(key))
+    return spec

@@ -2,7 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+
+from jaxnas.analog.variables import convert
 
 
 class Small(nn.Module):
@@ -47,10 +50,17 @@ class OneDense(nn.Module):
 
 def start(module, shape, seed=0):
     """Initial variables of a module, biases and statistics not at their trivial values."""
-    variables = module.init(jax.random.key(seed), jnp.zeros((1, *shape)))
-    return jax.tree.map(
-        lambda v: (
-            v + 0.1 * jnp.cos(jnp.arange(v.size)).reshape(v.shape) if v.ndim == 1 else v
-        ),
-        variables,
-    )
+    variables = jax.jit(module.init)(jax.random.key(seed), jnp.zeros((1, *shape)))
+
+    def shift(v):
+        v = np.asarray(v)
+        return (
+            jnp.asarray(v + np.float32(0.1) * np.cos(np.arange(v.size), dtype=v.dtype))
+            if v.ndim == 1
+            else jnp.asarray(v)
+        )
+
+    return jax.tree.map(shift, variables)
+
+
+on_tiles = jax.jit(convert, static_argnums=0)

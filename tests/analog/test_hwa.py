@@ -1,4 +1,4 @@
-"""Hardware-aware training: gradients, clip, remap and ranges, against aihwkit and by value."""
+"""Hardware-aware training: gradients, clip, remap, ranges; against aihwkit and by value."""
 
 import functools
 
@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from analog_nets import OneConv, OneDense, Small, start
+from analog_nets import OneConv, OneDense, Small, on_tiles, start
 
 from jaxnas.analog import hwa
 from jaxnas.analog.calibrate import calibrate
 from jaxnas.analog.config import Hyper, Periphery, Structure, preset
 from jaxnas.analog.layers import conv_geometry, unfold
 from jaxnas.analog.plan import flatten, make_plan
-from jaxnas.analog.variables import convert
 from jaxnas.core.errors import UserError
 
 EXACT = Hyper(periphery=Periphery(inp_res=0.0, out_res=0.0, out_noise=0.0, out_bound=1e6))
@@ -36,7 +35,7 @@ def ours(module, shape, b, batches):
     """One SGD step of a single layer without noise; what the toolkit's job needs too."""
     variables = start(module, shape, seed=3)
     plan = make_plan(module, variables, shape, NOISELESS)
-    converted = convert(plan, variables, input_range=b)
+    converted = on_tiles(plan, variables, input_range=b)
     x = jax.random.normal(jax.random.key(4), (8, *shape))
     training = hwa.Training(range_batches=batches)
     cotangent = jax.random.normal(jax.random.key(5), module.apply(variables, x).shape)
@@ -94,7 +93,7 @@ def test_input_range_and_its_gradient_are_the_toolkits(name, steps):
 
 @pytest.mark.parametrize("name", CASES)
 def test_weights_after_update_clip_and_remap_are_the_toolkits(name, steps):
-    """SGD, then the two-sigma clip, then the remap: the network's own weights and scales."""
+    """SGD, then the two-sigma clip, then the remap: the network's weights and scales."""
     _, _, projected = steps[0][name]
     theirs = steps[1][name]
     kernel = next(iter(projected["params"].values()))["kernel"]
@@ -108,7 +107,7 @@ def network(structure, seed=0):
     module, shape = Small(), (8, 8, 1)
     variables = start(module, shape, seed)
     plan = make_plan(module, variables, shape, structure)
-    return module, plan, convert(plan, variables)
+    return module, plan, on_tiles(plan, variables)
 
 
 def test_gaussian_clip_bounds_each_tile_and_then_maps_it_to_one():
@@ -203,7 +202,7 @@ def test_weight_noise_is_relative_to_the_largest_weight_of_the_tile():
     shape = (50,)
     variables = module.init(jax.random.key(0), jnp.zeros((1, *shape)))
     plan = make_plan(module, variables, shape, Structure(input_range=False))
-    converted = convert(plan, variables)
+    converted = on_tiles(plan, variables)
     run = jax.jit(functools.partial(hwa.forward, module=module, plan=plan))
     out, _ = run(converted, jnp.eye(50), jax.random.key(1), EXACT)
     error = np.asarray(out - variables["params"]["dense"]["kernel"])
@@ -274,3 +273,27 @@ def test_bad_input_is_one_sentence():
         calibrate({"params": {}}, x, module=module, plan=plan)
     with pytest.raises(UserError, match="must be 1 or more"):
         hwa.FineTune(epochs=0)
+
+
+def test_fine_tuning_lowers_the_loss_and_keeps_its_invariants():
+    """A task of two classes, the sign of a linear function: one scan, one compilation."""
+    module, shape = OneDense(2), (12,)
+    variables = start(module, shape)
+    plan = make_plan(module, variables, shape, Structure())
+    x = jax.random.normal(jax.random.key(0), (200, 12))
+    y = (x @ jnp.cos(jnp.arange(12.0)) > 0).astype(jnp.int32)
+    settings = hwa.FineTune(epochs=5, batch=20)
+    tune = jax.jit(
+        functools.partial(hwa.fine_tune, module=module, plan=plan, settings=settings)
+    )
+    arguments = (on_tiles(plan, variables), x, y, Hyper(), hwa.Training(range_batches=5))
+    found, losses = tune(jax.random.key(1), *arguments, 0.3)
+    assert losses.shape == (50,)
+    assert losses[-10:].mean() < 0.6 * losses[:5].mean()
+    kernel = found["params"]["dense"]["kernel"]
+    assert float(jnp.max(jnp.abs(kernel))) == pytest.approx(float(found["tiles"].scale[0]))
+    assert float(found["tiles"].seen[0]) == 5
+    frozen, _ = tune(jax.random.key(1), *arguments, 0.0)
+    again = flatten(plan, hwa.project(arguments[0], plan=plan)["params"])
+    # Without a step only the clip acts; each of 50 clips cuts at two deviations.
+    assert np.all(np.abs(flatten(plan, frozen["params"])) <= np.abs(again) + 1e-6)

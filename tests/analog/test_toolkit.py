@@ -1,16 +1,17 @@
 """The deterministic part and the weight statistics against aihwkit's own torch tile."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from analog_nets import OneConv, OneDense, on_tiles, start
+
 from jaxnas.analog.config import Hyper, Periphery, Structure, preset
 from jaxnas.analog.evaluate import TIMES, forward
 from jaxnas.analog.plan import make_plan
 from jaxnas.analog.program import drift, ideal, program
-from jaxnas.analog.variables import convert
-
-from analog_nets import OneConv, OneDense, start
 
 QUIET = Hyper(periphery=Periphery(out_noise=0.0))
 # name: module, image shape, tiles that the toolkit makes, columnwise
@@ -54,7 +55,7 @@ def cases(toolkit):
         plan = make_plan(module, variables, shape, Structure(scaling=scaling))
         assert plan.num_tiles == tiles
         ranges = 0.8 + 0.3 * np.arange(tiles, dtype=np.float32)
-        converted = convert(plan, variables)
+        converted = on_tiles(plan, variables)
         learned = converted["analog"]._replace(input_range=jnp.asarray(ranges))
         converted["analog"] = learned
         x = jax.random.normal(jax.random.key(7), (16, *shape))
@@ -110,7 +111,7 @@ def test_library_preset_equals_the_toolkits_defaults(toolkit):
     hyper = library.hyper._replace(
         periphery=library.hyper.periphery._replace(out_noise=0.0)
     )
-    y = our_forward(module, convert(plan, variables), plan, x, hyper)
+    y = our_forward(module, on_tiles(plan, variables), plan, x, hyper)
     weight, bias = torch_layout(variables)
     job = {"weight": weight, "bias": bias, "x": channels_first(x)}
     found = toolkit([("library", job)])[0]["y"]
@@ -133,7 +134,7 @@ def gaussian_tile(toolkit):
     module = OneDense(64, use_bias=False)
     variables = {"params": {"dense": {"kernel": jnp.asarray(w.T)}}}
     plan = make_plan(module, variables, (256,), Structure())
-    converted = convert(plan, variables)
+    converted = on_tiles(plan, variables)
 
     @jax.jit
     def one(key):
@@ -197,7 +198,7 @@ def test_weights_are_distributed_as_the_toolkits(gaussian_tile):
         pairs.append((drifted.weights[:, i], theirs["drifted"][:, i].reshape(20, -1)))
     edges = np.linspace(-1, 1, 9)
     for ours, toolkits in pairs:
-        for low, high in zip(edges, edges[1:]):
+        for low, high in itertools.pairwise(edges):
             inside = (w >= low) & (w <= high)
             # Deviations from the target, so that the bin's own width does not blur them.
             a = np.sort((ours[:, inside] - w[inside]).reshape(-1))

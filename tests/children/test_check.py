@@ -1,6 +1,5 @@
 """Specs of strangers: each kind of fault is one sentence, and no damage is a traceback."""
 
-import copy
 import math
 import random
 
@@ -15,6 +14,7 @@ from jaxnas.spaces import spec as sp
 from jaxnas.spaces.analog_resnet import AnalogResNet
 from jaxnas.spaces.nb201 import NB201
 from jaxnas.spaces.toy import Toy
+from jaxnas.testing.networks import damaged
 
 NB = NB201(channels=4, cells=1, image=(8, 8, 1))
 BIG = {"kernel": 1, "stride": 1, "padding": 0, "features": 2**24}
@@ -204,24 +204,6 @@ def test_exponential_specs_of_growing_shapes_are_given_up(monkeypatch):
     grow.update(op="conv", attributes={"kernel": 1, "stride": 1, "padding": 1})
     with pytest.raises(UserError, match="more than 300 different operations"):
         check(nested(25, grow))
-
-
-def damaged(spec, rng):
-    """A spec with one random part replaced, removed or doubled, and what was done."""
-    spec = copy.deepcopy(spec)
-    part, key = spec, rng.choice(list(spec))
-    while isinstance(part[key], dict | list) and part[key] and rng.random() < 0.85:
-        part = part[key]
-        key = rng.choice(list(part)) if isinstance(part, dict) else rng.randrange(len(part))
-    junk = [None, -1, 0, 3, 2.5, "x", "", [], {}, ["in"], {"a": 1}, True, 10**30, "cell"]
-    what = rng.choice(["replace", "remove", "move"])
-    if what == "replace" or isinstance(part, dict):
-        part[key] = rng.choice(junk)
-    elif what == "remove":
-        del part[key]
-    else:
-        part.append(part.pop(key))
-    return spec
 
 
 def refusal(spec):

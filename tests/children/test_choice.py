@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxnas.children.build import build
-from jaxnas.children.choice import build_choice, select
+from jaxnas.children.choice import build_choice, choose, select
 from jaxnas.core.errors import UserError
 from jaxnas.spaces.analog_resnet import AnalogResNet
 from jaxnas.spaces.nb201 import NB201
@@ -17,9 +17,9 @@ def both(space, tokens, module, variables, x, train):
     child = build(space.to_spec(np.asarray(tokens)))
     own = select(module, variables, np.asarray(tokens))
     if not train:
-        run = jax.jit(lambda t, v: module.apply(v, t, x))
+        run = jax.jit(lambda t, v: module.apply(choose(v, t), x))
         return run(jnp.asarray(tokens), variables), child.apply(own, x), own, own
-    run = jax.jit(lambda t, v: module.apply(v, t, x, True, mutable=["batch_stats"]))
+    run = jax.jit(lambda t, v: module.apply(choose(v, t), x, True, mutable=["batch_stats"]))
     chosen, stats = run(jnp.asarray(tokens), variables)
     single, wanted = child.apply(own, x, True, mutable=["batch_stats"])
     found = select(module, {**variables, **stats}, np.asarray(tokens))
@@ -31,7 +31,7 @@ def test_equals_every_tiny_network(train):
     space = TinyNets()
     module = build_choice(space)
     x = jax.random.normal(jax.random.key(1), (5, 8, 8, 1))
-    variables = module.init(jax.random.key(0), jnp.zeros(2, jnp.int32), x)
+    variables = module.init(jax.random.key(0), x)
     outputs = []
     for tokens in np.ndindex(3, 3):
         chosen, single, found, wanted = both(
@@ -51,13 +51,13 @@ def test_equals_cells_of_nb201():
     assert len(module.choices) == 6 * 3
     x = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
     init = jax.jit(module.init)
-    variables = init(jax.random.key(0, impl="rbg"), jnp.zeros(6, jnp.int32), x)
+    variables = init(jax.random.key(0, impl="rbg"), x)
     rows = np.random.default_rng(0).integers(0, 5, (4, 6)).astype(np.int32)
     apply = jax.jit(module.apply)
     for tokens in rows:
         own = select(module, variables, tokens)
         single = build(space.to_spec(tokens)).apply(own, x)
-        np.testing.assert_allclose(apply(variables, tokens, x), single, atol=2e-5)
+        np.testing.assert_allclose(apply(choose(variables, tokens), x), single, atol=2e-5)
 
 
 def test_refuses_networks_that_differ_in_their_wiring():

@@ -153,6 +153,12 @@ def test_bad_input_is_one_sentence(args, text, capsys, filled, tmp_path, monkeyp
     assert len(err.strip().splitlines()) == 1
 
 
+def test_an_empty_store_says_so(capsys, tmp_path):
+    Store(tmp_path / "new.sqlite").close()
+    code, _, err = run(capsys, "db", "top", "accuracy", "--store", tmp_path / "new.sqlite")
+    assert (code, "no evaluation yet" in err) == (2, True)
+
+
 def test_limits_are_read():
     assert read_limit("digits_accuracy>=0.9") == ("digits_accuracy", ">=", 0.9)
     assert read_limit(" top 1 <= 1e-3 ") == ("top 1", "<=", 0.001)

@@ -76,9 +76,9 @@ def test_the_test_split_is_never_touched(monkeypatch):
     data = child_module._images("digits", 300)
     spoilt = data._replace(x_test=np.full_like(data.x_test, np.nan), y_test=data.y_test * 0)
     monkeypatch.setattr(child_module, "_images", lambda name, limit: spoilt)
-    child_module._on_device.cache_clear()
+    child_module.on_device.cache_clear()
     assert oracle().measure(CONV).metrics == honest.metrics
-    child_module._on_device.cache_clear()
+    child_module.on_device.cache_clear()
 
 
 def test_fidelities_are_cheaper_trainings_of_smaller_networks():

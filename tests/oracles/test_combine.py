@@ -64,7 +64,7 @@ def test_joined_puts_the_parts_side_by_side():
     np.testing.assert_array_equal(found.objectives[:, :1], ask(toy, TOKENS).objectives)
     np.testing.assert_array_equal(found.objectives[:, 1:], ask(cost, TOKENS).objectives)
     np.testing.assert_array_equal(found.cost, ask(toy, TOKENS).cost)
-    assert set(both.columns()) == {"score", "layers", "params", "flops"}
+    assert set(both.columns()) == {"score", "layers", *cost.metric_names}
     assert set(both.info()) == {toy.id, cost.id}
 
 

@@ -376,6 +376,9 @@ def _node(
         return make(inputs, attributes)
     except NetError as error:
         raise NetError(f"The node {path!r} ({op}) {error}.") from error
+    except (RuntimeError, OverflowError, TypeError) as error:  # sizes that torch refuses
+        reason = str(error).splitlines()[0]
+        raise NetError(f"The node {path!r} ({op}) cannot be made: {reason}.") from error
 
 
 def read_spec(path: str | Path) -> dict[str, Any]:
