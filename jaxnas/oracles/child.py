@@ -5,7 +5,7 @@ import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -149,7 +149,7 @@ class ChildOracle:
         """The task."""
         return _images(self.data, self.limit)
 
-    def select(self, objective: str | Sequence[str]) -> Self:
+    def select(self, objective: str | Sequence[str]) -> "ChildOracle":
         """Returns the same oracle with other objectives."""
         return dataclasses.replace(self, objective=objective)
 

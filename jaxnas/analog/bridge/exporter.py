@@ -130,7 +130,7 @@ def read_aihwkit(folder: Path) -> dict[str, Any]:
     import torch
 
     load_analog = importlib.import_module("load_analog")
-    runner = importlib.import_module("runner")
+    runner: Any = importlib.import_module("runner")
     images = _images(folder)
     with torch.no_grad():
         exact = _in_parts(images, load_analog.load(folder, "exact"))

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from runner import (  # pyright: ignore[reportMissingImports]
+from runner import (
     PAIR,
     RunnerError,
     accuracy,
     measure,
 )
 from torch import Tensor
-from torch_net import (  # pyright: ignore[reportMissingImports]
+from torch_net import (
     NetError,
     TorchNet,
     read_npz,

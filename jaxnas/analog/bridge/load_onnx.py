@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +17,9 @@ def load(folder: Path = HERE) -> Callable[[np.ndarray], np.ndarray]:
     except ImportError:
         from onnx.reference import ReferenceEvaluator
 
-        plain = ReferenceEvaluator(path)
-        return lambda x: plain.run(None, {plain.input_names[0]: x})[0]  # pyright: ignore[reportReturnType, reportCallIssue, reportArgumentType, reportIndexIssue, reportOptionalSubscript]
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        plain: Any = ReferenceEvaluator(path)
+        return lambda x: plain.run(None, {plain.input_names[0]: x})[0]
+    session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda x: session.run(None, {name: x})[0]
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from torch_net import (  # pyright: ignore[reportMissingImports]
+from torch_net import (
     TorchNet,
     read_npz,
     read_spec,
