@@ -1,4 +1,4 @@
-"""``jaxnas export`` as a person meets it, from a search of AnalogNAS-Bench to a stranger."""
+"""``jaxnas export`` as a person meets it, from a search of a benchmark to a stranger."""
 
 import importlib.util
 import json
@@ -121,13 +121,13 @@ def test_the_newest_run_is_meant_where_none_is_named(
 ):
     (tmp_path / "runs").symlink_to(searched.parent)
     monkeypatch.chdir(tmp_path)
-    code, said, err = run(
+    code, _, err = run(
         capsys, "export", "best", "--untrained", *SMALL, "--to", "safetensors,onxx"
     )
     assert code == 2
     assert "Did you mean 'onnx'" in err
     assert not (tmp_path / "exports").exists(), "refused before anything is made"
-    code, said, err = run(capsys, "export", "best", "--untrained", *SMALL)
+    code, _, err = run(capsys, "export", "best", "--untrained", *SMALL)
     assert code == 0, err
     assert (tmp_path / "exports" / "bench-1" / "spec" / "weights.npz").is_file()
 
