@@ -166,7 +166,7 @@ class Export:
             "run": str(run_dir),
             "rank": self.rank,
             "searched": {study.task.objective.name: float(item.value)},
-            "recorded": dict(item.metrics),
+            "recorded": {"by": study.task.oracle, "metrics": dict(item.metrics)},
         }
         digest = tk.digest_host(space, tokens)[:16]
         folder = study.runs[0].path.parent / FOLDER / digest

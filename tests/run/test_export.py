@@ -155,6 +155,7 @@ def test_onnx_runs_any_batch_on_other_images(exported, candidate):
     assert float(said.rpartition(" ")[2]) < 1e-5
 
 
+@pytest.mark.slow
 @here("torch", "onnx")
 def test_onnx_is_read_by_its_own_reference_where_no_runtime_is(exported):
     hidden = ("jaxnas", "jax", "torch", "onnxruntime")
@@ -222,6 +223,7 @@ def validated(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @here("torch", "aihwkit")
 def test_a_validated_candidate_keeps_its_tuned_weights_and_ranges(validated, tmp_path):
     import torch
@@ -280,7 +282,7 @@ def attempt(candidate, out, kind, tamper):
     return made
 
 
-@pytest.mark.parametrize("kind", list(kinds(slow=("onnx",), without=("torch",))))
+@pytest.mark.parametrize("kind", list(kinds(slow=("onnx", "aihwkit"), without=("torch",))))
 def test_a_file_with_other_weights_is_caught(candidate, tmp_path, kind):
     out = tmp_path / "out"
     made = attempt(candidate, out, kind, other_weights(kind, tmp_path))
@@ -318,7 +320,7 @@ def rename(text, old, new):
             "another rpu_config",
             marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             lambda k: k.update(
                 rpu_config=rename(
                     k["rpu_config"],
@@ -327,6 +329,7 @@ def rename(text, old, new):
                 )
             ),
             "'subprocess:Popen', which this aihwkit does not have",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             lambda k: k["tensors"].popitem(),
@@ -372,9 +375,11 @@ def interpreter(folder, script):
 @pytest.mark.parametrize(
     ("kind", "package", "mend"),
     [
-        ("torch", "torch", "run: pip install torch==2.13.0"),
+        pytest.param(
+            *("torch", "torch", "run: pip install torch==2.13.0"), marks=pytest.mark.slow
+        ),
         ("onnx", "onnx", 'run: pip install "jaxnas[export]"'),
-        ("aihwkit", "aihwkit", "aihwkit==1.1.0"),
+        pytest.param(*("aihwkit", "aihwkit", "aihwkit==1.1.0"), marks=pytest.mark.slow),
     ],
 )
 @here("torch")
