@@ -9,6 +9,7 @@ watchdog, keeps the others short.
 """
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -112,6 +113,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--patience", type=float, default=60)
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 8])
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the rows of results/hang.json not run now"
+    )
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--orthogonal", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -134,30 +138,44 @@ def main() -> None:
             "hung": args.runs - len(ended),
             "first_hung": first is None,
             "median_s": ended[len(ended) // 2] if ended else None,
+            "patience_s": args.patience,
+            "load": round(os.getloadavg()[0], 1),
         }
         rows.append(row)
         print(row, flush=True)
+    kept = harness.RESULTS / "hang.json"
+    if args.keep and kept.exists():
+        cases = [(r["devices"], r["orthogonal"], r["thread_pool"]) for r in rows]
+        rows += [
+            row
+            for row in json.loads(kept.read_text())["rows"]
+            if (row["devices"], row["orthogonal"], row["thread_pool"]) not in cases
+        ]
+        rows.sort(key=lambda r: (r["devices"], not r["orthogonal"], not r["thread_pool"]))
     lines = [
         [
             row["devices"],
             "flax orthogonal (batched QR)" if row["orthogonal"] else "no QR",
             "default" if row["thread_pool"] else "off",
             f"{row['hung']} of {row['runs']}",
+            f"{row['patience_s']:.0f}",
             "-" if row["median_s"] is None else f"{row['median_s']:.1f}",
         ]
         for row in rows
     ]
-    header = ["devices", "initialisation", "thread pool", "hung", "median run (s)"]
+    header = [
+        "devices", "initialisation", "thread pool", "hung", "patience (s)", "median run (s)"
+    ]  # fmt: skip
     where = harness.provenance()
     text = "# Hangs of vmapped PPO programs on XLA's CPU backend\n\n"
     text += (
         f"{where['device']}, {where['cores']} cores, commit {where['commit']}, "
-        f"{where['date']} UTC. Each run a fresh process under a watchdog of "
-        f"{args.patience:.0f} s.\n\n"
+        f"{where['date']} UTC. Each run a fresh process, killed and counted as hung when "
+        "it has not ended within the patience.\n\n"
     )
     text += harness.markdown(header, lines)
     text += f"\nMade by `python benchmarks/hang.py --runs {args.runs}`.\n"
-    harness.write("hang", {**where, "patience_s": args.patience, "rows": rows}, text)
+    harness.write("hang", {**where, "rows": rows}, text)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ class ChoiceChild(nn.Module):
             if self.is_initializing():
                 for branch in branches:
                     branch(self, *inputs)
-            return nn.switch(tokens[place], branches, self, *inputs)  # pyright: ignore[reportReturnType]
+            return nn.switch(tokens[place], branches, self, *inputs)
 
         ((source, _),) = spec["inputs"].items()
         (output,) = spec["outputs"]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Key, PyTree
@@ -86,10 +87,10 @@ class Hparams(NamedTuple):
 class Curves(NamedTuple):
     """Learning curves, one number an epoch."""
 
-    train_loss: Float[Array, "E"]
+    train_loss: Float[Array | np.ndarray, "E"]
     """Mean over the epoch's batches, nats."""
-    val_loss: Float[Array, "E"]
-    val_accuracy: Float[Array, "E"]
+    val_loss: Float[Array | np.ndarray, "E"]
+    val_accuracy: Float[Array | np.ndarray, "E"]
     """Fraction of the validation images."""
 
 
@@ -220,9 +221,9 @@ def fit(
         (loss, rest), gradient = grad(params, rest, x, images.y_train[rows], noise)
         size = step_size(training, hparams, number, steps)
         rule = optax.chain(
-            optax.add_decayed_weights(hparams.weight_decay),  # pyright: ignore[reportArgumentType]
-            optax.trace(hparams.momentum, nesterov=True),  # pyright: ignore[reportArgumentType]
-            optax.scale(-size),  # pyright: ignore[reportArgumentType]
+            optax.add_decayed_weights(hparams.weight_decay),
+            optax.trace(hparams.momentum, nesterov=True),
+            optax.scale(-size),
         )
         update, momentum = rule.update(gradient, momentum, params)
         variables = {**rest, "params": optax.apply_updates(params, update)}

@@ -131,7 +131,7 @@ class AnalogOracle(child.ChildOracle):
             metrics = {**metrics, **dict.fromkeys((*LABELS, "avm"), float("nan"))}
         return Measurement(metrics, curves_, time.perf_counter() - begun, status, message)
 
-    def _chips(self, module: Child | ChoiceChild, variables: PyTree) -> tuple[Any, Any]:
+    def _chips(self, module: Any, variables: PyTree) -> tuple[Any, Any]:
         """Returns accuracies ``[draws, times]`` and the losses of the fine-tuning."""
         preset = config.preset(self.preset)
         images = child.on_device(self.data, self.limit, None)
@@ -147,6 +147,7 @@ class AnalogOracle(child.ChildOracle):
             variables,
             (images.x_train, images.y_train, images.x_val[:n], images.y_val[:n]),
             config.as_arrays(preset.hyper),
+            jax.tree.map(jnp.float32, hwa.RECIPE),
             jnp.float32(self.hwa_lr),
         )
 
@@ -171,12 +172,14 @@ def _program(
 ) -> Any:
     """Returns the compiled fine-tuning and evaluation."""
 
-    def run(key: Any, variables: PyTree, data: Any, hyper: Any, lr: Any) -> Any:
+    def run(
+        key: Any, variables: PyTree, data: Any, hyper: Any, training: Any, lr: Any
+    ) -> Any:
         x, y, x_val, y_val = data
         tune_key, chip_key = jax.random.split(key)
         analog = convert(plan, variables, hyper.omega)
         tuned, losses = hwa.fine_tune(
-            tune_key, analog, x, y, hyper, learning_rate=lr,
+            tune_key, analog, x, y, hyper, training, lr,
             module=module, plan=plan, settings=settings,
         )  # fmt: skip
         times = jnp.asarray(evaluate.TIMES)

@@ -21,6 +21,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Imaged, SearchSpace
 from jaxnas.core.types import FAILED, OK, Evaluation, Measurement, Objective
 from jaxnas.data.images import ImageData, load_images
+from jaxnas.data.recipes import cache_dir
 from jaxnas.oracles import metrics as mt
 
 METRICS = {
@@ -214,9 +215,12 @@ class ChildOracle:
         self, tokens: np.ndarray, fidelity: int = 0
     ) -> tuple[Child | ChoiceChild, dict[str, Any], tr.Curves]:
         """Returns what was trained, be it one network or one for all architectures."""
+        _keep_compilations()
         space, training = self.network(fidelity), self.training(fidelity)
         one_for_all = self._route == "choice"
-        module = _choice(space) if one_for_all else build(space.to_spec(np.asarray(tokens)))
+        module: Any = (
+            _choice(space) if one_for_all else build(space.to_spec(np.asarray(tokens)))
+        )
         images = on_device(self.data, self.limit, self._level(fidelity).images)
         hparams = tr.Hparams(lr=self.lr, weight_decay=self.weight_decay)
         hparams = jax.tree.map(jnp.float32, hparams)
@@ -237,7 +241,7 @@ class ChildOracle:
 
     def judge(self, tokens: np.ndarray, fidelity: int, curves: tr.Curves) -> Measurement:
         """Returns the metrics of a digital training from its curves."""
-        curves = tr.Curves(*(np.asarray(c) for c in curves))  # pyright: ignore[reportArgumentType]
+        curves = tr.Curves(*(np.asarray(c) for c in curves))
         costs = count_costs(self.network(fidelity).to_spec(np.asarray(tokens)))
         metrics = {
             "val_accuracy": 100.0 * float(curves.val_accuracy[-1]),
@@ -319,6 +323,18 @@ class ChildOracle:
                 f"There is no fidelity {fidelity}; this oracle has 0 to {len(levels) - 1}."
             )
         return Fidelity(*levels[fidelity])
+
+
+@functools.cache
+def _keep_compilations() -> None:
+    """Turns on JAX's persistent compilation cache, unless the user has set one.
+
+    A training program takes 10 to 100 s to compile, in every worker process; the next
+    process reads it in about a second.
+    """
+    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
+        folder = str(cache_dir() / "compiled")
+        jax.config.update("jax_compilation_cache_dir", folder)
 
 
 @functools.lru_cache(maxsize=16)

@@ -54,7 +54,7 @@ def network_costs(spec: Spec) -> dict[str, float]:
         UserError: as :func:`jaxnas.children.count.count_costs`.
     """
     sums = _sums(spec)
-    found = dict(zip(_SUMS, sums.tolist(), strict=True))
+    found: dict[str, Any] = dict(zip(_SUMS, sums.tolist(), strict=True))
     return {name: float(_metric(name, found)) for name in METRICS}
 
 
@@ -110,7 +110,7 @@ def cost_columns(space: SearchSpace) -> dict[str, np.ndarray]:
         counts = constant + terms[np.arange(space.length), members].sum(axis=1)
     else:
         counts = np.array([_sums(space.to_spec(row)) for row in members])
-    found = dict(zip(_SUMS, counts.T, strict=True))
+    found: dict[str, Any] = dict(zip(_SUMS, counts.T, strict=True))
     return {name: np.asarray(_metric(name, found)) for name in METRICS}
 
 

@@ -61,11 +61,12 @@ def draw(record: dict[str, Any]) -> Drawing:
         "validation",
         "The best networks on simulated chips",
         f"Accuracy on {record['test_images']:,} test images of {record['data']}, which no "
-        f"search saw. Blue: aihwkit after hardware-aware training, mean over {chips} chips, "
-        "each programmed anew, and their standard deviation. Orange: the JAX simulator with "
-        f"the same weights, mean over {draws} chips. Dashed: the digital network.",
-        f"Small charts of accuracy over time. The first network loses {number(lost)} points "
-        f"between the first and the last reading in aihwkit, from "
+        f"search saw. Blue: aihwkit after hardware-aware training, mean over {chips} "
+        "chips, each programmed anew, and their standard deviation. Orange: the JAX "
+        f"simulator with the same weights, mean over {draws} chips. Dashed: the digital "
+        "network.",
+        f"Small charts of accuracy over time. In aihwkit the first network loses "
+        f"{number(lost)} points between the first and the last reading, from "
         f"{number(items[0].value[0])} %.",
         figure,
     )

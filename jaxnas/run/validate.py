@@ -241,7 +241,7 @@ def _row(
     aihwkit = metrics.accuracy
     several = min(len(aihwkit), len(simulated)) > 1
     p_values = [
-        float(stats.ttest_ind(a, b, equal_var=False).pvalue) if several else None
+        float(stats.ttest_ind(a, b, equal_var=False)[1]) if several else None  # pyright: ignore[reportArgumentType]
         for a, b in zip(aihwkit.T, simulated.T, strict=True)
     ]
     return {

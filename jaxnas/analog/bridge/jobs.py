@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
@@ -220,7 +221,7 @@ def simulated(
                 "ranges; simulate with the tile size of the job."
             )
         values.append(given)
-    made = convert(plan, variables, preset.hyper.omega)
+    made = convert(plan, jax.tree.map(jnp.asarray, variables), preset.hyper.omega)
     learned = made["analog"]._replace(
         input_range=jnp.asarray(np.concatenate(values), jnp.float32)
     )

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_net import (  # pyright: ignore[reportMissingImports]
+from torch_net import (
     NetError,
     TorchNet,
     load_weights,

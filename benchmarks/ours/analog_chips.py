@@ -1,0 +1,65 @@
+"""Ours: accuracy of one network over chips and times, in the JAX simulator."""
+
+import argparse
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from worker import Region, serve
+
+import jaxnas
+from jaxnas.analog import config, evaluate
+from jaxnas.analog.bridge import jobs
+from jaxnas.analog.plan import make_plan
+from jaxnas.children.build import build
+from jaxnas.children.weights import from_arrays
+from jaxnas.data.npz import read_npz
+
+
+def prepare(args: argparse.Namespace) -> Region:
+    """Returns the region: every chip at every time on every test image."""
+    jaxnas.configure_host(1)
+    folder = Path(args.folder)
+    child = build(json.loads((folder / "spec.json").read_text()))
+    arrays = read_npz(folder / "weights_hwa.npz")
+    ending = ".input_range"
+    ranges = {n.removesuffix(ending): a for n, a in arrays.items() if n.endswith(ending)}
+    weights = {n: a for n, a in arrays.items() if not n.endswith(ending)}
+    variables, preset = from_arrays(child, weights), config.preset()
+    data = read_npz(folder / "data.npz")
+    x, y = jnp.asarray(data["x_test"]), jnp.asarray(data["y_test"].astype(np.int32))
+    plan = make_plan(child, variables, x.shape[1:], preset.structure)
+    analog = jobs.simulated(plan, variables, ranges, preset)
+    settings = evaluate.Evaluation(draws=args.draws, batch=args.batch, noise=args.noise)
+    found = []
+
+    def run(number: int) -> float:
+        accuracy = evaluate.evaluate_compiled(
+            jax.random.key(number), analog, x, y, jnp.asarray(evaluate.TIMES),
+            config.as_arrays(preset.hyper), module=child, plan=plan, settings=settings,
+        ).accuracy  # fmt: skip
+        found.append(np.asarray(accuracy).tolist())
+        (folder / f"ours-{args.noise}.json").write_text(json.dumps(found[1:]))
+        return float(np.mean(accuracy))
+
+    run(0)
+    return Region(run, lambda: len(found))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", required=True)
+    parser.add_argument("--draws", type=int, default=25)
+    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--noise", default="counter")
+    args = parser.parse_args()
+    serve(
+        lambda: prepare(args),
+        name="analog-chips",
+        unit="chip and time",
+        units=args.draws * len(evaluate.TIMES),
+        noise=args.noise,
+        jax=jax.__version__,
+    )
