@@ -12,6 +12,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxnas.cli.data import Data
     from jaxnas.cli.db import Db
     from jaxnas.cli.doctor import Doctor
+    from jaxnas.cli.export import Export
     from jaxnas.cli.info import Info
     from jaxnas.cli.latent import Latent
     from jaxnas.cli.listing import List
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "data": Data,
         "db": Db,
         "validate": Validate,
+        "export": Export,
         "list": List,
         "info": Info,
         "doctor": Doctor,

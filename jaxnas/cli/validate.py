@@ -80,7 +80,7 @@ class Validate:
         best = top_found(study, self.top)
         if not best:
             raise UserError(f"{self.run_dir} has found no architecture yet.")
-        oracle = self._oracle(study)
+        oracle = training_oracle(study, self.data, self.size, self.epochs, self.seed)
         name = study.task.objective.name
         record = validate(
             oracle,
@@ -103,24 +103,6 @@ class Validate:
         print(f"report: {built.html_path}")
         return 0
 
-    def _oracle(self, study: Any) -> Any:
-        """Returns how the candidates are trained: as in the search, where it trained."""
-        from jaxnas import registry
-        from jaxnas.oracles.child import ChildOracle
-
-        described = study.runs[0].config["oracle"]
-        options: dict[str, Any] = {"data": "digits", "size": "channels:8,cells:1"}
-        if described.get("name") == "child":
-            known = described.get("options") or {}
-            kept = ("data", "size", "batch", "augment", "lr", "weight_decay", "limit")
-            options |= {k: known[k] for k in kept if k in known}
-        given = {"data": self.data, "size": self.size}
-        options |= {k: v for k, v in given.items() if v is not None}
-        options |= {"epochs": self.epochs, "seed": self.seed}
-        made = registry.make_oracle("child", space=study.task.space, **options)
-        assert isinstance(made, ChildOracle)
-        return made
-
     def _tell(self, event: dict[str, Any]) -> None:
         """Prints one line of progress."""
         if self.json:
@@ -142,6 +124,35 @@ class Validate:
             "simulate": lambda: "simulating",
         }[kind]()
         print(f"{where}{text}", flush=True)
+
+
+def training_oracle(
+    study: Any, data: str | None, size: str | None, epochs: int, seed: int
+) -> Any:
+    """Returns how candidates are trained: as in the search, where it trained.
+
+    Args:
+        study: a search.
+        data: image task instead of the search's, or of digits.
+        size: sizes instead of the search's, or of ``channels:8,cells:1``.
+        epochs: of training.
+        seed: of training.
+    """
+    from jaxnas import registry
+    from jaxnas.oracles.child import ChildOracle
+
+    described = study.runs[0].config["oracle"]
+    options: dict[str, Any] = {"data": "digits", "size": "channels:8,cells:1"}
+    if described.get("name") == "child":
+        known = described.get("options") or {}
+        kept = ("data", "size", "batch", "augment", "lr", "weight_decay", "limit")
+        options |= {k: known[k] for k in kept if k in known}
+    given = {"data": data, "size": size}
+    options |= {k: v for k, v in given.items() if v is not None}
+    options |= {"epochs": epochs, "seed": seed}
+    made = registry.make_oracle("child", space=study.task.space, **options)
+    assert isinstance(made, ChildOracle)
+    return made
 
 
 def _folder(study: Any) -> Path:

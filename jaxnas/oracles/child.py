@@ -306,7 +306,7 @@ class ChildOracle:
 
     @property
     def _size(self) -> Mapping[str, int]:
-        return _parse_size(self.size)
+        return parse_size(self.size)
 
     @property
     def _route(self) -> str:
@@ -338,8 +338,12 @@ def _keep_compilations() -> None:
 
 
 @functools.lru_cache(maxsize=16)
-def _parse_size(text: str) -> Mapping[str, int]:
-    """Returns ``"channels:8,cells:1"`` as numbers by name."""
+def parse_size(text: str) -> Mapping[str, int]:
+    """Returns ``"channels:8,cells:1"`` as numbers by name.
+
+    Raises:
+        UserError: another form.
+    """
     found: dict[str, int] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition(":")
