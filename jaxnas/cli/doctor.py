@@ -31,6 +31,11 @@ EXTRAS = {
     ),
     "tfds": (("tensorflow-datasets", "prepared TFDS data sets, without TensorFlow"),),
     "ray": (("ray", "evaluations on a cluster"),),
+    "export": (
+        ("onnx", "ONNX export"),
+        ("onnxruntime", "checks an ONNX export"),
+        ("safetensors", "safetensors export"),
+    ),
 }
 
 

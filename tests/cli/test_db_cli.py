@@ -133,7 +133,7 @@ def test_export_and_merge(capsys, filled, tmp_path):
         ([*SEARCH, "--executor", "processes", "--workers", "0"], "At least one worker"),
         ([*SEARCH, "--timeout", "3"], "add --executor processes"),
         ([*SEARCH, "--executor", "processes", "--timeout", "-1"], "above 0 seconds"),
-        (["db", "top", "acuracy", "--store", "filled"], "Did you mean 'accuracy'?"),
+        (["db", "top", "accurac", "--store", "filled"], "Did you mean 'accuracy'?"),
         (["db", "query", "--metric", "acc>=1", "--store", "filled"], "Unknown metric"),
         (["db", "query", "--metric", "accuracy=1", "--store", "filled"], "not a limit"),
         (["db", "query", "--limit", "0", "--store", "filled"], "At least one row"),

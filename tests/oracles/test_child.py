@@ -109,7 +109,7 @@ def test_every_setting_is_in_the_id():
     [
         ({"data": "digitz"}, "digits"),
         ({"objective": "test_accuracy"}, "val_accuracy"),
-        ({"size": "chanels:8"}, "channels"),
+        ({"size": "channel:8"}, "channels"),
         ({"size": "channels=8"}, "NAME:NUMBER"),
         ({"route": "fast"}, "choice"),
         ({"batch": 4000}, "smaller batch"),
