@@ -1,9 +1,10 @@
 """Hardware-aware training: noisy forward pass, exact backward pass, clip and remap.
 
-Joshi et al., Nature Communications 11:2473 (2020); Rasch et al., Nature Communications 14:5282 (2023). A
-trainer needs three functions: :func:`jaxnas.analog.variables.convert` once, then each step
-:func:`forward` for loss and gradient and :func:`project` after the optimiser. Learned are
-the collections ``params`` and ``analog``; :func:`fine_tune` is such a trainer.
+Joshi et al., Nature Communications 11:2473 (2020); Rasch et al., Nature Communications
+14:5282 (2023). A trainer needs three functions: :func:`jaxnas.analog.variables.convert`
+once, then each step :func:`forward` for loss and gradient and :func:`project` after the
+optimiser. Learned are the collections ``params`` and ``analog``; :func:`fine_tune` is such
+a trainer.
 """
 
 from collections.abc import Mapping
