@@ -20,6 +20,7 @@ from jaxtyping import Array, Int
 from jaxnas.core import tokens as tk
 from jaxnas.core.protocols import (
     Enumerated,
+    Measuring,
     Oracle,
     Predictor,
     SearchSpace,
@@ -32,18 +33,33 @@ from jaxnas.oracles.features import make_encoder
 from jaxnas.oracles.surrogate_file import Header, Model, save, shapes
 from jaxnas.registry import lookup, make_oracle, make_space, recipe
 from jaxnas.testing.spaces import _masks, enumerable, samples
+from jaxnas.testing.tiny import TinyNets
 
 BATCH = 6
 ROUNDING = 1e-6
 """How far, relative to its size, a prediction may depend on the rest of the batch."""
 
 
+SMALL: dict[str, Any] = {
+    "epochs": 1,
+    "limit": 80,
+    "hwa_epochs": 1,
+    "draws": 2,
+    "chip_images": 20,
+}
+"""Options that make an oracle that trains networks cheap."""
+
+
 def example(name: str) -> Oracle:
     """Returns a registered oracle with its defaults, on the toy space if it needs one.
 
-    One that needs a model file gets :func:`untrained_model`.
+    One that needs a model file gets :func:`untrained_model`; one that trains networks gets
+    the small ones of :class:`jaxnas.testing.tiny.TinyNets`, few images and one epoch.
     """
     wanted = inspect.signature(lookup("oracle", name)).parameters
+    if "data" in wanted and "epochs" in wanted:
+        small: dict[str, Any] = {k: v for k, v in SMALL.items() if k in wanted}
+        return make_oracle(name, space=TinyNets(), **small)
     if "model" in wanted:
         space = make_space("toy")
         return make_oracle(
@@ -96,7 +112,11 @@ def _evaluator(oracle: Oracle) -> Callable[..., Any]:
 def ask(
     oracle: Oracle, tokens: np.ndarray, active: np.ndarray | None = None, seed: int = 0
 ) -> Evaluation:
-    """Returns a fresh controller's evaluation of some architectures, as numpy arrays."""
+    """Returns a fresh controller's evaluation of some architectures, as numpy arrays.
+
+    The cost of a :class:`jaxnas.core.protocols.Measuring` oracle is the time that it took,
+    another one each time, so only its sign is kept.
+    """
     key, lanes = jax.random.key(seed), len(tokens)
     params = oracle.params()
     state = oracle.init(jax.random.key(seed + 1), params)
@@ -107,7 +127,10 @@ def ask(
         convert(np.ones(lanes, bool) if active is None else active),
     )
     _, evaluation = _evaluator(oracle)(key, params, state, *batch)
-    return _map(np.asarray, evaluation)
+    found = _map(np.asarray, evaluation)
+    return (
+        found._replace(cost=np.sign(found.cost)) if isinstance(oracle, Measuring) else found
+    )
 
 
 def _map(function: Callable[..., Any], *evaluations: Evaluation) -> Evaluation:
