@@ -137,6 +137,8 @@ def main() -> None:
             for noise, what in NOISE.items()
         ]
         rows = harness.interleave(contenders, args.rounds)
+        for row in rows:
+            row["command"] = row["command"].replace(name, "FILES")
         agreed = agreement(Path(name))
     document = {"network": facts, "rows": rows, "agreement": agreed}
     harness.write(args.out, document, page(facts, rows, agreed))

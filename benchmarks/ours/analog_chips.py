@@ -11,27 +11,18 @@ from worker import Region, serve
 
 import jaxnas
 from jaxnas.analog import config, evaluate
-from jaxnas.analog.bridge import jobs
-from jaxnas.analog.plan import make_plan
-from jaxnas.children.build import build
-from jaxnas.children.weights import from_arrays
 from jaxnas.data.npz import read_npz
+from jaxnas.run.validate import tuned_network
 
 
 def prepare(args: argparse.Namespace) -> Region:
     """Returns the region: every chip at every time on every test image."""
     jaxnas.configure_host(1)
     folder = Path(args.folder)
-    child = build(json.loads((folder / "spec.json").read_text()))
-    arrays = read_npz(folder / "weights_hwa.npz")
-    ending = ".input_range"
-    ranges = {n.removesuffix(ending): a for n, a in arrays.items() if n.endswith(ending)}
-    weights = {n: a for n, a in arrays.items() if not n.endswith(ending)}
-    variables, preset = from_arrays(child, weights), config.preset()
+    preset = config.preset()
+    child, plan, analog = tuned_network(folder, preset)
     data = read_npz(folder / "data.npz")
     x, y = jnp.asarray(data["x_test"]), jnp.asarray(data["y_test"].astype(np.int32))
-    plan = make_plan(child, variables, x.shape[1:], preset.structure)
-    analog = jobs.simulated(plan, variables, ranges, preset)
     settings = evaluate.Evaluation(draws=args.draws, batch=args.batch, noise=args.noise)
     found = []
 

@@ -50,25 +50,18 @@ def hand_made(data: ImageData) -> dict[str, Any]:
 
 def trained(child: Child, data: ImageData, config: Config, seed: int) -> float:
     """Returns the test accuracy of one training."""
-
-    def forward(variables: Any, x: Any, key: Any, train: bool) -> Any:
-        if not train:
-            return child.apply(variables, x), variables
-        logits, new = child.apply(variables, x, True, mutable=["batch_stats"])
-        return logits, {**variables, **new}
-
-    images = tr.Images(
-        *map(jnp.asarray, (data.x_train, data.y_train, data.x_val, data.y_val))
-    )
+    arrays = data.x_train, data.y_train, data.x_val, data.y_val, data.x_test, data.y_test
+    *splits, x, y = map(jnp.asarray, arrays)
+    images, forward = tr.Images(*splits), tr.forward_of(child)
     training = tr.Training(config.final_epochs, augment=config.augment)
 
     @jax.jit
     def run(key: Any) -> Any:
         start = child.init(key, images.x_train[:1])
-        return tr.fit(tr.Trainable(forward), start, images, key, training, tr.Hparams())[0]
+        fitted, _ = tr.fit(forward, start, images, key, training, tr.Hparams())
+        return tr.evaluate(forward, fitted, x, y)[1]
 
-    logits = child.apply(run(jax.random.key(seed)), jnp.asarray(data.x_test))
-    return float(np.mean(np.argmax(np.asarray(logits), axis=1) == data.y_test))
+    return float(run(jax.random.key(seed)))
 
 
 def logistic(data: ImageData, config: Config) -> float:

@@ -31,7 +31,8 @@ def calibrate(
 
     ``"std"``: ``deviations`` standard deviations of a tile's inputs, mean over batches;
     ``"max"``: the largest magnitude over all batches; ``"quantile"``: that quantile of the
-    magnitudes, mean over batches. A tile whose inputs are all zero keeps its range.
+    magnitudes, mean over batches. A tile whose inputs are all zero keeps its range. Not for
+    layers inside a lifted transformation such as ``nn.switch``.
 
     Args:
         variables: of the converted network.

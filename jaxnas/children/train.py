@@ -1,14 +1,14 @@
 """Training of one network in one compiled program: schedule, augmentation, curves.
 
-What is trained is a :class:`Trainable`: a function from variables and images to logits. A
-plain child, a network whose architecture is an input and a network under analog noise are
-all trained by the same loop.
+What is trained is a :data:`Forward`: a function from variables and images to logits. A
+plain child and a network whose architecture is an input are trained by the same loop.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,23 +18,24 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
 
-Forward = Callable[[PyTree, Array, Array, bool], tuple[Array, PyTree]]
-"""(variables, images ``[B H W C]``, key, train) -> logits ``[B classes]``, variables."""
+Forward = Callable[[PyTree, Array, bool], tuple[Array, PyTree]]
+"""(variables, images ``[B H W C]``, train) -> logits ``[B classes]``, variables.
+
+In training it returns the variables with new running statistics.
+"""
 AUGMENTATIONS = ("none", "shift", "shift-flip")
 
 
-def _as_is(variables: PyTree) -> PyTree:
-    """Returns the variables."""
-    return variables
+def forward_of(module: nn.Module) -> Forward:
+    """Returns a network whose call is ``(images, train)`` as what the loop trains."""
 
+    def forward(variables: PyTree, x: Array, train: bool) -> tuple[Array, PyTree]:
+        if not train:
+            return module.apply(variables, x, False), variables  # pyright: ignore[reportReturnType]
+        logits, new = module.apply(variables, x, True, mutable=["batch_stats"])
+        return logits, {**variables, **new}
 
-class Trainable(NamedTuple):
-    """What a loop needs to know of a network."""
-
-    forward: Forward
-    """In training it returns the variables with new running statistics."""
-    project: Callable[[PyTree], PyTree] = _as_is
-    """Applied to the variables after each step, such as clipping weights."""
+    return forward
 
 
 @dataclass(frozen=True)
@@ -145,11 +146,10 @@ def cross_entropy(
 
 
 def evaluate(
-    trainable: Trainable,
+    forward: Forward,
     variables: PyTree,
     x: Float[Array, "n H W C"],
     y: Int[Array, "n"],
-    key: Key[Array, ""],
     batch: int = 256,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Returns mean cross-entropy (nats) and accuracy (fraction), batch by batch."""
@@ -159,21 +159,20 @@ def evaluate(
     rows = jnp.minimum(jnp.arange(count * batch), n - 1).reshape(count, batch)
     real = (jnp.arange(count * batch) < n).reshape(count, batch)
 
-    def one(item: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        chosen, there, number = item
-        step_key = jax.random.fold_in(key, number)
-        logits, _ = trainable.forward(variables, x[chosen], step_key, False)
+    def one(item: tuple[Array, Array]) -> tuple[Array, Array]:
+        chosen, there = item
+        logits, _ = forward(variables, x[chosen], False)
         labels = y[chosen]
         right = jnp.argmax(logits, axis=1) == labels
         loss = cross_entropy(logits, labels)
         return jnp.sum(jnp.where(there, loss, 0.0)), jnp.sum(right & there)
 
-    loss, right = lax.map(one, (rows, real, jnp.arange(count)))
+    loss, right = lax.map(one, (rows, real))
     return jnp.sum(loss) / n, jnp.sum(right) / n
 
 
 def fit(
-    trainable: Trainable,
+    forward: Forward,
     variables: PyTree,
     images: Images,
     key: Key[Array, ""],
@@ -182,14 +181,14 @@ def fit(
 ) -> tuple[PyTree, Curves]:
     """Returns the trained variables and the learning curves; pure, to be jitted.
 
-    The same key gives the same bits: order of the images, augmentation and whatever noise
-    ``forward`` draws are functions of (key, step).
+    The same key gives the same bits: order of the images and augmentation are functions of
+    (key, step).
 
     Args:
-        trainable: the network.
+        forward: the network; see :func:`forward_of`.
         variables: ``{"params": ..., others}``; gradients are taken of ``params``.
         images: training and validation images.
-        key: decides order, augmentation and noise.
+        key: decides order and augmentation.
         training: static settings.
         hparams: traced settings.
 
@@ -205,20 +204,19 @@ def fit(
         )
     steps = per_epoch * training.epochs
 
-    def loss_of(params: PyTree, rest: PyTree, x: Array, y: Array, noise: Array) -> Any:
-        logits, updated = trainable.forward({**rest, "params": params}, x, noise, True)
+    def loss_of(params: PyTree, rest: PyTree, x: Array, y: Array) -> Any:
+        logits, updated = forward({**rest, "params": params}, x, True)
         loss = jnp.mean(cross_entropy(logits, y, hparams.label_smoothing))
         return loss, {k: v for k, v in updated.items() if k != "params"}
 
     def step(carry: tuple, item: tuple[Array, Array]) -> tuple[tuple, Array]:
         variables, momentum = carry
         number, rows = item
-        noise, shifts = jax.random.split(jax.random.fold_in(key, number))
-        x = augment(shifts, images.x_train[rows], training)
+        x = augment(jax.random.fold_in(key, number), images.x_train[rows], training)
         params = variables["params"]
         rest = {k: v for k, v in variables.items() if k != "params"}
         grad = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, rest), gradient = grad(params, rest, x, images.y_train[rows], noise)
+        (loss, rest), gradient = grad(params, rest, x, images.y_train[rows])
         size = step_size(training, hparams, number, steps)
         rule = optax.chain(
             optax.add_decayed_weights(hparams.weight_decay),
@@ -227,16 +225,14 @@ def fit(
         )
         update, momentum = rule.update(gradient, momentum, params)
         variables = {**rest, "params": optax.apply_updates(params, update)}
-        return (trainable.project(variables), momentum), loss
+        return (variables, momentum), loss
 
     def epoch(carry: tuple, number: Array) -> tuple[tuple, tuple]:
         order = jax.random.permutation(jax.random.fold_in(key, steps + number), n)
         rows = order[: per_epoch * training.batch].reshape(per_epoch, training.batch)
         numbers = number * per_epoch + jnp.arange(per_epoch)
         carry, losses = lax.scan(step, carry, (numbers, rows))
-        judge = jax.random.fold_in(key, steps + training.epochs + number)
-        x_val, y_val = images.x_val, images.y_val
-        val_loss, accuracy = evaluate(trainable, carry[0], x_val, y_val, judge)
+        val_loss, accuracy = evaluate(forward, carry[0], images.x_val, images.y_val)
         return carry, (jnp.mean(losses), val_loss, accuracy)
 
     rule = optax.chain(

@@ -136,22 +136,16 @@ class Export:
 
     def _best(self) -> tuple[Any, str]:
         """Returns what gives the best network of a run, and a name for its folder."""
-        from jaxnas.cli.validate import training_oracle
+        from jaxnas.cli.validate import one_study, training_oracle
         from jaxnas.core import tokens as tk
         from jaxnas.report.architectures import top_found
-        from jaxnas.report.compare import studies
-        from jaxnas.report.load import load
         from jaxnas.report.validation_section import FOLDER
         from jaxnas.run import export_source as es
 
         if self.rank < 1:
             raise UserError(f"The best has rank 1, got --rank {self.rank}.")
         run_dir = self.run_dir or _newest(Path("runs"))
-        (study, *others) = studies(load(run_dir))
-        if others:
-            raise UserError(
-                f"{run_dir} holds searches of {1 + len(others)} questions; name one."
-            )
+        study = one_study(run_dir)
         best = top_found(study, self.rank)
         if len(best) < self.rank:
             raise UserError(

@@ -58,8 +58,6 @@ class Validate:
         configure_host(1)
         from jaxnas import report
         from jaxnas.report.architectures import top_found
-        from jaxnas.report.compare import studies
-        from jaxnas.report.load import load
         from jaxnas.report.validation_section import FOLDER, summary
         from jaxnas.run.validate import Settings, validate
 
@@ -72,11 +70,7 @@ class Validate:
             draws=self.draws, times=self.times, seed=self.seed, python=self.python,
             workers=self.workers,
         )  # fmt: skip
-        (study, *others) = studies(load(self.run_dir))
-        if others:
-            raise UserError(
-                f"{self.run_dir} holds searches of {1 + len(others)} questions; name one."
-            )
+        study = one_study(self.run_dir)
         best = top_found(study, self.top)
         if not best:
             raise UserError(f"{self.run_dir} has found no architecture yet.")
@@ -143,16 +137,33 @@ def training_oracle(
 
     described = study.runs[0].config["oracle"]
     options: dict[str, Any] = {"data": "digits", "size": "channels:8,cells:1"}
-    if described.get("name") == "child":
+    if described.get("name") in ("child", "analog"):
         known = described.get("options") or {}
         kept = ("data", "size", "batch", "augment", "lr", "weight_decay", "limit")
-        options |= {k: known[k] for k in kept if k in known}
+        options |= {"size": ""} | {k: known[k] for k in kept if k in known}
     given = {"data": data, "size": size}
     options |= {k: v for k, v in given.items() if v is not None}
     options |= {"epochs": epochs, "seed": seed}
     made = registry.make_oracle("child", space=study.task.space, **options)
     assert isinstance(made, ChildOracle)
     return made
+
+
+def one_study(run_dir: Path) -> Any:
+    """Returns the search in a directory.
+
+    Raises:
+        UserError: none there, or several questions.
+    """
+    from jaxnas.report.compare import studies
+    from jaxnas.report.load import load
+
+    (study, *others) = studies(load(run_dir))
+    if others:
+        raise UserError(
+            f"{run_dir} holds searches of {1 + len(others)} questions; name one."
+        )
+    return study
 
 
 def _folder(study: Any) -> Path:

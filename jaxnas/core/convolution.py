@@ -2,7 +2,7 @@
 
 Inside a loop (``scan``, ``map``) that backend runs ``lax.conv_general_dilated`` and above
 all its gradients on one naive path: forward and gradient of a 3x3 convolution of 8 to 64
-channels took 8 to 40 times as long as the product of patches and kernel, on one core
+channels took 11 to 43 times as long as the product of patches and kernel, on one core
 (``benchmarks/children.py conv``). On other devices the native convolution is used.
 """
 

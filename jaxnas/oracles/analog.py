@@ -60,8 +60,8 @@ class AnalogOracle(child.ChildOracle):
         hwa_epochs: epochs of hardware-aware training.
         hwa_lr: its first step size, falling to zero as a cosine.
         draws: chips.
-        images: validation images that each chip is judged on, the first ones; their order
-            was set by content, so they are a sample of all classes.
+        chip_images: validation images that each chip is judged on, the first ones; their
+            order was set by content, so they are a sample of all classes.
         preset: of the analog model.
 
     Raises:
@@ -108,7 +108,7 @@ class AnalogOracle(child.ChildOracle):
                 metrics={**missing, **digital.metrics},
                 seconds=time.perf_counter() - begun,
             )
-        found, losses = self._chips(module, variables)
+        found, losses = self._chips(module, variables, self._level(fidelity).images)
         accuracy = 100.0 * np.asarray(found, np.float64)
         mean, losses = accuracy.mean(axis=0), np.asarray(losses)
         used = matrices(self.network(fidelity).to_spec(np.asarray(tokens)))
@@ -131,14 +131,18 @@ class AnalogOracle(child.ChildOracle):
             metrics = {**metrics, **dict.fromkeys((*LABELS, "avm"), float("nan"))}
         return Measurement(metrics, curves_, time.perf_counter() - begun, status, message)
 
-    def _chips(self, module: Any, variables: PyTree) -> tuple[Any, Any]:
-        """Returns accuracies ``[draws, times]`` and the losses of the fine-tuning."""
+    def _chips(self, module: Any, variables: PyTree, used: int | None) -> tuple[Any, Any]:
+        """Returns accuracies ``[draws, times]`` and the losses of the fine-tuning.
+
+        Args:
+            module: the network.
+            variables: trained digitally.
+            used: training images that it is fine-tuned on; all when None.
+        """
         preset = config.preset(self.preset)
-        images = child.on_device(self.data, self.limit, None)
+        images = child.on_device(self.data, self.limit, used)
         plan = _plan(module, images.x_train.shape[1:], preset.structure)
-        settings = hwa.FineTune(
-            epochs=self.hwa_epochs, batch=min(self.batch, len(images.x_train))
-        )
+        settings = hwa.FineTune(epochs=self.hwa_epochs, batch=self.batch)
         chips = evaluate.Evaluation(draws=self.draws, batch=min(200, self.chip_images))
         program = _program(module, plan, settings, chips)
         n = self.chip_images

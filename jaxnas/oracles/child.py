@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from jaxnas.children import train as tr
 from jaxnas.children.build import Child, build
@@ -73,8 +73,8 @@ class ChildOracle:
         limit: most images of each split; all when None.
         levels: cheaper fidelities 1, 2, ...
         route: ``"choice"`` compiles one program for all architectures, ``"exact"`` one for
-            each; ``"auto"`` takes the first where the space allows it (its 10 epochs on
-            digits cost 1 to 2 s and a compilation 15 s: ``benchmarks/children.py routes``).
+            each; ``"auto"`` takes the first where the space allows it, which is measured in
+            ``benchmarks/children.py routes``.
 
     Raises:
         UserError: an unknown metric, task or size, or a space whose networks are fixed.
@@ -109,13 +109,12 @@ class ChildOracle:
     @property
     def id(self) -> str:
         """Versioned name with everything that changes the numbers."""
-        size = ",".join(f"{k}:{v}" for k, v in sorted(self._size.items()))
         levels = ";".join(",".join(map(str, level)) for level in self.levels)
-        # The space's own sizes that nobody set are part of the network too.
-        own = {k: v for k, v in vars(self.network(0)).items() if v is not None}
-        own = ",".join(f"{k}={v}" for k, v in sorted(own.items()))
+        # All sizes of the networks, those that nobody set included.
+        sizes = {k: v for k, v in vars(self.network(0)).items() if v is not None}
+        sizes = ",".join(f"{k}={v}" for k, v in sorted(sizes.items()))
         return (
-            f"child-v1({self.data},{size},{own};epochs={self.epochs},batch={self.batch},"
+            f"child-v1({self.data},{sizes};epochs={self.epochs},batch={self.batch},"
             f"augment={self.augment},lr={self.lr:g},wd={self.weight_decay:g},"
             f"limit={self.limit},levels={levels},route={self._route})"
         )
@@ -330,7 +329,7 @@ def _keep_compilations() -> None:
     """Turns on JAX's persistent compilation cache, unless the user has set one.
 
     A training program takes 10 to 100 s to compile, in every worker process; the next
-    process reads it in about a second.
+    process traces it again and reads the rest.
     """
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         folder = str(cache_dir() / "compiled")
@@ -389,20 +388,6 @@ def _choice(space: SearchSpace) -> ChoiceChild:
     return build_choice(space)
 
 
-def _apply(module: Child | ChoiceChild) -> tr.Trainable:
-    """Returns a network as what the training loop trains."""
-
-    def forward(
-        variables: PyTree, x: Float[Array, "B H W C"], key: Any, train: bool
-    ) -> tuple[Array, PyTree]:
-        if not train:
-            return module.apply(variables, x, False), variables  # pyright: ignore[reportReturnType]
-        logits, new = module.apply(variables, x, True, mutable=["batch_stats"])
-        return logits, {**variables, **new}
-
-    return tr.Trainable(forward)
-
-
 @functools.lru_cache(maxsize=4)
 def _initial(module: Child | ChoiceChild) -> Any:
     """Returns the compiled initialisation of (key, images)."""
@@ -416,6 +401,6 @@ def _program(module: Child | ChoiceChild, training: tr.Training) -> Any:
     def run(
         variables: PyTree, images: tr.Images, key: Any, hparams: tr.Hparams
     ) -> tuple[PyTree, tr.Curves]:
-        return tr.fit(_apply(module), variables, images, key, training, hparams)
+        return tr.fit(tr.forward_of(module), variables, images, key, training, hparams)
 
     return jax.jit(run)

@@ -216,13 +216,16 @@ class CostOracle:
         Raises:
             UserError: the space is too large to enumerate.
         """
-        counts = cost_columns(self.space)
-        return {name: column.astype(np.float64) for name, column in counts.items()}
+        return dict(cost_columns(self.space))
 
     def info(self) -> dict[str, Any]:
         """Returns what there is to know; ranges where the space can be enumerated."""
         metrics: dict[str, Any] = {
-            name: {"unit": item.unit, "meaning": item.meaning, "better": "lower"}
+            name: {
+                "unit": item.unit,
+                "meaning": item.meaning,
+                "better": "higher" if item.maximise else "lower",
+            }
             for name, item in METRICS.items()
         }
         if self.traced:

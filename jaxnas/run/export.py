@@ -29,7 +29,6 @@ NUM_IMAGES = 32
 TEST_IMAGES = 1000
 """Most labelled images that go beside an analog network."""
 Callback = Callable[[dict[str, Any]], None]
-_RANGE = ".input_range"
 
 
 class Outcome(NamedTuple):
@@ -129,8 +128,7 @@ def _verified(
     arrays, ranges, weights = candidate.arrays, {}, candidate.state
     job = jobs.job_of(config.preset(preset))
     if kind == "aihwkit" and candidate.tuned is not None:
-        ranges = {k: v for k, v in candidate.tuned.items() if k.endswith(_RANGE)}
-        arrays = {k: v for k, v in candidate.tuned.items() if not k.endswith(_RANGE)}
+        arrays, ranges = jobs.split_ranges(candidate.tuned)
         weights, job = "hardware-aware", candidate.job or job
     variables = from_arrays(child, arrays)
     (inputs,) = candidate.spec["inputs"].values()

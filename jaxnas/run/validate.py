@@ -24,11 +24,13 @@ from scipy import stats
 from jaxnas.analog import config, evaluate
 from jaxnas.analog.bridge import jobs
 from jaxnas.analog.plan import Plan, make_plan
+from jaxnas.children import train as tr
 from jaxnas.children.build import Child, build
 from jaxnas.children.count import count_costs
-from jaxnas.children.weights import from_arrays, save_network, to_arrays
+from jaxnas.children.weights import SPEC_FILE, from_arrays, save_network, to_arrays
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
+from jaxnas.data.images import ImageData
 from jaxnas.data.npz import read_npz
 from jaxnas.oracles.child import ChildOracle
 
@@ -208,7 +210,7 @@ def _prepare(
     training = {
         "val_accuracy": float(curves.val_accuracy[-1]),
         "train_loss": float(curves.train_loss[-1]),
-        "test_accuracy": _digital(child, variables, data.x_test, data.y_test),
+        "test_accuracy": _digital(child, variables, data),
         "seconds": time.perf_counter() - begun,
         **costs._asdict(),
     }
@@ -216,14 +218,11 @@ def _prepare(
     mark.write_text(key)
 
 
-def _digital(child: Child, variables: Any, x: np.ndarray, y: np.ndarray) -> float:
+def _digital(child: Child, variables: Any, data: ImageData) -> float:
     """Returns the exact test accuracy, fraction."""
-    right, apply = 0, jax.jit(lambda v, images: child.apply(v, images))
-    for start in range(0, len(x), 200):
-        part = slice(start, start + 200)
-        logits = np.asarray(apply(variables, jnp.asarray(x[part])))
-        right += int((logits.argmax(axis=1) == y[part]).sum())
-    return right / len(x)
+    x, y = jnp.asarray(data.x_test), jnp.asarray(data.y_test)
+    judge = jax.jit(lambda v: tr.evaluate(tr.forward_of(child), v, x, y)[1])
+    return float(judge(variables))
 
 
 def _row(
@@ -269,18 +268,11 @@ def simulate(
         folder: of a candidate whose ``weights_hwa.npz`` the runner has written.
         settings: draws, times and preset.
     """
-    child = build(json.loads((folder / "spec.json").read_text()))
-    arrays = read_npz(folder / "weights_hwa.npz")
-    ending = ".input_range"
-    ranges = {n.removesuffix(ending): a for n, a in arrays.items() if n.endswith(ending)}
-    weights = {n: a for n, a in arrays.items() if not n.endswith(ending)}
-    variables = from_arrays(child, weights)
-    preset = config.preset(settings.preset)
-    data = oracle.images
-    plan = make_plan(child, variables, data.x_test.shape[1:], preset.structure)
+    preset, data = config.preset(settings.preset), oracle.images
+    child, plan, variables = tuned_network(folder, preset)
     found = evaluate.evaluate_compiled(
         jax.random.key(settings.seed),
-        jobs.simulated(plan, variables, ranges, preset),
+        variables,
         jnp.asarray(data.x_test),
         jnp.asarray(data.y_test),
         jnp.asarray(settings.times, jnp.float32),
@@ -290,3 +282,20 @@ def simulate(
         settings=evaluate.Evaluation(draws=settings.draws),
     )
     return np.asarray(found.accuracy, np.float64), plan
+
+
+def tuned_network(
+    folder: Path, preset: config.Preset
+) -> tuple[Child, Plan, dict[str, Any]]:
+    """Returns the network that the runner fine-tuned, its tiles and its variables on them.
+
+    Args:
+        folder: with ``spec.json`` and ``weights_hwa.npz``.
+        preset: of the analog model.
+    """
+    child = build(json.loads((folder / SPEC_FILE).read_text()))
+    weights, ranges = jobs.split_ranges(read_npz(folder / "weights_hwa.npz"))
+    variables = from_arrays(child, weights)
+    (kind,) = child.spec["inputs"].values()
+    plan = make_plan(child, variables, tuple(kind["shape"]), preset.structure)
+    return child, plan, jobs.simulated(plan, variables, ranges, preset)

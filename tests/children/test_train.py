@@ -10,7 +10,7 @@ from jaxnas.children import train as tr
 from jaxnas.core.errors import UserError
 
 
-def linear(variables, x, key, train):
+def linear(variables, x, train):
     flat = x.reshape(x.shape[0], -1)
     params = variables["params"]
     return flat @ params["w"] + params["b"], variables
@@ -34,9 +34,7 @@ def test_full_batches_follow_torch():
     torch = pytest.importorskip("torch")
     data, training = images(), tr.Training(epochs=12, batch=24)
     hparams = tr.Hparams(lr=0.3, momentum=0.8, weight_decay=0.01, label_smoothing=0.1)
-    trained, curves = tr.fit(
-        tr.Trainable(linear), start(), data, jax.random.key(0), training, hparams
-    )
+    trained, curves = tr.fit(linear, start(), data, jax.random.key(0), training, hparams)
     w = torch.nn.Parameter(torch.tensor(np.asarray(start()["params"]["w"])))
     b = torch.nn.Parameter(torch.zeros(3))
     rule = torch.optim.SGD([w, b], lr=1, momentum=0.8, weight_decay=0.01, nesterov=True)
@@ -76,9 +74,7 @@ def test_schedule_is_optaxs():
 
 def test_same_key_same_bits_other_key_others():
     data, training = images(), tr.Training(epochs=2, batch=8, augment="shift-flip")
-    run = jax.jit(
-        lambda key: tr.fit(tr.Trainable(linear), start(), data, key, training, tr.Hparams())
-    )
+    run = jax.jit(lambda key: tr.fit(linear, start(), data, key, training, tr.Hparams()))
     first, again, other = (
         run(jax.random.key(3)),
         run(jax.random.key(3)),
@@ -92,17 +88,17 @@ def test_same_key_same_bits_other_key_others():
 def test_every_image_is_used_once_an_epoch():
     seen = []
 
-    def forward(variables, x, key, train):
+    def forward(variables, x, train):
         if train:
             jax.debug.callback(lambda ids: seen.extend(ids.tolist()), x[:, 0, 0, 0])
-        return linear(variables, x, key, train)
+        return linear(variables, x, train)
 
     data = images()
     ids = jnp.arange(24.0)[:, None, None, None] * jnp.ones((1, 4, 4, 1))
     data = data._replace(x_train=ids)
     training = tr.Training(epochs=3, batch=8)
     made = tr.fit(
-        tr.Trainable(forward), start(), data, jax.random.key(0), training,
+        forward, start(), data, jax.random.key(0), training,
         tr.Hparams(lr=0.0),
     )  # fmt: skip
     jax.block_until_ready(made)
@@ -136,27 +132,12 @@ def test_augmentation_moves_whole_images(kind):
 
 def test_evaluation_in_parts_is_the_whole():
     data = images(n=24, m=10)
-    key = jax.random.key(0)
-    whole = tr.evaluate(tr.Trainable(linear), start(), data.x_train, data.y_train, key)
-    parts = tr.evaluate(
-        tr.Trainable(linear), start(), data.x_train, data.y_train, key, batch=7
-    )
+    whole = tr.evaluate(linear, start(), data.x_train, data.y_train)
+    parts = tr.evaluate(linear, start(), data.x_train, data.y_train, batch=7)
     np.testing.assert_allclose(whole, parts, rtol=1e-6)
-    logits, _ = linear(start(), data.x_train, key, False)
+    logits, _ = linear(start(), data.x_train, False)
     right = np.mean(np.argmax(np.asarray(logits), 1) == np.asarray(data.y_train))
     np.testing.assert_allclose(parts[1], right, rtol=1e-6)
-
-
-def test_projection_holds_after_every_step():
-    box = lambda v: {
-        "params": jax.tree.map(lambda p: jnp.clip(p, -0.05, 0.05), v["params"])
-    }
-    trained, _ = tr.fit(
-        tr.Trainable(linear, box), start(), images(), jax.random.key(0),
-        tr.Training(epochs=3, batch=8), tr.Hparams(lr=1.0),
-    )  # fmt: skip
-    largest = max(float(jnp.abs(p).max()) for p in jax.tree.leaves(trained["params"]))
-    assert largest == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +156,6 @@ def test_refuses_settings(settings, word):
 def test_refuses_a_batch_larger_than_the_data():
     with pytest.raises(UserError, match="24 training images"):
         tr.fit(
-            tr.Trainable(linear), start(), images(), jax.random.key(0),
+            linear, start(), images(), jax.random.key(0),
             tr.Training(batch=25), tr.Hparams(),
         )  # fmt: skip

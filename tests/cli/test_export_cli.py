@@ -28,18 +28,6 @@ def run(capsys, *args):
     return stop.value.code or 0, streams.out, streams.err
 
 
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory):
-    """A small search of AnalogNAS-Bench."""
-    root = tmp_path_factory.mktemp("runs")
-    args = ["search", "--algorithms", "random", "--objective", "analog_1month"]
-    args += ["--budget", "10", "--seeds", "1", "--quiet", "--out", str(root)]
-    with pytest.raises(SystemExit) as stop:
-        main([*args, "--name", "bench"])
-    assert not stop.value.code
-    return root / "bench"
-
-
 @pytest.mark.slow
 @analog
 def test_a_candidate_of_the_benchmark_is_measured_without_this_package(

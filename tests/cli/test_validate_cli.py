@@ -2,10 +2,13 @@
 
 import importlib.util
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from jaxnas import registry
 from jaxnas.cli import main
+from jaxnas.cli.validate import training_oracle
 
 
 def run(capsys, *args):
@@ -13,17 +16,6 @@ def run(capsys, *args):
         main(list(map(str, args)))
     streams = capsys.readouterr()
     return stop.value.code or 0, streams.out, streams.err
-
-
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory):
-    """A small search of AnalogNAS-Bench."""
-    root = tmp_path_factory.mktemp("runs")
-    args = ["search", "--algorithms", "random", "--budget", "10", "--seeds", "1"]
-    with pytest.raises(SystemExit) as stop:
-        main([*args, "--quiet", "--out", str(root), "--name", "bench"])
-    assert not stop.value.code
-    return root / "bench"
 
 
 @pytest.mark.parametrize(
@@ -41,6 +33,25 @@ def test_refusals_are_one_sentence(capsys, searched, options, word):
     assert code == 2
     assert word in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["child", "analog"])
+def test_candidates_are_trained_as_in_the_search(name):
+    """Also where the search went on to chips, and at the size that it had."""
+    space = registry.make_space("nb201", channels=3, cells=1)
+    options = {"space": space, "data": "digits", "limit": 100, "lr": 0.03}
+    described = {"name": name, "options": options}
+    study = SimpleNamespace(
+        runs=[SimpleNamespace(config={"oracle": described})],
+        task=SimpleNamespace(space=space),
+    )
+    made = training_oracle(study, None, None, 4, 7)
+    assert (made.limit, made.lr, made.epochs, made.seed) == (100, 0.03, 4, 7)
+    assert made.network(0).channels == 3
+    assert training_oracle(study, None, "channels:5", 4, 7).network(0).channels == 5
+    bench = {"name": "analog-nasbench", "options": {}}
+    study.runs[0].config["oracle"] = bench
+    assert training_oracle(study, None, None, 4, 7).network(0).channels == 8
 
 
 def test_a_missing_run_is_refused(capsys, tmp_path):

@@ -29,6 +29,8 @@ INSTALL = (
     "pip install --no-deps aihwkit==1.1.0"
 )
 """Installs the pair that is known to work, on Python 3.11."""
+RANGE = ".input_range"
+"""Ending of the name of a layer's input ranges, one a tile, behind the layer's path."""
 METRICS_FORMAT = "jaxnas-metrics-1"
 Progress = Callable[[dict[str, Any]], None]
 
@@ -197,6 +199,14 @@ def read_metrics(folder: str | Path) -> Metrics:
     return made
 
 
+def split_ranges(
+    arrays: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Returns the weights of ``weights_hwa.npz``, and its input ranges by their names."""
+    ranges = {name: a for name, a in arrays.items() if name.endswith(RANGE)}
+    return {name: a for name, a in arrays.items() if name not in ranges}, ranges
+
+
 def simulated(
     plan: Plan, variables: PyTree, ranges: Mapping[str, np.ndarray], preset: Preset
 ) -> PyTree:
@@ -205,7 +215,7 @@ def simulated(
     Args:
         plan: the network's tiles, numbered as aihwkit does.
         variables: ``params`` and ``batch_stats`` after hardware-aware training.
-        ranges: input range of each tile ``[tiles of the layer]`` by the layer's path.
+        ranges: ``PATH.input_range`` of each layer, one number a tile.
         preset: the numbers of the model.
 
     Raises:
@@ -214,7 +224,7 @@ def simulated(
     values = []
     for layer in plan.layers:
         path = ".".join(layer.path)
-        given = np.atleast_1d(ranges.get(path, np.zeros(0)))
+        given = np.atleast_1d(ranges.get(f"{path}{RANGE}", np.zeros(0)))
         if len(given) != len(layer.tiles):
             raise UserError(
                 f"The layer {path!r} has {len(layer.tiles)} tiles and {len(given)} input "
