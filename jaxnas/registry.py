@@ -20,6 +20,7 @@ from jaxnas.core.protocols import Algorithm, Oracle, SearchSpace
 SPACES = {
     "toy": "jaxnas.spaces.toy:Toy",
     "nb201": "jaxnas.spaces.nb201:NB201",
+    "nb201-residual": "jaxnas.spaces.nb201_residual:NB201Residual",
     "analog-resnet": "jaxnas.spaces.analog_resnet:AnalogResNet",
 }
 ORACLES = {

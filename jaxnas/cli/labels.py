@@ -106,6 +106,58 @@ def read_csv(path: Path, space: SearchSpace | None, objective: str | None) -> La
     )
 
 
+def read_store(
+    path: Path, space: SearchSpace | None, objective: str | None, match: str
+) -> Labels:
+    """Returns what a store holds of one oracle, the mean where there are several seeds.
+
+    Args:
+        path: an evaluation store.
+        space: whose architectures they are.
+        objective: metrics with commas.
+        match: part of the oracle's id.
+
+    Raises:
+        UserError: no space or objective is named, the store holds no such evaluation, or
+            those of several oracles or data sets, or of another space.
+    """
+    from jaxnas.data.evaluations import Query, Store
+    from jaxnas.oracles.analog import METRICS
+
+    if space is None or not objective:
+        raise UserError("Labels of a --store need --space and --objective.")
+    names = objective.split(",")
+    with Store(path, write=False) as store:
+        held = store.metric_names()
+        for name in names:
+            if name not in held:
+                raise unknown_name(f"metric of {path}:", name, held)
+        found = list(store.rows(Query(oracle=match, fidelity=0, failed=False)))
+    found = [r for r in found if set(names) <= set(r.metrics)]
+    sources = sorted({(r.key.oracle, r.key.checksum) for r in found})
+    if len(sources) != 1:
+        held = "; ".join(dict.fromkeys(oracle for oracle, _ in sources)) or "none"
+        raise UserError(
+            f"The evaluations of {path} must be of one oracle on one data set, and are of "
+            f"{len(sources)} ({held}); choose with --match PART_OF_THE_ID."
+        )
+    by_tokens: dict[tuple[int, ...], list[list[float]]] = {}
+    for record in found:
+        if record.key.digest != tk.digest_host(space, np.asarray(record.tokens)):
+            raise UserError(
+                f"The evaluations of {path} are not of {space.id!r}; name their --space."
+            )
+        row = [record.metrics[name] for name in names]
+        by_tokens.setdefault(record.tokens, []).append(row)
+    return Labels(
+        space=space,
+        objectives=tuple(METRICS.get(n, Objective(n, "unit of the store")) for n in names),
+        tokens=np.array(list(by_tokens), np.int32),
+        values=np.array([np.mean(rows, axis=0) for rows in by_tokens.values()]),
+        source=sources[0][0],
+    )
+
+
 def read_oracle(
     name: str, space: SearchSpace | None, objective: str, seed: int, labels: int
 ) -> Labels:

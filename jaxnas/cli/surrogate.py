@@ -14,7 +14,7 @@ from rich.table import Table
 
 from jaxnas import registry
 from jaxnas.cli.info import PLAIN_WIDTH
-from jaxnas.cli.labels import Labels, read_csv, read_oracle
+from jaxnas.cli.labels import Labels, read_csv, read_oracle, read_store
 from jaxnas.core.errors import UserError
 from jaxnas.core.protocols import Featured, SearchSpace
 
@@ -53,6 +53,10 @@ class Fit:
     """Search space; the oracle's own when not given."""
     csv: Path | None = None
     """Labels from a table of the analog-resnet space instead of an oracle."""
+    store: Path | None = None
+    """Labels from an evaluation store of `jaxnas search`; needs --space and --objective."""
+    match: str = ""
+    """Part of the id of the oracle whose evaluations in the --store are used."""
     labels: int = 500
     """Architectures whose labels are used."""
     features: Literal["auto", "one-hot", "numeric", "graph"] = "auto"
@@ -91,8 +95,11 @@ class Fit:
         if not 0 <= self.seed < 2**31:
             raise UserError(f"--seed must be in [0, 2**31), got {self.seed}.")
         space = None if self.space is None else registry.make_space(self.space)
+        _one_source(self.csv, self.store)
         if self.csv is not None:
             data = read_csv(self.csv, space, self.objective)
+        elif self.store is not None:
+            data = read_store(self.store, space, self.objective, self.match)
         else:
             metric = self.objective or "analog_1month"
             data = read_oracle(self.oracle, space, metric, self.seed, self.labels)
@@ -172,6 +179,10 @@ class Eval:
     """What gives the true labels."""
     csv: Path | None = None
     """True labels from a table of the analog-resnet space instead of an oracle."""
+    store: Path | None = None
+    """True labels from an evaluation store instead of an oracle."""
+    match: str = ""
+    """Part of the id of the oracle whose evaluations in the --store are used."""
     objective: str = ""
     """Which predictions; all of the model's. For XGBoost, the name of what it predicts."""
     space: str | None = None
@@ -195,8 +206,11 @@ class Eval:
             )
         made = surrogate(self.model, space, self.objective)
         metric = ",".join(item.name for item in made.objectives)
+        _one_source(self.csv, self.store)
         if self.csv is not None:
             data = read_csv(self.csv, made.space, metric)
+        elif self.store is not None:
+            data = read_store(self.store, made.space, metric, self.match)
         else:
             data = read_oracle(self.oracle, made.space, metric, self.seed, 0)
         seen = rows_of(made.source, made.checksum)
@@ -225,6 +239,16 @@ class Surrogate:
     def run(self) -> int:
         """Runs the sub-command."""
         return self.command.run()
+
+
+def _one_source(csv: Path | None, store: Path | None) -> None:
+    """Refuses labels from two places.
+
+    Raises:
+        UserError: both are named.
+    """
+    if csv is not None and store is not None:
+        raise UserError("Labels come from a --csv or from a --store; name one of them.")
 
 
 def assess(oracle: Any, params: Any, held: Labels) -> dict[str, dict[str, Any]]:

@@ -7,9 +7,11 @@ import pytest
 
 from jaxnas.cli import labels as lb
 from jaxnas.cli import main
+from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Objective
 from jaxnas.data.analognas_csv import FEATURES, TARGETS
+from jaxnas.data.evaluations import Key, Record, Store
 from jaxnas.oracles import surrogate_file as sf
 from jaxnas.registry import make_space
 from jaxnas.testing.oracles import untrained_model
@@ -200,3 +202,72 @@ def test_a_model_is_an_oracle_of_a_search(tmp_path, capsys):
     assert "regret" in capsys.readouterr().out
     config = json.loads((tmp_path / "a/random/config.json").read_text())
     assert "surrogate-v1-" in json.dumps(config)
+
+
+@pytest.fixture(scope="module")
+def store(folder):
+    """Forty architectures of the toy space, measured with two seeds, and a failed one."""
+    space, path = make_space("toy"), folder / "evaluations.sqlite"
+    members = tk.enumerate_space(space)[:40].tolist()
+    with Store(path) as kept:
+        for seed in (0, 1):
+            for i, row in enumerate(members):
+                digest = tk.digest_host(space, np.array(row))
+                key = Key("child-v1(digits)", digest, 0, seed, "sha")
+                metrics = {"val_accuracy": 10.0 * sum(row) + seed}
+                status = int(seed == 0 and i == 0)
+                kept.put(Record(key, tuple(row), metrics, {}, 1.0, status))
+    return path
+
+
+def test_labels_of_a_store_are_the_mean_over_seeds_of_what_succeeded(store):
+    found = lb.read_store(store, make_space("toy"), "val_accuracy", "child")
+    assert found.source == "child-v1(digits)"
+    assert found.objectives[0].unit == "%"
+    means = dict(zip(map(tuple, found.tokens.tolist()), found.values[:, 0].tolist()))
+    assert len(means) == 40
+    failed = tuple(tk.enumerate_space(make_space("toy"))[0].tolist())
+    for row, value in means.items():
+        assert value == 10.0 * sum(row) + (1.0 if row == failed else 0.5)
+
+
+def test_a_model_is_fitted_to_a_store_and_judged_on_it(store, folder, capsys):
+    out = folder / "stored.npz"
+    named = ["--store", store, "--space", "toy", "--objective", "val_accuracy"]
+    code, _, err = run(capsys, "fit", *named, "--labels", "25", *QUICK, "--out", out)
+    assert code == 0, err
+    code, text, _ = run(capsys, "eval", out, "--store", store, "--json")
+    assert code == 0
+    assert json.loads(text)["held_out"] == 15
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--objective", "val_accuracy"], "need --space and --objective"),
+        (["--space", "toy", "--objective", "val_acuracy"], "val_accuracy"),
+        (["--space", "nb201", "--objective", "val_accuracy"], "not of 'nb201-v1'"),
+        (["--space", "toy", "--objective", "val_accuracy", "--match", "x"], "are of 0"),
+        (["--space", "toy", "--objective", "val_accuracy", "--csv", "t.csv"], "name one"),
+    ],
+)
+def test_a_store_that_does_not_fit_is_refused(store, folder, capsys, options, words):
+    out = folder / "never.npz"
+    code, _, err = run(capsys, "fit", "--store", store, *options, "--out", out)
+    assert (code, out.exists()) == (2, False)
+    assert words in " ".join(err.split())
+
+
+def test_evaluations_of_two_oracles_are_not_mixed(store, folder):
+    path = folder / "two.sqlite"
+    with Store(path) as kept:
+        kept.merge(store)
+        row = tk.enumerate_space(make_space("toy"))[0]
+        digest = tk.digest_host(make_space("toy"), row)
+        key = Key("child-v1(mnist)", digest, 0, 0, "sha")
+        metrics = {"val_accuracy": 1.0}
+        kept.put(Record(key, tuple(row.tolist()), metrics, {}, 1.0, 0))
+    with pytest.raises(UserError, match="--match"):
+        lb.read_store(path, make_space("toy"), "val_accuracy", "")
+    one = lb.read_store(path, make_space("toy"), "val_accuracy", "mnist")
+    assert one.values.tolist() == [[1.0]]

@@ -1,0 +1,108 @@
+"""Residual NAS-Bench-201 cells: input and output always joined by a skip.
+
+The 3,125 cells of :mod:`jaxnas.spaces.nb201` whose edge 1->4 is a skip, written with the
+other five tokens (edges 1->2, 1->3, 2->3, 2->4, 3->4; operations as there). No cell is
+disconnected, and they compute 1,166 different functions: few enough to train all of them,
+which is what the tables ``digits-cells`` and ``fashion-cells`` hold.
+"""
+
+import functools
+import itertools
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from jaxnas.core import tokens as tk
+from jaxnas.core.errors import UserError
+from jaxnas.core.types import Graph, Spec
+from jaxnas.spaces import nb201
+
+SHORTCUT = nb201.EDGES.index((1, 4))
+"""Place of the fixed edge among the six tokens of nb201."""
+
+
+@dataclass(frozen=True)
+class NB201Residual(nb201.NB201):
+    """The NAS-Bench-201 cells with a shortcut from input to output: 3,125 architectures.
+
+    Args:
+        channels: of the first stage; they double twice.
+        cells: per stage.
+        num_classes: of the data set.
+        image: height, width and channels of an input.
+
+    Raises:
+        UserError: a size that no network has.
+    """
+
+    @property
+    def id(self) -> str:
+        """Versioned name."""
+        return "nb201-residual-v1"
+
+    @property
+    def length(self) -> int:
+        """Number of searched edges."""
+        return len(nb201.EDGES) - 1
+
+    def count(self) -> int:
+        """Returns 3,125."""
+        return self.vocab**self.length
+
+    def canonical(self, tokens: Int[Array, "L"]) -> Int[Array, "L"]:
+        """Returns the lexicographically first cell that computes the same function.
+
+        The rule is that of :func:`jaxnas.spaces.nb201.equal_functions`.
+        """
+        _, first, inverse = np.unique(
+            self.classes(), return_index=True, return_inverse=True
+        )
+        representative = jnp.asarray(first[inverse].astype(np.int32))
+        return tk.from_index(self, representative[tk.index(self, tokens)])
+
+    def classes(self) -> Int[np.ndarray, "3125"]:
+        """Returns the number of each cell's function in lexicographic order: 1,166."""
+        return classes()
+
+    def to_graph(self, tokens: Int[Array, "L"]) -> Graph:
+        """Returns the graph of the whole cell, as nb201 does."""
+        return super().to_graph(jnp.insert(tokens, SHORTCUT, nb201.SKIP))
+
+    def to_spec(self, tokens: np.ndarray) -> Spec:
+        """Returns the whole network, as nb201 does."""
+        return super().to_spec(whole(np.asarray(tokens)))
+
+    def from_spec(self, spec: Spec) -> np.ndarray:
+        """Returns the tokens that ``to_spec`` was given.
+
+        Raises:
+            UserError: not a spec of this space.
+        """
+        tokens = super().from_spec(spec)
+        if tokens[SHORTCUT] != nb201.SKIP:
+            raise UserError(
+                f"The edge 1->4 of this spec is no skip, which {self.id} has there; use "
+                "the space nb201."
+            )
+        return np.delete(tokens, SHORTCUT)
+
+
+def whole(tokens: Int[np.ndarray, "*b 5"]) -> Int[np.ndarray, "*b 6"]:
+    """Returns the six tokens of nb201."""
+    return np.insert(tokens, SHORTCUT, nb201.SKIP, axis=-1)
+
+
+@functools.cache
+def classes() -> Int[np.ndarray, "3125"]:
+    """Returns one number for all cells of one function, by first appearance."""
+    rows = np.array(list(itertools.product(range(5), repeat=5)))
+    places = whole(rows) @ 5 ** np.arange(5, -1, -1)
+    _, first, inverse = np.unique(
+        nb201.equal_functions()[places], return_index=True, return_inverse=True
+    )
+    rank = np.argsort(np.argsort(first))
+    ids = rank[inverse].astype(np.int32)
+    ids.setflags(write=False)
+    return ids
