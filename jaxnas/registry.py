@@ -27,6 +27,8 @@ ORACLES = {
     "toy": "jaxnas.oracles.toy:ToyOracle",
     "analog-nasbench": "jaxnas.oracles.table:analog_nasbench",
     "nb201-table": "jaxnas.oracles.table:nb201_table",
+    "digits-cells": "jaxnas.oracles.table:digits_cells",
+    "fashion-cells": "jaxnas.oracles.table:fashion_cells",
     "cost": "jaxnas.oracles.cost:CostOracle",
     "surrogate": "jaxnas.oracles.surrogate_open:surrogate",
     "child": "jaxnas.oracles.child:ChildOracle",

@@ -81,6 +81,7 @@ def found(config: Config, store: Path) -> tuple[ChildOracle, list[dict[str, Any]
     """Returns the oracle and each method's best architecture."""
     oracle = ChildOracle(
         jaxnas.make_space("nb201"),
+        objective=config.objective,
         size=config.size,
         epochs=config.search_epochs,
         augment=config.augment,
@@ -108,7 +109,7 @@ def main() -> None:
     config = Config()
     oracle, searched = found(config, args.store)
     data = oracle.images
-    best = max(searched, key=lambda row: row["val_accuracy"])
+    best = min(searched, key=lambda row: row[config.objective])
     networks = {
         f"best cell found ({''.join(map(str, best['tokens']))})": oracle.spec(
             np.array(best["tokens"])
@@ -133,10 +134,10 @@ def main() -> None:
         spread = f" ± {np.std(row['test'], ddof=1):.4f}" if n > 1 else ""
         text += f"| {row['model']} | {row['params']:,} | {mean:.4f}{spread} | {n} |\n"
     text += f"\n{len(data.x_test)} test images; mean ± standard deviation over seeds.\n\n"
-    text += "| method | best validation accuracy (%) | cell |\n| --- | --- | --- |\n"
+    text += "| method | lowest validation loss (nats) | cell |\n| --- | --- | --- |\n"
     for row in searched:
         cell = "".join(map(str, row["tokens"]))
-        text += f"| {row['method']} | {row['val_accuracy']:.2f} | {cell} |\n"
+        text += f"| {row['method']} | {row[config.objective]:.4f} | {cell} |\n"
     out = HERE / "results"
     out.mkdir(exist_ok=True)
     document = {"config": dataclasses.asdict(config), "searched": searched, "rows": rows}

@@ -1,5 +1,6 @@
 """Oracles that look an architecture up in a table of finished experiments."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.protocols import SearchSpace
 from jaxnas.core.types import Evaluation, Objective
 from jaxnas.data import analog_nasbench as _analog
+from jaxnas.data import measured_cells as _cells
 from jaxnas.data import nb201 as _nb201
 from jaxnas.data.tables import Table
 from jaxnas.oracles.metrics import choose, measured, summarise
@@ -21,6 +23,7 @@ from jaxnas.registry import make_space
 TABLES: dict[str, Callable[[], Table]] = {
     "analog-nasbench": _analog.table,
     "nb201-table": _nb201.table,
+    **{name: functools.partial(_cells.table, name) for name in _cells.CHECKSUMS},
 }
 """Name of a table -> the function that reads it."""
 
@@ -174,10 +177,13 @@ def _make(
     name: str, space: SearchSpace | None, objective: str | Sequence[str]
 ) -> TableOracle:
     """Returns the oracle over a table with aliases resolved."""
-    metrics = TABLES[name]().metrics
+    table = TABLES[name]()
+    metrics = table.metrics
     aliases = {alias: metric.name for metric in metrics for alias in metric.aliases}
     chosen = choose(name, objective, [metric.name for metric in metrics], aliases)
-    return TableOracle(make_space("nb201") if space is None else space, name, chosen)
+    if space is None:
+        space = make_space(table.space.rpartition("-v")[0])
+    return TableOracle(space, name, chosen)
 
 
 def analog_nasbench(
@@ -208,3 +214,33 @@ def nb201_table(
         UserError: an unknown metric, another space, or a missing or altered package.
     """
     return _make("nb201-table", space, objective)
+
+
+def digits_cells(
+    space: SearchSpace | None = None, objective: str | Sequence[str] = "analog_1month"
+) -> TableOracle:
+    """Digits: every residual nb201 cell trained by us, digital and on simulated chips.
+
+    Args:
+        space: the nb201-residual space; made when None.
+        objective: a metric or an alias, several joined by commas, or a sequence of them.
+
+    Raises:
+        UserError: an unknown metric, another space, or a missing or altered file.
+    """
+    return _make("digits-cells", space, objective)
+
+
+def fashion_cells(
+    space: SearchSpace | None = None, objective: str | Sequence[str] = "analog_1month"
+) -> TableOracle:
+    """Fashion-MNIST subset: the same cells trained on small pictures of clothes.
+
+    Args:
+        space: the nb201-residual space; made when None.
+        objective: a metric or an alias, several joined by commas, or a sequence of them.
+
+    Raises:
+        UserError: an unknown metric, another space, or a missing or altered file.
+    """
+    return _make("fashion-cells", space, objective)

@@ -2,8 +2,8 @@
 
 The 3,125 cells of :mod:`jaxnas.spaces.nb201` whose edge 1->4 is a skip, written with the
 other five tokens (edges 1->2, 1->3, 2->3, 2->4, 3->4; operations as there). No cell is
-disconnected, and they compute 1,166 different functions: few enough to train all of them,
-which is what the tables ``digits-cells`` and ``fashion-cells`` hold.
+disconnected, and they are 1,218 different networks: few enough to train all of them, which
+is what the tables ``digits-cells`` and ``fashion-cells`` hold.
 """
 
 import functools
@@ -21,6 +21,8 @@ from jaxnas.spaces import nb201
 
 SHORTCUT = nb201.EDGES.index((1, 4))
 """Place of the fixed edge among the six tokens of nb201."""
+CONVOLUTIONS = (2, 3)
+"""Tokens of operations that have weights."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,7 @@ class NB201Residual(nb201.NB201):
         return self.vocab**self.length
 
     def canonical(self, tokens: Int[Array, "L"]) -> Int[Array, "L"]:
-        """Returns the lexicographically first cell that computes the same function.
-
-        The rule is that of :func:`jaxnas.spaces.nb201.equal_functions`.
-        """
+        """Returns the lexicographically first cell that is the same network."""
         _, first, inverse = np.unique(
             self.classes(), return_index=True, return_inverse=True
         )
@@ -63,7 +62,7 @@ class NB201Residual(nb201.NB201):
         return tk.from_index(self, representative[tk.index(self, tokens)])
 
     def classes(self) -> Int[np.ndarray, "3125"]:
-        """Returns the number of each cell's function in lexicographic order: 1,166."""
+        """Returns the network of every cell in lexicographic order: see :func:`classes`."""
         return classes()
 
     def to_graph(self, tokens: Int[Array, "L"]) -> Graph:
@@ -96,13 +95,43 @@ def whole(tokens: Int[np.ndarray, "*b 5"]) -> Int[np.ndarray, "*b 6"]:
 
 @functools.cache
 def classes() -> Int[np.ndarray, "3125"]:
-    """Returns one number for all cells of one function, by first appearance."""
-    rows = np.array(list(itertools.product(range(5), repeat=5)))
-    places = whole(rows) @ 5 ** np.arange(5, -1, -1)
-    _, first, inverse = np.unique(
-        nb201.equal_functions()[places], return_index=True, return_inverse=True
-    )
-    rank = np.argsort(np.argsort(first))
-    ids = rank[inverse].astype(np.int32)
-    ids.setflags(write=False)
-    return ids
+    """Returns the number of each cell's network, by first appearance: 1,218 networks.
+
+    Two cells are one network when some renaming of the convolutions that reach the output
+    makes node 4 the same sum of the same terms. This is finer than
+    :func:`jaxnas.spaces.nb201.equal_functions` (1,166 here), where a convolution that is
+    used twice and two convolutions with weights of their own read the same.
+    """
+    seen: dict[str, int] = {}
+    rows = whole(np.array(list(itertools.product(range(5), repeat=5)))).tolist()
+    ids = [seen.setdefault(_network(tuple(row)), len(seen)) for row in rows]
+    numbers = np.array(ids, np.int32)
+    numbers.setflags(write=False)
+    return numbers
+
+
+def _network(tokens: tuple[int, ...]) -> str:
+    """Returns the first of all texts that renaming convolutions gives."""
+    own = {place: f"#{place}" for place in range(len(tokens))}
+    text = _text(tokens, own)
+    used = [p for p, name in own.items() if tokens[p] in CONVOLUTIONS and name in text]
+    orders = itertools.permutations(f"#{i}" for i in range(len(used)))
+    return min(_text(tokens, dict(zip(used, order, strict=True))) for order in orders)
+
+
+def _text(tokens: tuple[int, ...], names: dict[int, str]) -> str:
+    """Returns node 4 as a sorted sum of terms, each convolution under its name."""
+    terms: dict[int, tuple[str, ...]] = {1: ("0",)}
+    for node in (2, 3, 4):
+        found: list[str] = []
+        for place, (source, target) in enumerate(nb201.EDGES):
+            op, signal = tokens[place], terms.get(source, ())
+            if target != node or op == nb201.NONE:
+                continue
+            if op == nb201.SKIP:
+                found += signal
+            elif signal:
+                name = names.get(place, "") if op in CONVOLUTIONS else ""
+                found.append(f"({'+'.join(signal)})@{op}{name}")
+        terms[node] = tuple(sorted(found))
+    return "+".join(terms[4])
