@@ -8,26 +8,24 @@ from typing import Any
 import numpy as np
 from build import arrays_of, tau
 from config import TASKS
-from scipy.stats import kendalltau
 from train import HERE, cells, oracle_of
 
 import jaxnas
+from jaxnas.analog.evaluate import TIMES
 from jaxnas.run.validate import Settings, validate
 
-MONTH = 3
-"""Place of 30 days among the times."""
 
-
-def measured(name: str, folder: Path) -> dict[str, Any]:
+def measured(name: str, folder: Path, chips: int) -> dict[str, Any]:
     """Returns the validation of the cells that were trained with three seeds."""
     config = TASKS[name]
     oracle = oracle_of(config)
     chosen = cells(oracle)[: config.repeats]
     settings = Settings(
-        epochs=config.hwa_epochs, repetitions=config.draws, draws=config.draws
+        epochs=config.hwa_epochs, repetitions=chips, draws=chips, times=TIMES[-1:]
     )
     told = lambda event: print(event, flush=True)
-    return validate(oracle, list(chosen), folder / f"{name}-aihwkit", settings, told)
+    out = folder / f"{name}-aihwkit-{chips}"
+    return validate(oracle, list(chosen), out, settings, told)
 
 
 def compared(name: str, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
@@ -36,7 +34,7 @@ def compared(name: str, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     number = {tuple(row): i for i, row in enumerate(arrays["tokens"].tolist())}
     rows = [number[tuple(c["tokens"])] for c in record["candidates"]]
     percent = lambda kind: 100 * np.array([c[kind] for c in record["candidates"]])
-    aihwkit, simulated = percent("aihwkit")[..., MONTH], percent("simulated")[..., MONTH]
+    aihwkit, simulated = percent("aihwkit")[..., -1], percent("simulated")[..., -1]
     month = {
         "aihwkit": aihwkit.mean(axis=1),
         "simulator, same weights": simulated.mean(axis=1),
@@ -52,15 +50,15 @@ def compared(name: str, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         ("table", "table, seed 1"),
         ("table", "table, seed 2"),
     ]
-    halves = [kendalltau(x[:, ::2].mean(1), x[:, 1::2].mean(1))[0] for x in (aihwkit,)]
+    halves = tau(aihwkit[:, ::2].mean(axis=1), aihwkit[:, 1::2].mean(axis=1))
+    per_cell = simulated.mean(axis=1) - aihwkit.mean(axis=1)
     return {
         "tokens": [c["tokens"] for c in record["candidates"]],
         "month": {k: np.round(v, 3).tolist() for k, v in month.items()},
         "tau": {f"{a} / {b}": tau(month[a], month[b]) for a, b in pairs},
-        "tau_halves_of_aihwkit": float(halves[0]),
-        "mean_difference": float(
-            (month["simulator, same weights"] - month["aihwkit"]).mean()
-        ),
+        "tau_halves_of_aihwkit": halves,
+        "mean_difference": float(per_cell.mean()),
+        "mean_difference_se": float(per_cell.std(ddof=1) / len(per_cell) ** 0.5),
         "chips": len(aihwkit[0]),
         "versions": record["versions"],
     }
@@ -70,9 +68,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("task", choices=sorted(TASKS))
     parser.add_argument("--folder", type=Path, default=HERE / "stores")
+    parser.add_argument("--chips", type=int, default=100)
     args = parser.parse_args()
     jaxnas.configure_host(1)
-    found = compared(args.task, args.folder, measured(args.task, args.folder))
-    target = HERE / "results" / f"{args.task}-agreement.json"
+    record = measured(args.task, args.folder, args.chips)
+    found = compared(args.task, args.folder, record)
+    target = HERE / "results" / f"{args.task}-agreement-{args.chips}.json"
     target.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps({k: v for k, v in found.items() if k.startswith(("tau", "mean"))}))
