@@ -122,11 +122,10 @@ def summary(tables: dict[str, Arrays]) -> str:
             pairs = [kendalltau(*pair)[0] for pair in ((a, b), (a, c), (b, c))]
             text += f"| {table} | {name}, one seed | another seed | {np.mean(pairs):.3f} "
             text += f"(mean of 3 pairs, {len(a)} cells) |\n"
-    if len(tables) == 2:
-        one, two = tables.values()
-        for name in names:
-            found_tau = tau(one[f"metric:{name}"], two[f"metric:{name}"])
-            text += f"| both | {name} of one | of the other | {found_tau} |\n"
+    one, two = tables.values()
+    for name in names:
+        found_tau = tau(one[f"metric:{name}"], two[f"metric:{name}"])
+        text += f"| both | {name} of one | of the other | {found_tau} |\n"
     return text
 
 
@@ -134,13 +133,11 @@ def main() -> None:
     """Writes the tables and results/cells.md, and prints the checksums."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=HERE / "stores")
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    out = Path(measured_cells.__file__).with_name("measured")
-    parser.add_argument("--out", type=Path, default=out)
     args = parser.parse_args()
-    tables = {name: arrays_of(name, args.folder) for name in args.tasks}
+    out = Path(measured_cells.__file__).with_name("measured")
+    tables = {name: arrays_of(name, args.folder) for name in TASKS}
     for name, arrays in tables.items():
-        np.savez_compressed(args.out / f"{name}.npz", **arrays)  # pyright: ignore[reportArgumentType]
+        np.savez_compressed(out / f"{name}.npz", **arrays)  # pyright: ignore[reportArgumentType]
         print(name, content_checksum(arrays))
     (HERE / "results" / "cells.md").write_text(summary(tables))
 

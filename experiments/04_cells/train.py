@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import time
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from config import TASKS, Config
@@ -65,7 +64,7 @@ def train(name: str, folder: Path) -> None:
                 if i % 20 == 19:
                     spent = time.perf_counter() - begun
                     print(f"{name} seed {seed}: {i + 1} cells, {spent:.0f} s", flush=True)
-            print(cast(dict, cache.summary()), flush=True)
+            print(cache.summary(), flush=True)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ class NB201:
         return jnp.ones(self.vocab, bool)
 
     def count(self) -> int:
-        """Returns 15,625."""
+        """Returns how many there are: every operation on every edge."""
         return self.vocab**self.length
 
     def canonical(self, tokens: Int[Array, "L"]) -> Int[Array, "L"]:
@@ -111,7 +111,7 @@ class NB201:
 
         The rule is that of :func:`classes`. A gather from a table of all architectures.
         """
-        first = jnp.asarray(_representatives())
+        first = jnp.asarray(_representatives(self.classes()))
         return tk.from_index(self, first[tk.index(self, tokens)])
 
     def classes(self) -> Int[np.ndarray, "15625"]:
@@ -284,10 +284,9 @@ def _flattened(tokens: tuple[int, ...]) -> tuple[str, ...]:
     return terms[4]
 
 
-@functools.cache
-def _representatives() -> np.ndarray:
+def _representatives(classes: np.ndarray) -> np.ndarray:
     """Returns the index of the first member of each architecture's class."""
-    _, first, inverse = np.unique(classes(), return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(classes, return_index=True, return_inverse=True)
     return first[inverse].astype(np.int32)
 
 

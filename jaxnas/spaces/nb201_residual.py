@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Graph, Spec
 from jaxnas.spaces import nb201
@@ -48,18 +47,6 @@ class NB201Residual(nb201.NB201):
     def length(self) -> int:
         """Number of searched edges."""
         return len(nb201.EDGES) - 1
-
-    def count(self) -> int:
-        """Returns 3,125."""
-        return self.vocab**self.length
-
-    def canonical(self, tokens: Int[Array, "L"]) -> Int[Array, "L"]:
-        """Returns the lexicographically first cell that is the same network."""
-        _, first, inverse = np.unique(
-            self.classes(), return_index=True, return_inverse=True
-        )
-        representative = jnp.asarray(first[inverse].astype(np.int32))
-        return tk.from_index(self, representative[tk.index(self, tokens)])
 
     def classes(self) -> Int[np.ndarray, "3125"]:
         """Returns the network of every cell in lexicographic order: see :func:`classes`."""
