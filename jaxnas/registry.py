@@ -29,6 +29,7 @@ ORACLES = {
     "nb201-table": "jaxnas.oracles.table:nb201_table",
     "digits-cells": "jaxnas.oracles.table:digits_cells",
     "fashion-cells": "jaxnas.oracles.table:fashion_cells",
+    "digits-resnets": "jaxnas.oracles.resnets:digits_resnets",
     "cost": "jaxnas.oracles.cost:CostOracle",
     "surrogate": "jaxnas.oracles.surrogate_open:surrogate",
     "child": "jaxnas.oracles.child:ChildOracle",

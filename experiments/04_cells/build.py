@@ -10,33 +10,10 @@ from config import TASKS
 from scipy.stats import kendalltau, norm
 from train import HERE, cells, oracle_of
 
-from jaxnas.core import tokens as tk
-from jaxnas.data import measured_cells
-from jaxnas.data.evaluations import Key, Record, Store
+from jaxnas.data import measured_files, measured_pack
+from jaxnas.data.evaluations import Store
 from jaxnas.data.recipes import Arrays, content_checksum
-from jaxnas.oracles.analog import AnalogOracle
 from jaxnas.spaces.nb201_residual import classes
-
-NAMES = {"digital": "val_accuracy"}
-"""Name in the table -> name in the oracle, where they differ."""
-COSTS = ("params", "flops", "tiles")
-
-
-def found(store: Store, oracle: AnalogOracle, rows: np.ndarray) -> list[Record]:
-    """Returns the record of each row.
-
-    Raises:
-        SystemExit: one is missing or failed.
-    """
-    records = []
-    for row in rows:
-        digest = tk.digest_host(oracle.space, row)
-        key = Key(oracle.id, digest, 0, oracle.seed, oracle.data_checksum)
-        record = store.get(key)
-        if record is None or record.status:
-            raise SystemExit(f"No good measurement of {row} with seed {oracle.seed}.")
-        records.append(record)
-    return records
 
 
 def arrays_of(name: str, folder: Path) -> Arrays:
@@ -46,43 +23,20 @@ def arrays_of(name: str, folder: Path) -> Arrays:
     order = cells(oracle)
     rows = order[np.lexsort(order.T[::-1])]
     again = np.sort([rows.tolist().index(r) for r in order[: config.repeats].tolist()])
-    columns = [metric.name for metric in measured_cells.metrics("")]
-    value = lambda record, column: record.metrics[NAMES.get(column, column)]
     with Store(folder / f"{name}.sqlite", write=False) as store:
-        records = found(store, oracle, rows)
+        records = measured_pack.collect(store, oracle, rows)
         others = [
-            found(store, dataclasses.replace(oracle, seed=seed), rows[again])
-            for seed in (1, 2)
+            measured_pack.collect(store, dataclasses.replace(oracle, seed=s), rows[again])
+            for s in (1, 2)
         ]
     networks = classes()
     _, first = np.unique(networks, return_index=True)
     members = np.array(list(itertools.product(range(5), repeat=5)))
     number = {tuple(row): i for i, row in enumerate(rows.tolist())}
     cell = [number[tuple(members[first[c]])] for c in networks]
-    by_seed = [[records[i] for i in again], *others]
     return {
         "cell": np.array(cell, np.int16),
-        "tokens": rows.astype(np.int8),
-        **{
-            f"metric:{c}": np.array([value(r, c) for r in records], np.float32)
-            for c in columns
-        },
-        **{
-            f"curve:{c}": np.array([r.curves[c] for r in records], np.float32)
-            for c in ("train_loss", "val_loss", "val_accuracy", "hwa_loss")
-        },
-        "chips": np.array([r.curves["chips"] for r in records], np.float32).reshape(
-            len(records), config.draws, -1
-        ),
-        "seconds": np.array([r.seconds for r in records], np.float32),
-        "again": again.astype(np.int16),
-        **{
-            f"again:{c}": np.array(
-                [[value(r, c) for r in s] for s in by_seed], np.float32
-            ).T
-            for c in columns
-            if c not in COSTS and not c.endswith("_sd")
-        },
+        **measured_pack.pack(records, again, others),
     }
 
 
@@ -97,7 +51,7 @@ def tau(a: np.ndarray, b: np.ndarray) -> str:
 
 def summary(tables: dict[str, Arrays]) -> str:
     """Returns what the tables look like, in Markdown."""
-    names = ["digital", *(f"analog_{t}" for t in measured_cells.TIMES)]
+    names = ["digital", *(f"analog_{t}" for t in measured_files.TIMES)]
     text = "# Residual cells, trained and measured\n\n"
     text += "Accuracies in %; one row a metric. The spread of one training is pooled over "
     text += "the cells that were trained with three seeds.\n\n"
@@ -134,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=HERE / "stores")
     args = parser.parse_args()
-    out = Path(measured_cells.__file__).with_name("measured")
+    out = Path(measured_files.__file__).with_name("measured")
     tables = {name: arrays_of(name, args.folder) for name in TASKS}
     for name, arrays in tables.items():
         np.savez_compressed(out / f"{name}.npz", **arrays)  # pyright: ignore[reportArgumentType]

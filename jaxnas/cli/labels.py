@@ -158,6 +158,26 @@ def read_store(
     )
 
 
+def read_measured(name: str, space: SearchSpace | None, objective: str | None) -> Labels:
+    """Returns networks that we measured; one month on chips when no metric is named.
+
+    Raises:
+        UserError: an unknown name or metric, another space, or a damaged file.
+    """
+    from jaxnas.oracles import resnets
+
+    if name != resnets.NAME:
+        raise unknown_name("set of measured networks:", name, (resnets.NAME,))
+    space = resnets.measured_space() if space is None else space
+    if space.id != resnets.measured_space().id:
+        raise UserError(
+            f"The networks of {name!r} are of {resnets.measured_space().id!r}, not of "
+            f"{space.id!r}."
+        )
+    tokens, values, objectives = resnets.measurements(objective or "analog_1month")
+    return Labels(space, objectives, tokens, values, name)
+
+
 def read_oracle(
     name: str, space: SearchSpace | None, objective: str, seed: int, labels: int
 ) -> Labels:

@@ -1,7 +1,6 @@
 """``jaxnas surrogate fit | eval``: a model of an oracle, and how far it can be trusted."""
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,8 @@ from rich.table import Table
 
 from jaxnas import registry
 from jaxnas.cli.info import PLAIN_WIDTH
-from jaxnas.cli.labels import Labels, read_csv, read_oracle, read_store
+from jaxnas.cli.labels import Labels, read_csv, read_measured, read_oracle, read_store
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Featured, SearchSpace
 
 UNKNOWN = "not said by the file: these rows may be among them"
 """What the labels of a model are that does not name them."""
@@ -55,6 +53,8 @@ class Fit:
     """Labels from a table of the analog-resnet space instead of an oracle."""
     store: Path | None = None
     """Labels from an evaluation store of `jaxnas search`; needs --space and --objective."""
+    measured: str | None = None
+    """Labels from measurements that come with jaxnas: digits-resnets."""
     match: str = ""
     """Part of the id of the oracle whose evaluations in the --store are used."""
     labels: int = 500
@@ -95,11 +95,13 @@ class Fit:
         if not 0 <= self.seed < 2**31:
             raise UserError(f"--seed must be in [0, 2**31), got {self.seed}.")
         space = None if self.space is None else registry.make_space(self.space)
-        _one_source(self.csv, self.store)
+        _one_source(self)
         if self.csv is not None:
             data = read_csv(self.csv, space, self.objective)
         elif self.store is not None:
             data = read_store(self.store, space, self.objective, self.match)
+        elif self.measured is not None:
+            data = read_measured(self.measured, space, self.objective)
         else:
             metric = self.objective or "analog_1month"
             data = read_oracle(self.oracle, space, metric, self.seed, self.labels)
@@ -107,66 +109,34 @@ class Fit:
 
     def _fit(self, data: Labels) -> int:
         """Fits a model to part of the rows and prints its quality on the others."""
-        import jax
-        import jax.numpy as jnp
-
-        from jaxnas.data.recipes import content_checksum
         from jaxnas.oracles import ensemble as en
+        from jaxnas.oracles import surrogate_fit as sf
         from jaxnas.oracles.features import make_encoder
-        from jaxnas.oracles.surrogate import Surrogate, SurrogateParams
-        from jaxnas.oracles.surrogate_file import Header, Model, save
 
         train, held = data.split(self.seed, self.labels)
-        encoder = make_encoder(self._features(data.space), data.space)
+        kind = self.features
+        encoder = make_encoder(
+            sf.auto_features(data.space) if kind == "auto" else kind, data.space
+        )
         config = en.Ensemble(self.members, self.hidden, self.steps, labels=self.targets)
         hparams = en.EnsembleHparams(
             lr=self.lr, weight_decay=self.weight_decay, rank=self.rank
         )
-        oracle = Surrogate(encoder, config, data.objectives)
-        x = np.asarray(jax.jit(oracle.features)(jnp.asarray(train.tokens)))
-        y, weight = train.values.astype(np.float32), np.ones(len(x), np.float32)
-        en.check_rows(x, y, weight)
-
-        def task(key: Any, *rows: Any) -> en.EnsembleParams:
-            return en.fit(config, key, *rows, hparams=hparams)
-
-        arguments = (jax.random.key(self.seed), x, y, weight)
-        begin = time.perf_counter()
-        compiled = jax.jit(task).lower(*arguments).compile()
-        middle = time.perf_counter()
-        params = jax.block_until_ready(compiled(*arguments))
-        end = time.perf_counter()
+        rows = sf.Rows(train.tokens, train.values, data.objectives)
+        fitted = sf.fit_surrogate(encoder, rows, config, hparams, self.seed)
         facts = {
-            "labels": len(x),
+            "labels": len(train.tokens),
             "held_out": len(held.tokens),
             "source": data.source,
             "seed": self.seed,
             "features": encoder.id,
-            "compile_s": round(middle - begin, 3),
-            "fit_s": round(end - middle, 3),
+            "compile_s": round(fitted.compile_s, 3),
+            "fit_s": round(fitted.fit_s, 3),
         }
-        quality = assess(oracle, SurrogateParams(params), held)
-        hp = {name: float(value) for name, value in hparams._asdict().items()}
-        checksum = content_checksum({"tokens": train.tokens, "labels": train.values})
-        taught = {**facts, "data_checksum": checksum, "hparams": hp, "quality": quality}
-        header = Header(
-            space=data.space.id,
-            encoder=encoder.id,
-            features=encoder.names,
-            objectives=data.objectives,
-            config=config,
-            recipe=registry.recipe(data.space),
-            training=taught,
-        )
-        save(self.out, Model(header, params, train.tokens))
+        quality = assess(fitted.oracle, fitted.params, held)
+        sf.keep(self.out, fitted, {**facts, "quality": quality})
         facts["model"] = str(self.out)
         return show(facts, quality, data.notice, self.json)
-
-    def _features(self, space: SearchSpace) -> str:
-        """Returns the kind of features that ``auto`` means for a space."""
-        if self.features != "auto":
-            return self.features
-        return "numeric" if isinstance(space, Featured) else "graph"
 
 
 @dataclass(frozen=True)
@@ -181,6 +151,8 @@ class Eval:
     """True labels from a table of the analog-resnet space instead of an oracle."""
     store: Path | None = None
     """True labels from an evaluation store instead of an oracle."""
+    measured: str | None = None
+    """True labels from measurements that come with jaxnas: digits-resnets."""
     match: str = ""
     """Part of the id of the oracle whose evaluations in the --store are used."""
     objective: str = ""
@@ -197,6 +169,7 @@ class Eval:
         from jaxnas.oracles.surrogate_file import rows_of
         from jaxnas.oracles.surrogate_open import surrogate
 
+        _one_source(self)
         space = None if self.space is None else registry.make_space(self.space)
         if self.csv is not None:
             space = (
@@ -206,11 +179,12 @@ class Eval:
             )
         made = surrogate(self.model, space, self.objective)
         metric = ",".join(item.name for item in made.objectives)
-        _one_source(self.csv, self.store)
         if self.csv is not None:
             data = read_csv(self.csv, made.space, metric)
         elif self.store is not None:
             data = read_store(self.store, made.space, metric, self.match)
+        elif self.measured is not None:
+            data = read_measured(self.measured, made.space, metric)
         else:
             data = read_oracle(self.oracle, made.space, metric, self.seed, 0)
         seen = rows_of(made.source, made.checksum)
@@ -241,14 +215,17 @@ class Surrogate:
         return self.command.run()
 
 
-def _one_source(csv: Path | None, store: Path | None) -> None:
+def _one_source(asked: "Fit | Eval") -> None:
     """Refuses labels from two places.
 
     Raises:
         UserError: both are named.
     """
-    if csv is not None and store is not None:
-        raise UserError("Labels come from a --csv or from a --store; name one of them.")
+    if sum(x is not None for x in (asked.csv, asked.store, asked.measured)) > 1:
+        raise UserError(
+            "Labels come from a --csv, from a --store or from --measured networks; name "
+            "one of them."
+        )
 
 
 def assess(oracle: Any, params: Any, held: Labels) -> dict[str, dict[str, Any]]:

@@ -23,7 +23,7 @@ from jaxnas.registry import make_space
 TABLES: dict[str, Callable[[], Table]] = {
     "analog-nasbench": _analog.table,
     "nb201-table": _nb201.table,
-    **{name: functools.partial(_cells.table, name) for name in _cells.CHECKSUMS},
+    **{name: functools.partial(_cells.table, name) for name in _cells.TITLES},
 }
 """Name of a table -> the function that reads it."""
 
