@@ -23,6 +23,11 @@ PARAMS = 20_000
 SEARCHES, QUERIES, TRAINED = 16, 300, 8
 
 
+def rounded(values: np.ndarray) -> list[float]:
+    """Returns numbers with two digits."""
+    return [round(float(value), 2) for value in values]
+
+
 def main() -> None:
     """Writes results/found.json and prints it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -51,12 +56,12 @@ def main() -> None:
         "most_params": PARAMS,
         "searches": SEARCHES,
         "queries": QUERIES,
-        "tokens": tokens.tolist(),
+        "tokens": [" ".join(map(str, row)) for row in tokens.tolist()],
         "params": measured[:, 1].astype(int).tolist(),
-        "predicted": np.round(told.mean[:, month], 2).tolist(),
-        "predicted_sd": np.round(spread, 2).tolist(),
+        "predicted": rounded(told.mean[:, month]),
+        "predicted_sd": rounded(spread),
         "extrapolates": np.asarray(told.extrapolates).tolist(),
-        "measured": np.round(measured[:, 0], 2).tolist(),
+        "measured": rounded(measured[:, 0]),
         "measured_minus_predicted": round(float(error.mean()), 2),
         "its_standard_error": round(float(error.std(ddof=1) / len(error) ** 0.5), 2),
         "in_the_table": {

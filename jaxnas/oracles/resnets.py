@@ -58,7 +58,8 @@ def digits_resnets(
 ) -> Surrogate:
     """Analog-resnet on digits: a surrogate of 300 networks that we trained and measured.
 
-    A prediction, not a look-up. Networks outside the measured ranges (four groups, two
+    A prediction, not a look-up, and optimistic about what a search picks by it: train that
+    for real. Networks outside the measured ranges (four groups, two
     blocks, two branches, a million parameters) may be asked for and are flagged as
     extrapolation.
 
