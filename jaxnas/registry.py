@@ -114,10 +114,13 @@ def describe(kind: str, name: str) -> str:
 def make(kind: str, name: str, **options: Any) -> Any:
     """Returns ``lookup(kind, name)(**options)`` with unknown options refused by name.
 
+    Lists count as tuples: options that were written down as JSON make the same object.
+
     Raises:
         UserError: an unknown name, an option it does not take, or a value it refuses.
     """
     target = lookup(kind, name)
+    options = {option: _frozen(value) for option, value in options.items()}
     known = inspect.signature(target).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
     for option in options:
@@ -136,6 +139,11 @@ def make(kind: str, name: str, **options: Any) -> Any:
     if isinstance(made, Hashable):
         _RECIPES[made] = (name, dict(options))
     return made
+
+
+def _frozen(value: Any) -> Any:
+    """Returns a value with tuples for lists, inside too."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 _RECIPES: dict[Any, tuple[str, dict[str, Any]]] = {}

@@ -1,11 +1,13 @@
 """Names: what is registered can be made, and a plug-in needs no edit here."""
 
 import importlib.metadata
+import json
 
 import pytest
 
 from jaxnas import registry
 from jaxnas.core.errors import UserError
+from jaxnas.registry import make_space
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,11 @@ def test_a_made_object_remembers_its_recipe():
     again = registry.make_oracle(name, **options)
     assert again == oracle
     assert hash(again) == hash(oracle)
+
+
+def test_options_from_json_make_the_same_object():
+    """A run writes options down as JSON, which has lists only."""
+    written = json.loads(json.dumps({"image": (8, 8, 1), "pool": 4, "channels": (8, 16)}))
+    made = make_space("analog-resnet", **written)
+    assert made == make_space("analog-resnet", image=(8, 8, 1), pool=4, channels=(8, 16))
+    assert registry.recipe(made) is not None

@@ -6,7 +6,7 @@ show the true value of what the surrogate recommends, never the prediction itsel
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -199,7 +199,10 @@ class Surrogate:
         if self.source and isinstance(self.config, Ensemble):
             content = surrogate_file.content_of(self.source, self.checksum)
             header = surrogate_file.parse(content, self.source).header
-            facts |= {f"fit: {name}": value for name, value in header.training.items()}
+            told = dict(header.training)
+            quality = told.pop("quality", {})
+            facts |= {f"fit: {name}": value for name, value in told.items()}
+            facts |= {f"held out: {n}": _in_words(found) for n, found in quality.items()}
         metrics: dict[str, Any] = {
             item.name: {"unit": item.unit, "meaning": item.meaning} for item in self.metrics
         }
@@ -211,6 +214,12 @@ class Surrogate:
     def _places(self) -> tuple[int, ...]:
         """Where the objectives stand among the metrics."""
         return self.chosen or tuple(range(len(self.metrics)))
+
+
+def _in_words(found: Mapping[str, Any]) -> str:
+    """Returns the quality on held-out rows, as the header of a file holds it, in short."""
+    show = lambda e: f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]"
+    return f"Kendall tau {show(found['kendall'])}, RMSE {show(found['rmse'])}"
 
 
 def predict_features(

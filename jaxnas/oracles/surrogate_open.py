@@ -132,8 +132,7 @@ def space_of(header: surrogate_file.Header, path: str) -> SearchSpace:
     made = None
     if header.recipe is not None:
         name, options = header.recipe
-        fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-        made = registry.make_space(name, **fixed)
+        made = registry.make_space(name, **options)
     if made is None or made.id != header.space:
         raise UserError(
             f"The model {path} scores architectures of {header.space!r}; name that space."

@@ -101,6 +101,38 @@ def test_a_csv_is_read_with_its_notice(table):
     assert len(data.without(train.tokens).tokens) == 15
 
 
+def test_measured_networks_are_labels(folder, capsys):
+    """Fitted to part of what comes with jaxnas, judged on the rest, by fit and by eval."""
+    out = folder / "measured.npz"
+    code, text, _ = run(
+        capsys, "fit", "--measured", "digits-resnets", "--labels", 240, *QUICK,
+        "--objective", "analog_1month,avm", "--out", out, "--json",
+    )  # fmt: skip
+    assert code == 0
+    fitted = json.loads(text)
+    code, text, _ = run(capsys, "eval", out, "--measured", "digits-resnets", "--json")
+    told = json.loads(text)
+    assert (code, told["held_out"], fitted["held_out"]) == (0, 60, 60)
+    assert list(told["quality"]) == ["analog_1month", "avm"]
+    for name in told["quality"]:
+        ours, theirs = (d["quality"][name]["kendall"]["value"] for d in (told, fitted))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--measured", "digits-resnet"), "Did you mean 'digits-resnets'"),
+        (("--measured", "digits-resnets", "--csv", "a.csv"), "name one of them"),
+        (("--measured", "digits-resnets", "--space", "nb201"), "not of 'nb201-v1'"),
+    ],
+)
+def test_wrong_measured_labels_are_refused(folder, capsys, options, says):
+    code, _, err = run(capsys, "fit", *options, "--out", folder / "none.npz")
+    assert code == 2
+    assert says in err
+
+
 @pytest.mark.slow
 def test_a_csv_is_fitted_with_its_notice(table, folder, capsys):
     out = folder / "csv.npz"
