@@ -61,6 +61,7 @@ def test_names_aliases_and_other_spaces():
     assert [item.name for item in oracle.objectives] == ["digital", "analog_1month_sd"]
     assert [item.maximise for item in oracle.objectives] == [True, False]
     assert oracle.space == SPACE
+    assert all("not measured" in item.meaning for item in oracle.objectives)
     with pytest.raises(UserError, match="fitted on architectures of 'analog-resnet-ibm"):
         make_oracle("digits-resnets", space=make_space("analog-resnet", variant="csv"))
     with pytest.raises(UserError, match="analog_1month"):
