@@ -23,7 +23,8 @@ CHUNK = 48
 """Networks that a team of workers measures before it is replaced: each is a program of its
 own, and a process that compiles hundreds runs out of memory maps."""
 FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-"""Compile these programs in two thirds of the time; results differ by rounding only."""
+"""Compile these programs in two thirds of the time. They change the rounding, which a
+training amplifies: without them the numbers are those of another training."""
 QUICK = f"{FLAGS} --xla_backend_optimization_level=0"
 """Half of that again, for programs that run four times as long."""
 QUICK_FLOPS = 3e5

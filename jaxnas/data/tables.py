@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxnas.core.types import Objective
+
 
 class Metric(NamedTuple):
     """One column of a table."""
@@ -15,6 +17,10 @@ class Metric(NamedTuple):
     aliases: tuple[str, ...] = ()
     run: str = ""
     """Training run that yields it, a key of :attr:`Table.seconds`; empty where unknown."""
+
+    def as_objective(self) -> Objective:
+        """Returns what a search is told of it."""
+        return Objective(self.name, self.unit, self.maximise, self.meaning)
 
 
 class Table(NamedTuple):

@@ -12,7 +12,6 @@ import numpy as np
 
 from jaxnas import registry
 from jaxnas.core.protocols import SearchSpace
-from jaxnas.core.types import Objective
 from jaxnas.data import measured_files as files
 from jaxnas.oracles.metrics import choose
 from jaxnas.oracles.surrogate import Surrogate
@@ -52,7 +51,7 @@ def measurements(objective: str | Sequence[str] = PREDICTED) -> Rows:
     return Rows(
         arrays["tokens"].astype(np.int32),
         np.stack([arrays[f"metric:{n}"] for n in names], axis=1).astype(np.float64),
-        tuple(_objective(n) for n in names),
+        tuple(METRICS[n].as_objective() for n in names),
     )
 
 
@@ -62,9 +61,8 @@ def digits_resnets(
     """Analog-resnet on digits: a surrogate of 300 networks that we trained and measured.
 
     A prediction, not a look-up, and optimistic about what a search picks by it: train that
-    for real. Networks outside the measured ranges (four groups, two
-    blocks, two branches, a million parameters) may be asked for and are flagged as
-    extrapolation.
+    for real. Networks outside the measured ranges (four groups, two blocks, two branches)
+    may be asked for and are flagged as extrapolation.
 
     Args:
         space: an analog-resnet space, variant ``ibm``; the measured ranges when None.
@@ -87,9 +85,3 @@ def _chosen(objective: str | Sequence[str], known: tuple[str, ...]) -> tuple[str
     """Returns names of metrics with aliases resolved."""
     aliases = {a: m.name for m in METRICS.values() for a in m.aliases}
     return choose(NAME, objective, known, aliases)
-
-
-def _objective(name: str) -> Objective:
-    """Returns a metric as an objective."""
-    metric = METRICS[name]
-    return Objective(metric.name, metric.unit, metric.maximise, metric.meaning)

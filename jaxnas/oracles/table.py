@@ -86,10 +86,7 @@ class TableOracle:
     def objectives(self) -> tuple[Objective, ...]:
         """The chosen metrics."""
         known = {metric.name: metric for metric in self._table.metrics}
-        return tuple(
-            Objective(m.name, m.unit, m.maximise, m.meaning)
-            for m in (known[name] for name in self.metrics)
-        )
+        return tuple(known[name].as_objective() for name in self.metrics)
 
     @property
     def traced(self) -> bool:
@@ -155,7 +152,7 @@ class TableOracle:
     def info(self) -> dict[str, Any]:
         """Returns size, metrics with range and optimum, and where the numbers come from."""
         table = self._table
-        every = [Objective(m.name, m.unit, m.maximise, m.meaning) for m in table.metrics]
+        every = [metric.as_objective() for metric in table.metrics]
         metrics = summarise(self.space, every, self.columns())
         for metric in table.metrics:
             metrics[metric.name]["aliases"] = metric.aliases
