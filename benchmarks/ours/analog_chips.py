@@ -43,7 +43,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", required=True)
     parser.add_argument("--draws", type=int, default=25)
-    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=200, help="as aihwkit has them")
     parser.add_argument("--noise", default="counter")
     args = parser.parse_args()
     serve(

@@ -171,8 +171,10 @@ def _run_tile(
         b = hooks.enter(tile, vectors, values.input_range[tile.index])
 
     def draw(shape: tuple[int, ...], repeat: int | Array) -> Array:
+        """Draws with the batch as the fastest axis, which is how a convolution holds it."""
         own = stream + jnp.asarray(repeat, jnp.uint32)
-        return noise.normal(own, shape, source.kind, source.bank)
+        held = (shape[-1], *shape[1:-1], shape[0])
+        return jnp.swapaxes(noise.normal(own, held, source.kind, source.bank), 0, -1)
 
     b_fixed = jax.lax.stop_gradient(b)
     if structure.unfolded:

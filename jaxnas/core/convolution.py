@@ -1,9 +1,10 @@
 """Convolution as one matrix product, which XLA's CPU backend runs many times faster.
 
 Inside a loop (``scan``, ``map``) that backend runs ``lax.conv_general_dilated`` and above
-all its gradients on one naive path: forward and gradient of a 3x3 convolution of 8 to 64
-channels took 11 to 43 times as long as the product of patches and kernel, on one core
-(``benchmarks/children.py conv``). On other devices the native convolution is used.
+all its gradients on one naive path. Here the image is held with the batch as its fastest
+axis, so that a patch is a run of memory to copy and arithmetic between layers is over runs
+too, and the patches are multiplied by the kernel (``benchmarks/children.py conv``). On
+other devices the native convolution is used.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
+
+BATCH_FASTEST = Layout(major_to_minor=(3, 1, 2, 0))
+"""Of an array ``[B, H, W, C]``: channels slowest in memory, then rows, columns, batch."""
 
 
 def fast_conv(
@@ -58,18 +63,20 @@ def fast_conv(
         )
     parts = windows(lhs, rhs.shape[:2], window_strides, padding)
     kernel = rhs.reshape(-1, *rhs.shape[2:])
+    height, width, batch = parts[0].shape[1:]
     if feature_group_count == lhs.shape[-1] == rhs.shape[-1]:
-        return sum(part * kernel[i, 0] for i, part in enumerate(parts))  # pyright: ignore[reportReturnType]
-    if feature_group_count == 1:
-        patches = jnp.concatenate(parts, axis=-1)
-        flat = patches.reshape(-1, patches.shape[-1])
-        product = flat @ kernel.reshape(-1, kernel.shape[-1])
-        return product.reshape(*patches.shape[:-1], -1)
-    grouped = jnp.stack(parts, axis=-2)
-    shape = (*grouped.shape[:-1], feature_group_count, rhs.shape[2])
-    by_group = kernel.reshape(*kernel.shape[:2], feature_group_count, -1)
-    made = jnp.einsum("bhwkgc,kcgf->bhwgf", grouped.reshape(shape), by_group)
-    return made.reshape(*made.shape[:3], -1)
+        made = sum(part * kernel[i, 0][:, None, None, None] for i, part in enumerate(parts))
+    elif feature_group_count == 1:
+        patches = jnp.concatenate(parts) if len(parts) > 1 else parts[0]
+        flat = patches.reshape(-1, height * width * batch)
+        made = kernel.reshape(-1, kernel.shape[-1]).T @ flat
+    else:
+        taps, groups = jnp.stack(parts), feature_group_count
+        by_group = kernel.reshape(*kernel.shape[:2], groups, -1)
+        flat = taps.reshape(len(parts), groups, rhs.shape[2], -1)
+        made = jnp.einsum("kgcm,kcgf->gfm", flat, by_group)
+    made = jnp.reshape(made, (rhs.shape[3], height, width, batch))
+    return jnp.transpose(made, (3, 1, 2, 0))
 
 
 def windows(
@@ -77,7 +84,7 @@ def windows(
     kernel: Sequence[int],
     strides: Sequence[int],
     padding: Sequence[tuple[int, int]],
-) -> list[Float[Array, "B h w C"]]:
+) -> list[Float[Array, "C h w B"]]:
     """Returns what each place of a kernel sees, row by row; zeros where there is padding.
 
     Args:
@@ -86,9 +93,11 @@ def windows(
         strides: of both axes.
         padding: (before, after) of both axes.
     """
-    padded = images
+    # Without the constraint XLA copies whatever made the images into each of the windows.
+    held = with_layout_constraint(images, BATCH_FASTEST)
+    padded = jnp.transpose(held, (3, 1, 2, 0))
     if any(max(p) for p in padding):
-        padded = jnp.pad(images, ((0, 0), *map(tuple, padding), (0, 0)))
+        padded = jnp.pad(padded, ((0, 0), *map(tuple, padding), (0, 0)))
     rows, columns = (
         (padded.shape[1 + axis] - kernel[axis]) // strides[axis] + 1 for axis in (0, 1)
     )
