@@ -1,7 +1,6 @@
 """What the ``jaxnas latent`` commands share: samples, a timed fit, and files."""
 
 import csv
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from jaxnas import registry
 from jaxnas.cli.options import parse_axis
 from jaxnas.cli.progress import Reporter
 from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.files import replacing
 
 SHOWN = (
     ("match", "exact reconstruction", "{:.4f} of {heldout:,} held-out architectures"),
@@ -231,10 +231,9 @@ def copy_file(source: Path, target: Path) -> None:
     Raises:
         UserError: it cannot be read or written.
     """
-    temporary = target.with_name(f".{target.name}.tmp")
     try:
-        shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
+        with source.open("rb") as given, replacing(target) as file:
+            shutil.copyfileobj(given, file)
     except OSError as error:
         raise UserError(
             f"{source} cannot be copied to {target} ({error.strerror}); choose another "

@@ -7,7 +7,9 @@ too, and the patches are multiplied by the kernel (``benchmarks/children.py conv
 other devices the native convolution is used.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -18,6 +20,22 @@ from jaxtyping import Array, Float
 
 BATCH_FASTEST = Layout(major_to_minor=(3, 1, 2, 0))
 """Of an array ``[B, H, W, C]``: channels slowest in memory, then rows, columns, batch."""
+_native: ContextVar[bool] = ContextVar("native", default=False)
+
+
+@contextlib.contextmanager
+def native_convolutions() -> Iterator[None]:
+    """What is traced inside uses XLA's own convolution on every device.
+
+    For programs that leave this process, such as ``jax.export``: they run on other devices,
+    and a constraint on the layout has no portable form. A function that ``jit`` traced
+    before keeps what it has.
+    """
+    token = _native.set(True)
+    try:
+        yield
+    finally:
+        _native.reset(token)
 
 
 def fast_conv(
@@ -49,7 +67,8 @@ def fast_conv(
     """
     dilated = any(d != 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ())))
     numeric = not isinstance(padding, str) and all(len(p) == 2 for p in padding)
-    if jax.default_backend() != "cpu" or dilated or not numeric:
+    native = _native.get() or jax.default_backend() != "cpu"
+    if native or dilated or not numeric:
         return lax.conv_general_dilated(
             lhs,
             rhs,

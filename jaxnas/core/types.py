@@ -59,6 +59,8 @@ class Objective:
     unit: str
     maximise: bool = True
     meaning: str = ""
+    predicted: bool = False
+    """Whether its values are a model's predictions and nothing here knows the true ones."""
 
 
 class Evaluation(NamedTuple):

@@ -9,6 +9,7 @@ apart by a lock file beside the store. SQLite's log needs a local disk, not a ne
 import contextlib
 import dataclasses
 import fcntl
+import io
 import os
 import socket
 import sqlite3
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from jaxnas.core.errors import DiskFullError, JaxnasError, UserError
+from jaxnas.core.files import replacing
 from jaxnas.data.evaluation_rows import (
     COLUMNS,
     Key,
@@ -253,15 +255,13 @@ class Store:
                 f"Cannot export to {path}; give a name ending in .csv or .json."
             )
         records = list(self.rows(query))
-        temporary = path.with_name(f".{path.name}.tmp")
+        write = write_csv if path.suffix == ".csv" else write_json
         try:
-            with open(temporary, "w", newline="") as handle:
-                write = write_csv if path.suffix == ".csv" else write_json
-                write(handle, records)
-            os.replace(temporary, path)
+            with replacing(path) as file:
+                text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+                write(text, records)
+                text.detach()
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise UserError(
                 f"{path} cannot be written ({error.strerror}); name another file."
             ) from error

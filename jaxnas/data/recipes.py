@@ -9,7 +9,6 @@ cache is read, so that a damaged or edited cache is rebuilt and never used.
 import hashlib
 import importlib.metadata
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.files import replacing
 from jaxnas.data.npz import read_npz
 
 Arrays = dict[str, np.ndarray]
@@ -193,16 +193,8 @@ def _write(path: Path, arrays: Arrays) -> None:
     """Writes a cache file whole or not at all; warns where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=path.stem, suffix=".part", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            try:
-                np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-        os.replace(temporary, path)
+        with replacing(path) as file:
+            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
     except OSError as error:
         warnings.warn(
             f"The cache {path.parent} cannot be written ({error.strerror}), so tables are "

@@ -1,11 +1,9 @@
 """Latent models as files: one npz of arrays and a JSON header, no pickle."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -16,6 +14,7 @@ from jaxtyping import PyTree
 
 from jaxnas import registry
 from jaxnas.core.errors import UserError
+from jaxnas.core.files import replacing
 from jaxnas.core.protocols import SearchSpace
 from jaxnas.data.npz import read_npz
 from jaxnas.data.recipes import content_checksum
@@ -70,15 +69,11 @@ def save(
         "facts": facts or {},
     }
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as handle:
+        with replacing(path) as handle:
             np.savez(handle, **cast(Any, {**arrays, _HEADER: text}))
-        os.replace(temporary, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise UserError(
             f"The latent model cannot be written to {path} ({error.strerror}); choose "
             "another --out."

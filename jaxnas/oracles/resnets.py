@@ -5,7 +5,6 @@ The public table of that space holds no measurement (see
 real trainings on digits, measured on simulated chips (``data/measured/README.md``).
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,8 +24,6 @@ PREDICTED = (
     "digital", *(f"analog_{time}" for time in files.TIMES), "analog_1month_sd", "avm",
 )  # fmt: skip
 """What the surrogate predicts; the costs are exact and need none (oracle ``cost``)."""
-PREDICTION = "predicted by a surrogate and not measured"
-"""What every meaning begins with, so that reports say it."""
 METRICS = {metric.name: metric for metric in files.metrics(TITLE)}
 
 
@@ -73,12 +70,7 @@ def digits_resnets(
     """
     names = _chosen(objective, PREDICTED)
     files.read(MODEL)
-    made = surrogate(files.path_of(MODEL), space, names)
-    said = tuple(
-        dataclasses.replace(item, meaning=f"{PREDICTION}, {item.meaning}")
-        for item in made.metrics
-    )
-    return dataclasses.replace(made, metrics=said)
+    return surrogate(files.path_of(MODEL), space, names)
 
 
 def _chosen(objective: str | Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ from jaxnas.oracles.trees import TreeParams
 
 CHUNK = 1024
 """Rows of one prediction when the whole space is listed."""
+PREDICTION = "predicted by a surrogate and not measured"
+"""What the meaning of every metric begins with where no truth is known."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ class Surrogate:
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """The chosen metrics."""
-        return tuple(self.metrics[place] for place in self._places)
+        """The chosen metrics, marked as predictions where no table knows the truth."""
+        return tuple(self._told[place] for place in self._places)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -204,11 +206,21 @@ class Surrogate:
             facts |= {f"fit: {name}": value for name, value in told.items()}
             facts |= {f"held out: {n}": _in_words(found) for n, found in quality.items()}
         metrics: dict[str, Any] = {
-            item.name: {"unit": item.unit, "meaning": item.meaning} for item in self.metrics
+            item.name: {"unit": item.unit, "meaning": item.meaning} for item in self._told
         }
         if self.source and self.table is None and _listable(self.space):
-            metrics = summarise(self.space, self.metrics, self.columns())
+            metrics = summarise(self.space, self._told, self.columns())
         return {**facts, "metrics": metrics}
+
+    @property
+    def _told(self) -> tuple[Objective, ...]:
+        """All metrics as what they are here."""
+        if self.table is not None:
+            return self.metrics
+        return tuple(
+            dataclasses.replace(o, predicted=True, meaning=f"{PREDICTION}, {o.meaning}")
+            for o in self.metrics
+        )
 
     @property
     def _places(self) -> tuple[int, ...]:

@@ -12,8 +12,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +23,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.files import replacing
 from jaxnas.core.types import Objective
 from jaxnas.data import xgboost_model as xm
 from jaxnas.data.npz import read_npz
@@ -78,16 +77,8 @@ def save(path: Path, model: Model) -> None:
     stream = io.BytesIO()
     np.savez_compressed(stream, header=text, **arrays)
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=path.stem, suffix=".part", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(stream.getvalue())
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-        os.replace(temporary, path)
+        with replacing(path) as file:
+            file.write(stream.getvalue())
     except OSError as error:
         raise UserError(
             f"The model cannot be written to {path}: {error.strerror}; choose another "

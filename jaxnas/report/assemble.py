@@ -1,6 +1,5 @@
 """``build``: from run directories to report.html, report.md and the figures."""
 
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from jaxnas.core.errors import DiskFullError, UserError
+from jaxnas.core.files import replacing
 from jaxnas.report import html, markdown, tables, text
 from jaxnas.report.cells import to_rich
 from jaxnas.report.compare import Study, studies, summarise
@@ -95,9 +95,8 @@ def _slug(title: str) -> str:
 
 def _write(path: Path, data: bytes) -> None:
     """Writes a file so that it is either whole and new, or the old one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        file.write(data)
 
 
 def _made(runs: Iterable[RunData]) -> str:

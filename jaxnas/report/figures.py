@@ -76,8 +76,8 @@ def draw_regret(study: Study) -> Drawing | None:
     )
     caption = (
         f"Mean over controllers with its 95 % Student-t interval, {_counts(study)}. The "
-        "value is the true one of the architecture that a controller would recommend; a "
-        "controller that stopped keeps its last."
+        f"value is the {study.task.standing} one of the architecture that a controller "
+        "would recommend; a controller that stopped keeps its last."
     )
     if known is not None:
         caption += (

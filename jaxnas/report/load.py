@@ -108,6 +108,7 @@ class RunData:
                 unit=str(o.get("unit", "")),
                 maximise=bool(o.get("maximise", True)),
                 meaning=str(o.get("meaning", "")),
+                predicted=bool(o.get("predicted", False)),
             )
             for o in self.config["objectives"]
         )

@@ -49,7 +49,8 @@ def main_table(study: Study, *, compact: bool = False) -> Table:
     """
     known, budget = study.task.known, f"{study.budget:,}"
     where, gap = bracket(unit(study)), bracket(difference_unit(study))
-    columns = ["method", "queries", f"mean best{'' if compact else ' true value'}{where}"]
+    best = "mean best" if compact else f"mean best {study.task.standing} value"
+    columns = ["method", "queries", f"{best}{where}"]
     columns.append("95 % interval")
     if known is not None and compact:
         columns += ["regret", "class regret"]
@@ -137,7 +138,11 @@ def checkpoint_table(study: Study) -> Table:
         (_label(m), *(cell(m.curve[np.isfinite(m.final), q - 1]) for q in places))
         for m in study.methods
     ]
-    what = "regret to the optimum" if known is not None else "best true value"
+    what = (
+        "regret to the optimum"
+        if known is not None
+        else f"best {study.task.standing} value"
+    )
     where = difference_unit(study) if known is not None else unit(study)
     if known is not None and not any(m.run.algorithm == "random" for m in study.methods):
         finite = known.value[np.isfinite(known.value)]
@@ -179,8 +184,8 @@ def top_table(study: Study, top: Sequence[Top], *, compact: bool = False) -> Tab
             row += [percent(share) for share in item.found]
         rows.append(tuple(row))
     note = (
-        "Distinct raw architectures by true value. Found by: share of the method's "
-        "controllers in the main table that queried it."
+        f"Distinct raw architectures by {study.task.standing} value. Found by: share of "
+        "the method's controllers in the main table that queried it."
     )
     if known is not None:
         note += (
@@ -278,7 +283,7 @@ def settings_table(study: Study, method: Method) -> Table:
                 f"{found.n:,}",
             )
         )
-    what = "mean regret" if known is not None else "mean best true value"
+    what = "mean regret" if known is not None else f"mean best {study.task.standing} value"
     where = difference_unit(study) if known is not None else unit(study)
     columns = ("setting", *varied, f"{what}{bracket(where)}", "95 % interval")
     return Table(

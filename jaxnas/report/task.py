@@ -104,6 +104,11 @@ class Task:
         return f"{self.oracle}, {self.objective.name}"
 
     @property
+    def standing(self) -> str:
+        """What the values of the curves are: "true", or "predicted" and never measured."""
+        return "predicted" if self.objective.predicted else "true"
+
+    @property
     def analog(self) -> bool:
         """Whether the caveats of the analog table apply."""
         return self.oracle.startswith("analog-nasbench")
@@ -177,7 +182,8 @@ def _curve_objective(run: RunData) -> Objective:
         f"{'' if o.maximise else '-'}{w:g} x {o.name}"
         for o, w in zip(run.objectives, weights, strict=True)
     ]
-    return Objective("reward", "", True, "Weighted sum: " + " + ".join(parts))
+    predicted = any(o.predicted for o in run.objectives)
+    return Objective("reward", "", True, "Weighted sum: " + " + ".join(parts), predicted)
 
 
 def _know(oracle: Oracle, run: RunData) -> tuple[Known | None, str]:

@@ -256,6 +256,12 @@ def digital_rank(study: Study) -> str:
 def warnings(study: Study, failures: Sequence[str]) -> list[str]:
     """Returns what a reader must see before the numbers."""
     found = list(failures)
+    if study.task.objective.predicted:
+        found.append(
+            f"Every value of {study.task.objective.name} here is what a fitted model "
+            "predicts; nothing was measured, and a search finds where a model is too "
+            "hopeful. Train what it found before you rely on it."
+        )
     described = " ".join(map(str, study.task.info.values()))
     for run in study.runs:
         for name, checksum in (run.provenance.get("data") or {}).items():

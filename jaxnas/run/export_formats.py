@@ -30,6 +30,7 @@ from jaxnas.children.weights import (
     load_network,
     save_network,
 )
+from jaxnas.core.convolution import native_convolutions
 from jaxnas.core.errors import JaxnasError, UserError
 
 BRIDGE = jobs.RUNNER.parent
@@ -207,7 +208,7 @@ def _write_stablehlo(work: Work) -> Answer:
     variables = from_arrays(work.child, work.arrays)
     (batch,) = jax_export.symbolic_shape("batch")
     shape = jax.ShapeDtypeStruct((batch, *work.images.shape[1:]), jnp.float32)
-    with jax.default_matmul_precision("highest"):
+    with jax.default_matmul_precision("highest"), native_convolutions():
         program = jax.jit(lambda images: work.child.apply(variables, images))
         made = jax_export.export(program, platforms=PLATFORMS)(shape)
     (work.folder / "model.jax_export").write_bytes(made.serialize())

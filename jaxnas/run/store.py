@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.files import replacing
 from jaxnas.data.npz import read_npz
 from jaxnas.run.checkpoint import disk_errors
 
@@ -27,17 +28,8 @@ PLACES = ("store",)
 
 def _atomic(path: Path, data: bytes) -> None:
     """Writes a file so that it is either whole and new, or the old one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with disk_errors(path.name, path.parent):
-        try:
-            with open(temporary, "wb") as handle:
-                handle.write(data)
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+    with disk_errors(path.name, path.parent), replacing(path) as file:
+        file.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -47,17 +39,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes an npz file atomically."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with disk_errors(path.name, path.parent):
-        try:
-            with open(temporary, "wb") as handle:
-                np.savez(handle, **cast(Any, arrays))
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+    with disk_errors(path.name, path.parent), replacing(path) as file:
+        np.savez(file, **cast(Any, arrays))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -7,7 +7,6 @@ simulated in JAX. Test images are seen here and nowhere earlier.
 
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from jaxnas.children.count import count_costs
 from jaxnas.children.weights import SPEC_FILE, from_arrays, save_network, to_arrays
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
+from jaxnas.core.files import replacing
 from jaxnas.data.images import ImageData
 from jaxnas.data.npz import read_npz
 from jaxnas.oracles.child import ChildOracle
@@ -147,9 +147,8 @@ def validate(
         "versions": {k: measured[0].facts[k] for k in ("python", "torch", "aihwkit")},
         "candidates": rows,
     }
-    part = out / f".{FILE}.part"
-    part.write_text(json.dumps(record, indent=1))
-    os.replace(part, out / FILE)
+    with replacing(out / FILE) as file:
+        file.write(json.dumps(record, indent=1).encode())
     return record
 
 

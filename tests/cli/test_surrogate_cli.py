@@ -234,6 +234,27 @@ def test_a_model_is_an_oracle_of_a_search(tmp_path, capsys):
     assert "regret" in capsys.readouterr().out
     config = json.loads((tmp_path / "a/random/config.json").read_text())
     assert "surrogate-v1-" in json.dumps(config)
+    assert "best true value" in (tmp_path / "a/report.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_report_on_predictions_never_calls_them_true(tmp_path, capsys):
+    """The same model without a truth: predicted everywhere, and a warning that says so."""
+    metrics = (Objective("score", "arbitrary", True, "made up"),)
+    path = untrained_model(make_space("toy"), "one-hot", metrics)
+    args = [
+        "search", "--oracle", "surrogate", "--oracle-set", f"model={path}",
+        "--objective", "score", "--budget", "12", "--seeds", "2", "--algorithms", "random",
+        "--out", str(tmp_path), "--name", "a", "--quiet",
+    ]  # fmt: skip
+    with pytest.raises(SystemExit) as stop:
+        main(args)
+    assert not stop.value.code
+    text = (tmp_path / "a/report.md").read_text()
+    assert "best predicted value" in text
+    assert "what a fitted model predicts" in text
+    assert "predicted by a surrogate and not measured, made up" in text
+    assert " true " not in text
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
+from jax import export, lax
 
-from jaxnas.core.convolution import fast_conv
+from jaxnas.core.convolution import fast_conv, native_convolutions
 
 CASES = {
     "3x3": ((2, 7, 6, 4), (3, 3, 4, 5), (1, 1), ((1, 1), (1, 1)), 1),
@@ -50,3 +50,16 @@ def test_dilation_goes_to_the_native_convolution():
     arguments = ((1, 1), ((2, 2), (2, 2)), (1, 1), (2, 2), names)
     found = fast_conv(x, w, *arguments)
     np.testing.assert_array_equal(found, lax.conv_general_dilated(x, w, *arguments))
+
+
+def test_a_program_that_is_exported_runs_elsewhere():
+    """Nothing in it is understood by this process alone."""
+    shape = jax.ShapeDtypeStruct((2, 6, 6, 3), jnp.float32)
+    w = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
+    program = jax.jit(lambda x: fast_conv(x, w, (1, 1), ((1, 1), (1, 1))))
+    with native_convolutions():
+        made = export.export(program, platforms=("cpu", "tpu"))(shape)
+    back = export.deserialize(made.serialize())
+    x = jax.random.normal(jax.random.key(0), shape.shape)
+    here = fast_conv(x, w, (1, 1), ((1, 1), (1, 1)))
+    np.testing.assert_allclose(back.call(x), here, rtol=1e-4, atol=1e-5)

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -15,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxnas.algorithms.common.env_training import EnvTraining
 from jaxnas.algorithms.common.rollout import head_of, policy
 from jaxnas.core.errors import UserError
+from jaxnas.core.files import replacing
 from jaxnas.core.protocols import SearchSpace
 from jaxnas.core.trees import select
 from jaxnas.data.npz import read_npz
@@ -158,14 +158,11 @@ def save_agent(
         **_description(training),
     }
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as handle:
+        with replacing(path) as handle:
             np.savez(handle, **cast(Any, {**arrays, _HEADER: text}))
-        os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(
             f"The agent cannot be written to {path} ({error.strerror}); choose another "
             "path."
