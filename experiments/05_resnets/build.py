@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +33,33 @@ FOLDS = 5
 MONTH = resnets.PREDICTED.index("analog_1month")
 
 
+def found_by_searches() -> tuple[np.ndarray, np.ndarray]:
+    """Returns what rounds.py trained, and in which round, in that order."""
+    told = json.loads((HERE / "results" / "rounds.json").read_text())
+    pairs = [
+        (list(map(int, text.split())), one["round"])
+        for one in told
+        for part in one["limits"]
+        for text in part["tokens"]
+    ]
+    return np.array([row for row, _ in pairs]), np.array([r for _, r in pairs], np.int8)
+
+
 def arrays_of(store: Path, config: Config) -> Arrays:
     """Returns the arrays of the table; see jaxnas/data/measured_files.py."""
     oracle = oracle_of(config)
     drawn = networks(oracle, config)
     rows = drawn[np.lexsort(drawn.T[::-1])]
+    found, number = found_by_searches()
     again = np.sort([rows.tolist().index(r) for r in drawn[: config.repeats].tolist()])
     with Store(store, write=False) as held:
-        records = measured_pack.collect(held, oracle, rows)
+        records = measured_pack.collect(held, oracle, np.concatenate([rows, found]))
         others = [
             measured_pack.collect(held, dataclasses.replace(oracle, seed=s), rows[again])
             for s in (1, 2)
         ]
-    return measured_pack.pack(records, again, others)
+    rounds = np.concatenate([np.zeros(len(rows), np.int8), number])
+    return {**measured_pack.pack(records, again, others), "round": rounds}
 
 
 def take(rows: Rows, which: np.ndarray) -> Rows:
@@ -57,18 +72,19 @@ def fitted(rows: Rows) -> Fitted:
     return fit_surrogate(make_encoder("numeric", resnets.measured_space()), rows)
 
 
-def crossed(rows: Rows, seed: int, predict: Any) -> np.ndarray:
-    """Returns what models that have not seen a row say of it, ``[n, ...]``.
+def crossed(rows: Rows, drawn: int, seed: int, predict: Any) -> np.ndarray:
+    """Returns what models that have not seen a drawn network say of it, ``[drawn, ...]``.
 
     Args:
-        rows: all labelled networks.
+        rows: all labelled networks; what searches found is in every fit.
+        drawn: how many at the start were drawn.
         seed: of the folds.
         predict: from the rows that are fitted to and the tokens that are asked about.
     """
-    order = np.random.default_rng(seed).permutation(len(rows.tokens))
-    folds = np.array_split(order, FOLDS)
+    folds = np.array_split(np.random.default_rng(seed).permutation(drawn), FOLDS)
+    every = np.arange(len(rows.tokens))
     told = [
-        predict(take(rows, np.setdiff1d(order, fold)), rows.tokens[fold]) for fold in folds
+        predict(take(rows, np.setdiff1d(every, fold)), rows.tokens[fold]) for fold in folds
     ]
     return np.concatenate(told)[np.argsort(np.concatenate(folds))]
 
@@ -99,24 +115,27 @@ def tau(a: np.ndarray, b: np.ndarray) -> float:
 
 def summary(arrays: Arrays, rows: Rows, ibm: Path | None) -> tuple[str, dict[str, Any]]:
     """Returns the summary in Markdown, and the surrogate's quality for its file."""
-    labels = rows.values.astype(np.float64)
+    drawn = int(np.sum(arrays["round"] == 0))
+    labels = rows.values[:drawn].astype(np.float64)
     names = [item.name for item in rows.objectives]
     text = "# Networks of the analog-resnet space, trained and measured on digits\n\n"
-    text += f"{len(labels)} networks; accuracies in %. The spread of one training is "
+    text += f"{drawn} networks drawn at random and {len(rows.tokens) - drawn} found by "
+    text += "searches on the surrogate (rounds.json), which are in no table below but in "
+    text += "every fit; accuracies in %. The spread of one training is "
     text += f"pooled over the {len(arrays['again'])} that were trained with three seeds.\n"
     text += (
         "\n| metric | worst | median | best | spread of one training | tau of two seeds |"
     )
     text += "\n" + "|" + " --- |" * 6 + "\n"
     for name in (n for n in names if not n.endswith("_sd")):
-        low, middle, high = np.quantile(arrays[f"metric:{name}"], (0, 0.5, 1))
+        low, middle, high = np.quantile(arrays[f"metric:{name}"][:drawn], (0, 0.5, 1))
         seeds = arrays[f"again:{name}"].astype(np.float64)
         sd = np.sqrt(seeds.var(axis=1, ddof=1).mean())
         pairs = [tau(seeds[:, i], seeds[:, j]) for i, j in PAIRS]
         text += f"| {name} | {low:.2f} | {middle:.2f} | {high:.2f} | {sd:.2f} "
         text += f"| {np.mean(pairs):.2f} |\n"
 
-    quality, folds = {}, [crossed(rows, seed, ensemble) for seed in SEEDS]
+    quality, folds = {}, [crossed(rows, drawn, s, ensemble) for s in SEEDS]
     text += f"\nThe surrogate on networks that it was not fitted to ({FOLDS} folds; first "
     text += f"split, in brackets 95 % over networks; last column {len(SEEDS)} splits).\n\n"
     text += "| predicts | tau | tau of the best tenth | RMSE | inside the 90 % interval "
@@ -133,19 +152,19 @@ def summary(arrays: Arrays, rows: Rows, ibm: Path | None) -> tuple[str, dict[str
         text += f"| {np.mean(taus):.3f}, {np.std(taus, ddof=1):.3f} |\n"
 
     space = resnets.measured_space()
-    raw = np.asarray(jax.vmap(space.features)(jnp.asarray(rows.tokens)))  # pyright: ignore[reportAttributeAccessIssue]
+    raw = np.asarray(jax.vmap(space.features)(jnp.asarray(rows.tokens[:drawn])))  # pyright: ignore[reportAttributeAccessIssue]
     others = {
-        "XGBoost on the same folds": crossed(rows, SEEDS[0], boosted),
-        "number of parameters": arrays["metric:params"],
-        "multiply-accumulates": arrays["metric:flops"],
+        "XGBoost on the same folds": crossed(rows, drawn, SEEDS[0], boosted),
+        "number of parameters": arrays["metric:params"][:drawn],
+        "multiply-accumulates": arrays["metric:flops"][:drawn],
         "channels of the stem": raw[:, 0],
         "number of groups (IBM's rule: 4 is good)": raw[:, 1],
-        "digital accuracy": arrays["metric:digital"],
-        "accuracy after a minute": arrays["metric:analog_1min"],
+        "digital accuracy": arrays["metric:digital"][:drawn],
+        "accuracy after a minute": arrays["metric:analog_1min"][:drawn],
     }
     if ibm is not None:
         theirs = surrogate(str(ibm), space, "1_day_accuracy")
-        told = predict_rows(theirs, theirs.params(), rows.tokens)
+        told = predict_rows(theirs, theirs.params(), rows.tokens[:drawn])
         others["IBM's predictor of accuracy after a day"] = told.mean[:, 0]
     text += "\nOrder at one month by other means.\n\n| by | tau |\n| --- | --- |\n"
     for name, score in others.items():
@@ -178,7 +197,7 @@ def main() -> None:
         "seed": 0,
         "features": made.oracle.encoder.id,
         "quality": quality,
-        "quality_of": f"{FOLDS} models, each on the rows that it was not fitted to",
+        "quality_of": f"{FOLDS} models, each on drawn networks that it was not fitted to",
     })  # fmt: skip
     print(resnets.NAME, measured_files.CHECKSUMS[resnets.NAME])
     print(resnets.MODEL, content_checksum(read_npz(model)))

@@ -27,3 +27,18 @@ class Config:
     seed: int = 0
     repeats: int = 20
     """Networks trained again with two other seeds, for the spread of one training."""
+
+    rounds: int = 3
+    """Of fitting, searching and training what the searches like (rounds.py)."""
+    limits: tuple[float, ...] = (2e4, 1e5, 1e6)
+    """Most parameters of what is searched for."""
+    searches: int = 8
+    """Evolutions a limit and round."""
+    queries: int = 300
+    """Of each of them."""
+    picked: int = 6
+    """Networks trained of each limit and round."""
+    apart: int = 3
+    """Decisions in which they differ from each other, at least."""
+    most_matrices: int = 28
+    """Of what is trained, because each costs seconds of compilation."""

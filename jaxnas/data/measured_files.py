@@ -11,6 +11,8 @@ file; ``experiments/04_cells`` and ``experiments/05_resnets`` make the files aga
     seconds         float32[n]     wall time of an evaluation, another one beside it
     again           int16[m]       rows that were trained with two other seeds
     again:NAME      float32[m, 3]  their metrics, by seed
+    round           int8[n]        digits-resnets only: 0 for networks drawn at random, else
+                                   the round of searches on the surrogate that found it
 """
 
 from importlib import resources
@@ -24,9 +26,9 @@ from jaxnas.data.tables import Metric
 CHECKSUMS = {
     "digits-cells": "a0d7b9817b1ba530bd9fe89b6b23601a0ffc29f567976d0f070d268106617275",
     "fashion-cells": "faa9464c61814ce9c6b28c22210d623514055ad1b523c1acc2e753cf8336f972",
-    "digits-resnets": "5a09255c06a58cad630c43b7f00df945a5b8c2e7b2186ead179f8ba2f5ff30d2",
+    "digits-resnets": "e7ed5b07b77efc5fbc29fe6936f6465b10b1d96d5f631c0092c18012d4d6b02c",
     "digits-resnets-surrogate": (
-        "236f69d908057f3d9b4c9de7e3419525ca7bdce6b1022eec66f99c42a6060a09"
+        "e33eae595adf260896fedd49d4111c290aac14d94bc31d70aa300660e75d6959"
     ),
 }
 """Name of a file -> ``content_checksum`` of its arrays."""

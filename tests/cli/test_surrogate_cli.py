@@ -112,7 +112,7 @@ def test_measured_networks_are_labels(folder, capsys):
     fitted = json.loads(text)
     code, text, _ = run(capsys, "eval", out, "--measured", "digits-resnets", "--json")
     told = json.loads(text)
-    assert (code, told["held_out"], fitted["held_out"]) == (0, 60, 60)
+    assert (code, told["held_out"], fitted["held_out"]) == (0, 114, 114)
     assert list(told["quality"]) == ["analog_1month", "avm"]
     for name in told["quality"]:
         ours, theirs = (d["quality"][name]["kendall"]["value"] for d in (told, fitted))
