@@ -219,38 +219,34 @@ def test_labels_that_are_not_numbers_are_refused():
         data.check()
 
 
-@pytest.mark.slow
-def test_a_model_is_an_oracle_of_a_search(tmp_path, capsys):
-    metrics = (Objective("score", "arbitrary", True),)
-    path = untrained_model(make_space("toy"), "one-hot", metrics)
-    args = [
-        "search", "--oracle", "surrogate", "--oracle-set", f"model={path}", "truth=toy",
-        "--objective", "score", "--budget", "12", "--seeds", "2", "--algorithms", "random",
-        "--out", str(tmp_path), "--name", "a", "--quiet",
-    ]  # fmt: skip
-    with pytest.raises(SystemExit) as stop:
-        main(args)
-    assert not stop.value.code
-    assert "regret" in capsys.readouterr().out
-    config = json.loads((tmp_path / "a/random/config.json").read_text())
-    assert "surrogate-v1-" in json.dumps(config)
-    assert "best true value" in (tmp_path / "a/report.md").read_text()
-
-
-@pytest.mark.slow
-def test_a_report_on_predictions_never_calls_them_true(tmp_path, capsys):
-    """The same model without a truth: predicted everywhere, and a warning that says so."""
+def searched(tmp_path, *options):
+    """Returns the folder of a random search on an untrained model of the toy space."""
     metrics = (Objective("score", "arbitrary", True, "made up"),)
     path = untrained_model(make_space("toy"), "one-hot", metrics)
     args = [
-        "search", "--oracle", "surrogate", "--oracle-set", f"model={path}",
+        "search", "--oracle", "surrogate", "--oracle-set", f"model={path}", *options,
         "--objective", "score", "--budget", "12", "--seeds", "2", "--algorithms", "random",
         "--out", str(tmp_path), "--name", "a", "--quiet",
     ]  # fmt: skip
     with pytest.raises(SystemExit) as stop:
         main(args)
     assert not stop.value.code
-    text = (tmp_path / "a/report.md").read_text()
+    return tmp_path / "a"
+
+
+@pytest.mark.slow
+def test_a_model_is_an_oracle_of_a_search(tmp_path, capsys):
+    run = searched(tmp_path, "truth=toy")
+    assert "regret" in capsys.readouterr().out
+    config = json.loads((run / "random/config.json").read_text())
+    assert "surrogate-v1-" in json.dumps(config)
+    assert "best true value" in (run / "report.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_report_on_predictions_never_calls_them_true(tmp_path):
+    """The same model without a truth: predicted everywhere, and a warning that says so."""
+    text = (searched(tmp_path) / "report.md").read_text()
     assert "best predicted value" in text
     assert "what a fitted model predicts" in text
     assert "predicted by a surrogate and not measured, made up" in text
