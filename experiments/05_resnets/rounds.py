@@ -32,13 +32,11 @@ MONTH = "analog_1month"
 
 def rows_of(records: list[Record]) -> Rows:
     """Returns what the surrogate is fitted to."""
-    metrics = [resnets.METRICS[name] for name in resnets.PREDICTED]
-    names = [measured_pack.STORED.get(m.name, m.name) for m in metrics]
-    values = [[record.metrics[name] for name in names] for record in records]
+    columns = [measured_pack.column(name, records) for name in resnets.PREDICTED]
     return Rows(
         np.array([record.tokens for record in records], np.int32),
-        np.array(values, np.float64),
-        tuple(metric.as_objective() for metric in metrics),
+        np.array(columns, np.float64).T,
+        tuple(resnets.METRICS[name].as_objective() for name in resnets.PREDICTED),
     )
 
 
@@ -78,7 +76,9 @@ def liked(model: Path, limit: float, seed: int, config: Config, known: set) -> n
     return np.array(chosen)
 
 
-def one_round(number: int, records: list[Record], store: Store, config: Config) -> Any:
+def one_round(
+    number: int, records: list[Record], store: Store, config: Config
+) -> tuple[list[Record], dict[str, Any]]:
     """Returns the records that a round adds, and what it tells."""
     rows, oracle = rows_of(records), oracle_of(config)
     fitted = fit_surrogate(make_encoder("numeric", resnets.measured_space()), rows)

@@ -173,8 +173,9 @@ def _run_tile(
     def draw(shape: tuple[int, ...], repeat: int | Array) -> Array:
         """Draws with the batch as the fastest axis, which is how a convolution holds it."""
         own = stream + jnp.asarray(repeat, jnp.uint32)
-        held = (shape[-1], *shape[1:-1], shape[0])
-        return jnp.swapaxes(noise.normal(own, held, source.kind, source.bank), 0, -1)
+        held = list(shape)
+        held[0], held[-1] = shape[-1], shape[0]
+        return jnp.swapaxes(noise.normal(own, tuple(held), source.kind, source.bank), 0, -1)
 
     b_fixed = jax.lax.stop_gradient(b)
     if structure.unfolded:

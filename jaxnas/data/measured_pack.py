@@ -45,6 +45,11 @@ def collect(store: Store, oracle: Oracle, rows: Int[np.ndarray, "n L"]) -> list[
     return records
 
 
+def column(name: str, of: Sequence[Record]) -> list[float]:
+    """Returns one metric of records, by its name in the file."""
+    return [record.metrics[STORED.get(name, name)] for record in of]
+
+
 def pack(
     records: Sequence[Record],
     again: Int[np.ndarray, "m"],
@@ -59,9 +64,6 @@ def pack(
     """
     names = [metric.name for metric in metrics("")]
     by_seed = [[records[row] for row in again], *others]
-
-    def column(name: str, of: Sequence[Record]) -> list[float]:
-        return [record.metrics[STORED.get(name, name)] for record in of]
 
     def table(rows: Sequence[Sequence[float]]) -> np.ndarray:
         return np.array(rows, np.float32)

@@ -217,9 +217,10 @@ class Surrogate:
         """All metrics as what they are here."""
         if self.table is not None:
             return self.metrics
+        said = (", ".join(filter(None, (PREDICTION, o.meaning))) for o in self.metrics)
         return tuple(
-            dataclasses.replace(o, predicted=True, meaning=f"{PREDICTION}, {o.meaning}")
-            for o in self.metrics
+            dataclasses.replace(o, predicted=True, meaning=meaning)
+            for o, meaning in zip(self.metrics, said, strict=True)
         )
 
     @property
