@@ -57,6 +57,8 @@ def r2(rows: Scored) -> float:
 
 def kendall(rows: Scored) -> float:
     """Returns Kendall's tau-b; NaN where all labels or all predictions are equal."""
+    if np.ptp(rows.label) == 0 or np.ptp(rows.mean) == 0:
+        return np.nan
     found: Any = stats.kendalltau(rows.label, rows.mean)
     return float(found.statistic)
 
@@ -149,5 +151,7 @@ def _estimate(
     picks = draw.integers(0, count, (RESAMPLES, count))
     found = np.array([measure(take(rows, pick)) for pick in picks])
     edges = (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)
+    if not np.isfinite(found).any():
+        return Estimate(value, np.nan, np.nan)
     low, high = np.nanquantile(found, edges)
     return Estimate(value, float(low), float(high))

@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import special
 
+from jaxnas.core.statistics import welch
+
 LEVEL = 0.95
 """Coverage of every interval in a report."""
 RESAMPLES = 2000
@@ -90,14 +92,10 @@ def difference(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "m"]) -> Interval
     n = min(len(x), len(y))
     if n == 0:
         return Interval(np.nan, np.nan, np.nan, 0)
-    value = float(np.mean(x) - np.mean(y))
     if n == 1:
-        return Interval(value, np.nan, np.nan, 1)
-    vx, vy = np.var(x, ddof=1) / len(x), np.var(y, ddof=1) / len(y)
-    if vx + vy == 0:
-        return Interval(value, value, value, n)
-    degrees = (vx + vy) ** 2 / (vx**2 / (len(x) - 1) + vy**2 / (len(y) - 1))
-    half = float(student_t(float(degrees)) * np.sqrt(vx + vy))
+        return Interval(float(np.mean(x) - np.mean(y)), np.nan, np.nan, 1)
+    value, error, degrees = welch(x, y)
+    half = student_t(degrees) * error if error else 0.0
     return Interval(value, value - half, value + half, n)
 
 

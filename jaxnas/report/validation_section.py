@@ -102,7 +102,7 @@ def table(record: dict[str, Any]) -> Table:
                 name,
                 "difference, p",
                 "",
-                *("" if p is None else f"{p:.2f}" for p in row["p_values"]),
+                *("no test" if p is None else f"{p:.2f}" for p in row["p_values"]),
                 "",
                 f"{len(smallest)} tests",
             )

@@ -18,7 +18,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
 
 from jaxnas.analog import config, evaluate
 from jaxnas.analog.bridge import jobs
@@ -30,6 +29,7 @@ from jaxnas.children.weights import SPEC_FILE, from_arrays, save_network, to_arr
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.files import replacing
+from jaxnas.core.statistics import welch_p
 from jaxnas.data.images import ImageData
 from jaxnas.data.npz import read_npz
 from jaxnas.oracles.child import ChildOracle
@@ -237,11 +237,7 @@ def _row(
     spent = time.process_time() - begun
     training = json.loads((folder / "training.json").read_text())
     aihwkit = metrics.accuracy
-    several = min(len(aihwkit), len(simulated)) > 1
-    p_values = [
-        float(stats.ttest_ind(a, b, equal_var=False)[1]) if several else None  # pyright: ignore[reportArgumentType]
-        for a, b in zip(aihwkit.T, simulated.T, strict=True)
-    ]
+    pairs = zip(aihwkit.T, simulated.T, strict=True)
     return {
         "tokens": tokens.tolist(),
         "folder": folder.name,
@@ -250,7 +246,7 @@ def _row(
         "losses": metrics.losses,
         "aihwkit": aihwkit.tolist(),
         "simulated": simulated.tolist(),
-        "p_values": [None if p is None or not np.isfinite(p) else p for p in p_values],
+        "p_values": [welch_p(a, b) for a, b in pairs],
         "tiles": plan.num_tiles,
         "aihwkit_cpu_s": metrics.facts["cpu_s"],
         "simulator_cpu_s": spent,
