@@ -24,14 +24,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas import registry
-from jaxnas.algorithms.common.agents import evaluate
-from jaxnas.algorithms.common.env_training import EnvHparams, EnvTraining
 from jaxnas.controllers.mlp import MLP
-from jaxnas.data import xgboost_model
+from jaxnas.data.formats import xgboost_model
 from jaxnas.envs.change import ChangeEnv
 from jaxnas.envs.latent import LatentEnv
-from jaxnas.latent import ancestor
-from jaxnas.oracles import trees
+from jaxnas.latent import vqvae_checkpoint as ancestor
+from jaxnas.rl.agents import evaluate
+from jaxnas.rl.training import EnvHparams, EnvTraining
+from jaxnas.surrogates import trees
 
 EPISODES, LIMIT = 100, 200
 AUTHORS = 0.838

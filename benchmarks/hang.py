@@ -38,9 +38,9 @@ def child(orthogonal: bool) -> None:
     from jax.sharding import Mesh
     from jax.sharding import PartitionSpec as P
 
-    from jaxnas.algorithms.common.env_training import EnvHparams, EnvTraining
     from jaxnas.core.types import PolicyOutput
     from jaxnas.envs.gymnax_face import FromGymnax
+    from jaxnas.rl.training import EnvHparams, EnvTraining
 
     init = nn.initializers.orthogonal() if orthogonal else nn.initializers.lecun_normal()
 

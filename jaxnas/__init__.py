@@ -10,6 +10,7 @@ result.best(5)
 from typing import TYPE_CHECKING, Any
 
 from jaxnas.core.errors import DiskFullError, JaxnasError, UserError
+from jaxnas.core.version import VERSION
 from jaxnas.registry import (
     make_algorithm,
     make_controller,
@@ -20,15 +21,15 @@ from jaxnas.registry import (
 )
 
 if TYPE_CHECKING:
-    from jaxnas.data.evaluations import Store
+    from jaxnas.data.store.evaluations import Store
     from jaxnas.run.config import grid_settings
     from jaxnas.run.devices import configure_host
-    from jaxnas.run.fanout_processes import Processes
-    from jaxnas.run.fanout_ray import RayExecutor
-    from jaxnas.run.loop import load_result, search
+    from jaxnas.run.host.processes import Processes
+    from jaxnas.run.host.ray_cluster import RayExecutor
     from jaxnas.run.result import Result
+    from jaxnas.run.search import load_result, search
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [
     "DiskFullError",
     "JaxnasError",
@@ -50,14 +51,14 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Processes": "jaxnas.run.fanout_processes",
-    "RayExecutor": "jaxnas.run.fanout_ray",
+    "Processes": "jaxnas.run.host.processes",
+    "RayExecutor": "jaxnas.run.host.ray_cluster",
     "Result": "jaxnas.run.result",
-    "Store": "jaxnas.data.evaluations",
+    "Store": "jaxnas.data.store.evaluations",
     "configure_host": "jaxnas.run.devices",
     "grid_settings": "jaxnas.run.config",
-    "load_result": "jaxnas.run.loop",
-    "search": "jaxnas.run.loop",
+    "load_result": "jaxnas.run.search",
+    "search": "jaxnas.run.search",
 }
 
 

@@ -14,8 +14,10 @@ import inspect
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError, unknown_name
-from jaxnas.core.protocols import Algorithm, Oracle, SearchSpace
+from jaxnas.core.oracle import Oracle
+from jaxnas.core.space import SearchSpace
 
 SPACES = {
     "toy": "jaxnas.spaces.toy:Toy",
@@ -29,9 +31,9 @@ ORACLES = {
     "nb201-table": "jaxnas.oracles.table:nb201_table",
     "digits-cells": "jaxnas.oracles.table:digits_cells",
     "fashion-cells": "jaxnas.oracles.table:fashion_cells",
-    "digits-resnets": "jaxnas.oracles.resnets:digits_resnets",
+    "digits-resnets": "jaxnas.surrogates.resnets:digits_resnets",
     "cost": "jaxnas.oracles.cost:CostOracle",
-    "surrogate": "jaxnas.oracles.surrogate_open:surrogate",
+    "surrogate": "jaxnas.surrogates.open:surrogate",
     "child": "jaxnas.oracles.child:ChildOracle",
     "analog": "jaxnas.oracles.analog:AnalogOracle",
 }
@@ -58,13 +60,13 @@ ALGORITHMS = {
     "latent-ppo": "jaxnas.algorithms.latent_search:LatentPPO",
 }
 IMAGES = {
-    "digits": "jaxnas.data.digits:Digits",
-    "mnist-5k": "jaxnas.data.mnist5k:Mnist5k",
-    "animals": "jaxnas.data.animals:Animals",
-    "textures": "jaxnas.data.textures:Textures",
-    "fashion-confusable": "jaxnas.data.fashion:FashionConfusable",
-    "fashion-8x8": "jaxnas.data.fashion:Fashion8x8",
-    "fashion-mnist": "jaxnas.data.fashion:FashionMnist",
+    "digits": "jaxnas.data.images.digits:Digits",
+    "mnist-5k": "jaxnas.data.images.mnist5k:Mnist5k",
+    "animals": "jaxnas.data.images.animals:Animals",
+    "textures": "jaxnas.data.images.textures:Textures",
+    "fashion-confusable": "jaxnas.data.images.fashion:FashionConfusable",
+    "fashion-8x8": "jaxnas.data.images.fashion:Fashion8x8",
+    "fashion-mnist": "jaxnas.data.images.fashion:FashionMnist",
 }
 TABLES = {
     "space": SPACES,

@@ -11,8 +11,8 @@ from worker import Region, serve
 
 import jaxnas
 from jaxnas.analog import config, evaluate
-from jaxnas.data.npz import read_npz
-from jaxnas.run.validate import tuned_network
+from jaxnas.data.formats.npz import read_npz
+from jaxnas.handoff.validate import tuned_network
 
 
 def prepare(args: argparse.Namespace) -> Region:

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from worker import Region, serve
 
-from jaxnas.algorithms.common.env_training import EnvHparams, EnvTraining
 from jaxnas.core.types import PolicyOutput
 from jaxnas.envs.gymnax_face import FromGymnax
+from jaxnas.rl.training import EnvHparams, EnvTraining
 
 PARTS = ("all", "environment")
 facts: dict[str, float] = {}

@@ -19,12 +19,12 @@ import numpy as np
 from worker import Region, serve
 
 from jaxnas import registry
-from jaxnas.algorithms.common.env_training import EnvHparams, EnvTraining
-from jaxnas.algorithms.common.rollout import collect
 from jaxnas.controllers.mlp import MLP
 from jaxnas.envs.change import ChangeEnv
 from jaxnas.envs.latent import LatentEnv
 from jaxnas.latent.vqvae import VQVAE, Params
+from jaxnas.rl.rollout import collect
+from jaxnas.rl.training import EnvHparams, EnvTraining
 from jaxnas.spaces.analog_resnet import AnalogResNet
 
 PARTS = ("all", "rollout", "score")

@@ -15,7 +15,7 @@ from worker import Region, serve
 
 import jaxnas
 from jaxnas.core import rng
-from jaxnas.moo.scalarise import weighted_sum
+from jaxnas.core.scalarise import weighted_sum
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.run.config import expand_hparams
 from jaxnas.run.devices import population_mesh

@@ -13,7 +13,7 @@ import numpy as np
 import tree_models
 from worker import Region, serve
 
-from jaxnas.oracles.trees import TreeParams, compile_trees, predict
+from jaxnas.surrogates.trees import TreeParams, compile_trees, predict
 
 
 def batch(params: TreeParams, x: jax.Array, repeats: int) -> Region:

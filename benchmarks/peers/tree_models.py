@@ -40,7 +40,7 @@ def fit(name: str) -> xgboost.Booster:
     Features are the 30 indicators of the six edges' operations; with categories also the
     six operations themselves. The target is the accuracy after a day.
     """
-    from jaxnas.data.analog_nasbench import METRICS, table
+    from jaxnas.data.tables.analog_nasbench import METRICS, table
 
     tokens = np.array(list(itertools.product(range(5), repeat=6)))
     x = np.eye(5)[tokens].reshape(len(tokens), 30)
@@ -67,7 +67,7 @@ def booster(name: str) -> xgboost.Booster:
 
 def read_ours(name: str):
     """Returns the model as jaxnas reads it from a file."""
-    from jaxnas.data.xgboost_model import read
+    from jaxnas.data.formats.xgboost_model import read
 
     if name not in FITTED:
         return read(published() / f"{name}.json")

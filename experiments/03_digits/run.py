@@ -15,7 +15,7 @@ import jaxnas
 from jaxnas.children import train as tr
 from jaxnas.children.build import Child, build
 from jaxnas.children.count import count_costs
-from jaxnas.data.images import ImageData
+from jaxnas.data.images.task import ImageData
 from jaxnas.oracles.child import ChildOracle
 from jaxnas.spaces import spec as sp
 

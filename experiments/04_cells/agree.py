@@ -12,7 +12,7 @@ from train import HERE, cells, oracle_of
 
 import jaxnas
 from jaxnas.analog.evaluate import TIMES
-from jaxnas.run.validate import Settings, validate
+from jaxnas.handoff.validate import Settings, validate
 
 
 def measured(name: str, folder: Path, chips: int) -> dict[str, Any]:

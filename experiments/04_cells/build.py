@@ -10,14 +10,14 @@ from config import TASKS
 from scipy.stats import kendalltau, norm
 from train import HERE, cells, oracle_of
 
-from jaxnas.data import measured_files, measured_pack
-from jaxnas.data.evaluations import Store
 from jaxnas.data.recipes import Arrays, content_checksum
+from jaxnas.data.store.evaluations import Store
+from jaxnas.data.tables import measured_files, measured_pack
 from jaxnas.spaces.nb201_residual import classes
 
 
 def arrays_of(name: str, folder: Path) -> Arrays:
-    """Returns the arrays of a table; see jaxnas/data/measured_cells.py."""
+    """Returns the arrays of a table; see jaxnas/data/tables/measured_cells.py."""
     config = TASKS[name]
     oracle = oracle_of(config)
     order = cells(oracle)

@@ -10,9 +10,9 @@ from config import TASKS, Config
 
 import jaxnas
 from jaxnas.core import tokens as tk
-from jaxnas.data.evaluations import Store
+from jaxnas.data.store.evaluations import Store
 from jaxnas.oracles.analog import AnalogOracle
-from jaxnas.run.host_cache import HostCache
+from jaxnas.run.host.cache import HostCache
 from jaxnas.spaces.nb201 import equal_functions
 from jaxnas.spaces.nb201_residual import classes, whole
 

@@ -15,16 +15,16 @@ from scipy.stats import kendalltau
 from train import HERE, networks, oracle_of
 
 import jaxnas
-from jaxnas.data import measured_files, measured_pack
-from jaxnas.data.evaluations import Store
-from jaxnas.data.npz import read_npz
+from jaxnas.data.formats.npz import read_npz
 from jaxnas.data.recipes import Arrays, content_checksum
-from jaxnas.oracles import quality as q
-from jaxnas.oracles import resnets
-from jaxnas.oracles.features import make_encoder
-from jaxnas.oracles.surrogate import predict_rows
-from jaxnas.oracles.surrogate_fit import Fitted, Rows, fit_surrogate, keep
-from jaxnas.oracles.surrogate_open import surrogate
+from jaxnas.data.store.evaluations import Store
+from jaxnas.data.tables import measured_files, measured_pack
+from jaxnas.surrogates import quality as q
+from jaxnas.surrogates import resnets
+from jaxnas.surrogates.features import make_encoder
+from jaxnas.surrogates.fit import Fitted, Rows, fit_surrogate, keep
+from jaxnas.surrogates.open import surrogate
+from jaxnas.surrogates.oracle import predict_rows
 
 PAIRS = ((0, 1), (0, 2), (1, 2))
 SEEDS = (0, 1, 2, 3, 4)
@@ -46,7 +46,7 @@ def found_by_searches() -> tuple[np.ndarray, np.ndarray]:
 
 
 def arrays_of(store: Path, config: Config) -> Arrays:
-    """Returns the arrays of the table; see jaxnas/data/measured_files.py."""
+    """Returns the arrays of the table; see jaxnas/data/tables/measured_files.py."""
     oracle = oracle_of(config)
     drawn = networks(oracle, config)
     rows = drawn[np.lexsort(drawn.T[::-1])]

@@ -18,14 +18,14 @@ from train import FLAGS, HERE, networks, oracle_of
 
 import jaxnas
 from jaxnas.children.count import count_costs, matrices
-from jaxnas.data import measured_pack
-from jaxnas.data.evaluations import Record, Store
-from jaxnas.oracles import resnets
-from jaxnas.oracles.features import make_encoder
-from jaxnas.oracles.surrogate import predict_rows
-from jaxnas.oracles.surrogate_fit import Rows, fit_surrogate, keep
-from jaxnas.run.fanout_processes import Processes
-from jaxnas.run.host_cache import HostCache
+from jaxnas.data.store.evaluations import Record, Store
+from jaxnas.data.tables import measured_pack
+from jaxnas.run.host.cache import HostCache
+from jaxnas.run.host.processes import Processes
+from jaxnas.surrogates import resnets
+from jaxnas.surrogates.features import make_encoder
+from jaxnas.surrogates.fit import Rows, fit_surrogate, keep
+from jaxnas.surrogates.oracle import predict_rows
 
 MONTH = "analog_1month"
 

@@ -13,10 +13,10 @@ from config import Config
 import jaxnas
 from jaxnas.children.count import count_costs, matrices
 from jaxnas.core import tokens as tk
-from jaxnas.data.evaluations import Store
+from jaxnas.data.store.evaluations import Store
 from jaxnas.oracles.analog import AnalogOracle
-from jaxnas.run.fanout_processes import Processes
-from jaxnas.run.host_cache import HostCache
+from jaxnas.run.host.cache import HostCache
+from jaxnas.run.host.processes import Processes
 
 HERE = Path(__file__).parent
 CHUNK = 48

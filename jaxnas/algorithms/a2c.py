@@ -1,20 +1,17 @@
 """Advantage actor-critic, synchronous (Mnih et al., 2016)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxnas.algorithms.common import collapse, losses, optimise
-from jaxnas.algorithms.common import scale as scales
-from jaxnas.algorithms.common.actor_critic import PolicyBatch, architecture_batch
-from jaxnas.algorithms.common.policy import PolicyState, TokenPolicy, sequence
-from jaxnas.controllers.actions import Choose, choose
+from jaxnas.algorithms import collapse
+from jaxnas.algorithms import reward_scale as scales
+from jaxnas.algorithms.actor_critic import architecture_batch
+from jaxnas.algorithms.token_policy import PolicyState, TokenPolicy, sequence
 from jaxnas.core.trees import one_at_a_time
-from jaxnas.core.types import PolicyOutput
+from jaxnas.rl.a2c_step import a2c_update
+from jaxnas.rl.batch import PolicyBatch
 
 
 class A2CHparams(NamedTuple):
@@ -71,47 +68,3 @@ class A2C(TokenPolicy):
         module = self.module
         apply = lambda params, obs: sequence(module, params, *obs)
         return a2c_update(apply, params, adam, batch, hparams)
-
-
-def a2c_loss(
-    params: PyTree,
-    apply: Callable[[PyTree, PyTree], PolicyOutput],
-    batch: PolicyBatch,
-    hparams: Any,
-    choice: Choose = choose,
-) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Returns policy-gradient + weighted value loss - entropy bonus, and its parts."""
-    out = apply(params, batch.obs)
-    drawn = choice(out.logits, batch.mask, hparams.temperature, batch.action)
-    policy = losses.policy_gradient(drawn.log_prob, batch.advantage, batch.valid)
-    value = losses.value_loss(out.value, batch.target, batch.valid)
-    entropy = jnp.mean(drawn.entropy)
-    loss = policy + hparams.value_weight * value - hparams.entropy * entropy
-    return loss, {"loss": loss, "value_loss": value, "entropy": entropy}
-
-
-def a2c_update(
-    apply: Callable[[PyTree, PyTree], PolicyOutput],
-    params: PyTree,
-    adam: PyTree,
-    batch: PolicyBatch,
-    hparams: Any,
-    choice: Choose = choose,
-) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
-    """Returns parameters, optimiser state and metrics after one step on a whole batch.
-
-    Args:
-        apply: policy and value of the observations, logits before masking.
-        params: of the policy.
-        adam: optimiser state, :func:`optimise.init`.
-        batch: fresh experience: the policy that acted is ``params``.
-        hparams: anything with the fields ``lr``, ``entropy``, ``temperature``,
-            ``value_weight`` and ``max_grad_norm``.
-        choice: what logits mean; a choice among tokens or actions by default.
-    """
-    gradient = jax.value_and_grad(a2c_loss, has_aux=True)
-    (_, parts), grads = gradient(params, apply, batch, hparams, choice)
-    params, adam, norm = optimise.step(
-        params, adam, grads, hparams.lr, hparams.max_grad_norm
-    )
-    return params, adam, {**parts, "grad_norm": norm}

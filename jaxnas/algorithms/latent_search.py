@@ -24,21 +24,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from jaxnas.algorithms.common import lookups
-from jaxnas.algorithms.common.env_training import EnvHparams, EnvTraining, TrainState
-from jaxnas.algorithms.common.rollout import head_of
+from jaxnas.algorithms import latent_lookups as lookups
 from jaxnas.controllers.mlp import MLP
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Counted, SearchSpace
+from jaxnas.core.space import Counted, SearchSpace
 from jaxnas.core.trees import masked_mean, one_at_a_time
 from jaxnas.core.types import Evaluation, Proposal
 from jaxnas.envs.change import ChangeEnv
 from jaxnas.envs.latent import STARTS, ContinuousLatentEnv, LatentEnv, LatentParams
 from jaxnas.latent import files
-from jaxnas.oracles import ensemble
-from jaxnas.oracles.acquisition import Acquisition, AcquisitionParams
-from jaxnas.oracles.features import Encoder, make_encoder
+from jaxnas.rl.rollout import head_of
+from jaxnas.rl.training import EnvHparams, EnvTraining, TrainState
+from jaxnas.surrogates import ensemble
+from jaxnas.surrogates.acquisition import Acquisition, AcquisitionParams
+from jaxnas.surrogates.features import Encoder, make_encoder
 
 METRICS = (
     "return", "episodes", "entropy", "loss", "value_loss", "grad_norm", "length",

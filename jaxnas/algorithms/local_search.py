@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import SearchSpace
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import OK, Evaluation, Proposal
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from jaxnas.core import tokens as tk
-from jaxnas.core.protocols import SearchSpace
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Proposal
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Mutable, SearchSpace
+from jaxnas.core.space import Mutable, SearchSpace
 from jaxnas.core.types import OK, Evaluation, Proposal
 
 

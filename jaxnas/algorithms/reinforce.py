@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
-from jaxnas.algorithms.common import collapse, losses, optimise
-from jaxnas.algorithms.common import scale as scales
-from jaxnas.algorithms.common.policy import (
+from jaxnas.algorithms import collapse
+from jaxnas.algorithms import reward_scale as scales
+from jaxnas.algorithms.token_policy import (
     Episodes,
     PolicyState,
     TokenPolicy,
@@ -19,6 +19,7 @@ from jaxnas.algorithms.common.policy import (
 from jaxnas.controllers import heads
 from jaxnas.core.errors import UserError
 from jaxnas.core.trees import one_at_a_time
+from jaxnas.rl import losses, optimise
 
 BASELINES = ("none", "moving-average", "leave-one-out")
 

@@ -20,7 +20,7 @@ from jaxnas.children.check import check
 from jaxnas.children.ops import lookup
 from jaxnas.children.walk import walk
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import SearchSpace
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Spec
 
 Use = tuple[str, str]

@@ -9,6 +9,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; exits 0, 1 (the machine's fault), 2 (the user's) or 130."""
     import tyro
 
+    from jaxnas.cli.common.progress import INTERRUPT
     from jaxnas.cli.data import Data
     from jaxnas.cli.db import Db
     from jaxnas.cli.doctor import Doctor
@@ -16,7 +17,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxnas.cli.info import Info
     from jaxnas.cli.latent import Latent
     from jaxnas.cli.listing import List
-    from jaxnas.cli.progress import INTERRUPT
     from jaxnas.cli.report import Report
     from jaxnas.cli.search import Search
     from jaxnas.cli.surrogate import Surrogate

@@ -15,8 +15,9 @@ from jaxnas import registry
 from jaxnas.cli.info import PLAIN_WIDTH
 from jaxnas.core.errors import UserError
 from jaxnas.data import recipes
-from jaxnas.data.image_splits import shared
-from jaxnas.data.images import IMAGE_TASKS, finish, open_images
+from jaxnas.data.images.sources import IMAGE_TASKS, open_images
+from jaxnas.data.images.splits import shared
+from jaxnas.data.images.task import finish
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class Prepare:
 
     def _npz(self) -> Path:
         """Writes one file and returns it."""
-        from jaxnas.data.image_files import save_npz
+        from jaxnas.data.images.files import save_npz
 
         path = self.out or Path(f"{Path(self.name.removeprefix('tfds:')).stem}.npz")
         if path.suffix != ".npz":
@@ -168,7 +169,7 @@ class Prepare:
 
     def _tfds(self) -> Path:
         """Writes a data set of tensorflow-datasets and returns its folder."""
-        from jaxnas.data.tfds_source import prepare
+        from jaxnas.data.images.tfds_writer import prepare
 
         return prepare(self.name, self.out)
 
@@ -190,7 +191,7 @@ class HardnessOf:
 
     def run(self) -> int:
         """Measures and prints."""
-        from jaxnas.cli.hardness import ITERATIONS, measure
+        from jaxnas.cli.common.hardness import ITERATIONS, measure
 
         chosen, left = list(self.names), []
         if self.names == IMAGE_TASKS:

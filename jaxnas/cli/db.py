@@ -12,11 +12,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from jaxnas.cli.evaluating import STORE
+from jaxnas.cli.common.evaluating import STORE
 from jaxnas.cli.info import PLAIN_WIDTH
 from jaxnas.core.errors import UserError, unknown_name
-from jaxnas.data.evaluation_rows import Limit, as_dict
-from jaxnas.data.evaluations import Query, Record, Store
+from jaxnas.data.store.evaluations import Query, Record, Store
+from jaxnas.data.store.rows import Limit, as_dict
 
 SHOWN = 8
 """Letters of a digest in a table."""

@@ -58,8 +58,8 @@ class Export:
     def run(self) -> int:
         """Exports; the exit code is 1 or 2 where a format failed."""
         configure_host(1)
-        from jaxnas.run.export import check_request, export
-        from jaxnas.run.export_formats import FORMATS
+        from jaxnas.handoff.export import check_request, export
+        from jaxnas.handoff.formats import FORMATS
 
         kinds = list(FORMATS) if self.to == "all" else self.to.split(",")
         find, name = self._source()
@@ -104,7 +104,7 @@ class Export:
         Raises:
             UserError: there is no such thing.
         """
-        from jaxnas.run import export_source as es
+        from jaxnas.handoff import source as es
 
         folder = Path(self.what)
         if self.what == "best":
@@ -138,9 +138,9 @@ class Export:
         """Returns what gives the best network of a run, and a name for its folder."""
         from jaxnas.cli.validate import one_study, training_oracle
         from jaxnas.core import tokens as tk
-        from jaxnas.report.architectures import top_found
-        from jaxnas.report.validation_section import FOLDER
-        from jaxnas.run import export_source as es
+        from jaxnas.handoff import source as es
+        from jaxnas.report.read.architectures import top_found
+        from jaxnas.report.say.validation_section import FOLDER
 
         if self.rank < 1:
             raise UserError(f"The best has rank 1, got --rank {self.rank}.")
@@ -176,9 +176,9 @@ class Export:
 
     def _initial(self, space: Any, tokens: np.ndarray, facts: dict[str, Any]) -> Any:
         """Returns an architecture with initial weights."""
-        from jaxnas.data.images import load_images
+        from jaxnas.data.images.sources import load_images
+        from jaxnas.handoff.source import initial
         from jaxnas.oracles.child import parse_size
-        from jaxnas.run.export_source import initial
 
         images = test = None
         if self.data is not None:
@@ -239,7 +239,7 @@ def _said(candidate: Any) -> dict[str, Any]:
 
 def _line(candidate: Any) -> str:
     """Returns what a person must know of the network before it is exported."""
-    from jaxnas.run.export_source import INITIAL, TRAINED
+    from jaxnas.handoff.source import INITIAL, TRAINED
 
     tokens = candidate.facts.get("tokens")
     name = f"tokens {','.join(map(str, tokens))}" if tokens else "the network"
@@ -257,6 +257,6 @@ def _line(candidate: Any) -> str:
 
 def _tolerance() -> float:
     """Returns how far logits may differ."""
-    from jaxnas.run.export_formats import TOLERANCE
+    from jaxnas.handoff.formats import TOLERANCE
 
     return TOLERANCE

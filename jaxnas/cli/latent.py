@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 
 from jaxnas import registry
-from jaxnas.cli.latent_parts import (
+from jaxnas.cli.common.latent_parts import (
     Data,
     Made,
     Place,
@@ -23,7 +23,7 @@ from jaxnas.cli.latent_parts import (
     write_curves,
     write_rows,
 )
-from jaxnas.cli.options import parse_axis
+from jaxnas.cli.common.options import parse_axis
 from jaxnas.run.devices import configure_host
 from jaxnas.run.store import write_json
 
@@ -176,7 +176,7 @@ class Sweep:
         from jaxnas.latent import labels, sweep
         from jaxnas.latent.fit import Plan
         from jaxnas.latent.vqvae import VQVAE
-        from jaxnas.report import latent_figures
+        from jaxnas.report.say import latent_figures
 
         axes = dict(parse_axis(text) for text in self.grid)
         grid = sweep.check_grid(axes)
@@ -257,7 +257,8 @@ class Import:
 
     def run(self) -> int:
         """Reads both checkpoints and writes a model file."""
-        from jaxnas.latent import ancestor, files
+        from jaxnas.latent import files
+        from jaxnas.latent import vqvae_checkpoint as ancestor
 
         space = registry.make_space("analog-resnet", variant="csv")
         model, params = ancestor.read(self.decoder, self.codebook, space)
@@ -296,7 +297,7 @@ def _draw(
     import jax
     import jax.numpy as jnp
 
-    from jaxnas.report import latent_figures
+    from jaxnas.report.say import latent_figures
 
     encode = jax.jit(jax.vmap(lambda tokens: model.encode(params, tokens)))
     latents = np.asarray(encode(jnp.asarray(made.heldout)))

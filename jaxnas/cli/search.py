@@ -11,18 +11,18 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxnas import registry
-from jaxnas.cli.evaluating import Evaluating
-from jaxnas.cli.latent_parts import copy_file, default_folder, make_folder
-from jaxnas.cli.options import (
+from jaxnas.cli.common.evaluating import Evaluating
+from jaxnas.cli.common.latent_parts import copy_file, default_folder, make_folder
+from jaxnas.cli.common.options import (
     Chosen,
     for_algorithm,
     make_algorithm,
     parse_axis,
     parse_options,
 )
-from jaxnas.cli.progress import Reporter
+from jaxnas.cli.common.progress import Reporter
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Oracle
+from jaxnas.core.oracle import Oracle
 from jaxnas.run.config import grid_settings
 
 DEFAULTS = {
@@ -233,7 +233,7 @@ def run_one(
     host: dict[str, Any] | None = None,
 ) -> Any:
     """Runs one algorithm over its grid into its own directory and returns the result."""
-    from jaxnas.run.loop import search
+    from jaxnas.run.search import search
 
     for name, values in grid.items():
         if not all(isinstance(v, int | float) for v in values):

@@ -12,8 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxnas import registry
+from jaxnas.cli.common.labels import (
+    Labels,
+    read_csv,
+    read_measured,
+    read_oracle,
+    read_store,
+)
 from jaxnas.cli.info import PLAIN_WIDTH
-from jaxnas.cli.labels import Labels, read_csv, read_measured, read_oracle, read_store
 from jaxnas.core.errors import UserError
 
 UNKNOWN = "not said by the file: these rows may be among them"
@@ -109,9 +115,9 @@ class Fit:
 
     def _fit(self, data: Labels) -> int:
         """Fits a model to part of the rows and prints its quality on the others."""
-        from jaxnas.oracles import ensemble as en
-        from jaxnas.oracles import surrogate_fit as sf
-        from jaxnas.oracles.features import make_encoder
+        from jaxnas.surrogates import ensemble as en
+        from jaxnas.surrogates import fit as sf
+        from jaxnas.surrogates.features import make_encoder
 
         train, held = data.split(self.seed, self.labels)
         kind = self.features
@@ -166,8 +172,8 @@ class Eval:
 
     def run(self) -> int:
         """Loads, evaluates and prints."""
-        from jaxnas.oracles.surrogate_file import rows_of
-        from jaxnas.oracles.surrogate_open import surrogate
+        from jaxnas.surrogates.file import rows_of
+        from jaxnas.surrogates.open import surrogate
 
         _one_source(self)
         space = None if self.space is None else registry.make_space(self.space)
@@ -232,14 +238,14 @@ def assess(oracle: Any, params: Any, held: Labels) -> dict[str, dict[str, Any]]:
     """Returns the quality of every objective on held-out rows, JSON-able.
 
     Args:
-        oracle: a :class:`jaxnas.oracles.surrogate.Surrogate`.
+        oracle: a :class:`jaxnas.surrogates.oracle.Surrogate`.
         params: its parameters.
         held: rows that it was not fitted on.
     """
     import jax
 
-    from jaxnas.oracles import quality as q
-    from jaxnas.oracles.surrogate import predict_rows
+    from jaxnas.surrogates import quality as q
+    from jaxnas.surrogates.oracle import predict_rows
 
     held.check()
     told = predict_rows(oracle, params, held.tokens)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from jaxnas.cli.options import make_algorithm
+from jaxnas.cli.common.options import make_algorithm
 from jaxnas.cli.search import Common, conclude, parse_grid, run_one
 from jaxnas.core.errors import UserError
 from jaxnas.run.config import hparam_names

@@ -57,9 +57,9 @@ class Validate:
         """Validates and builds the report."""
         configure_host(1)
         from jaxnas import report
-        from jaxnas.report.architectures import top_found
-        from jaxnas.report.validation_section import FOLDER, summary
-        from jaxnas.run.validate import Settings, validate
+        from jaxnas.handoff.validate import Settings, validate
+        from jaxnas.report.read.architectures import top_found
+        from jaxnas.report.say.validation_section import FOLDER, summary
 
         if self.top < 1:
             raise UserError(
@@ -89,8 +89,8 @@ class Validate:
             found = {"event": "report", "html": str(built.html_path)}
             print(json.dumps({**found, "validation": summary(record)}))
             return 0
-        from jaxnas.report import validation_section
-        from jaxnas.report.cells import to_rich
+        from jaxnas.report.say import validation_section
+        from jaxnas.report.say.cells import to_rich
 
         console = Console(width=None if Console().is_terminal else 110)
         console.print(to_rich(validation_section.table(record)))
@@ -155,8 +155,8 @@ def one_study(run_dir: Path) -> Any:
     Raises:
         UserError: none there, or several questions.
     """
-    from jaxnas.report.compare import studies
-    from jaxnas.report.load import load
+    from jaxnas.report.read.compare import studies
+    from jaxnas.report.read.load import load
 
     (study, *others) = studies(load(run_dir))
     if others:

@@ -23,7 +23,7 @@ class Welch(NamedTuple):
 
 
 def variance(x: Float[np.ndarray, "n"]) -> float:
-    """Returns the unbiased variance of two or more values, exactly 0 where all are equal."""
+    """Returns the unbiased variance of two or more values, exactly 0 where all equal."""
     return 0.0 if np.ptp(x) == 0 else float(np.var(x, ddof=1, dtype=np.float64))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Counted, SearchSpace, Sized
+from jaxnas.core.space import Counted, SearchSpace, Sized
 
 WIDE, BLOCK = 32, 16
 """Choices from which a cumulative sum is taken in blocks, and the size of a block."""

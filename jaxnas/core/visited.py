@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, UInt32
 
 from jaxnas.core import tokens as tk
-from jaxnas.core.protocols import SearchSpace
+from jaxnas.core.space import SearchSpace
 
 
 class Visited(NamedTuple):

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.files import replacing
-from jaxnas.data.npz import read_npz
+from jaxnas.data.formats.npz import read_npz
 
 Arrays = dict[str, np.ndarray]
 

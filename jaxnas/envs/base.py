@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from jaxnas.core.protocols import Environment
+from jaxnas.core.environment import Environment
 from jaxnas.core.trees import select
 from jaxnas.core.types import Timestep
 

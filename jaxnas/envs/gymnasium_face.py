@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from jaxnas.core.environment import Environment
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Environment
 from jaxnas.core.types import Timestep
 from jaxnas.envs.base import action_size, default_params, done, restart
 from jaxnas.envs.gymnax_face import check_vectorial

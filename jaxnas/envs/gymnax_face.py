@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from jaxnas.core.environment import Environment
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Environment
 from jaxnas.core.types import Timestep
 from jaxnas.envs.base import (
     AutoReset,

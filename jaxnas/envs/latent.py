@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import LatentModel, SearchSpace
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Timestep
 from jaxnas.envs.base import Parametrised, first, transition
+from jaxnas.latent.model import LatentModel
 
 STARTS = ("normal", "codebook", "data")
 NONE = -1

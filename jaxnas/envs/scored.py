@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from jaxnas.core.environment import Environment
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Environment, Oracle, SearchSpace
+from jaxnas.core.oracle import Oracle
 from jaxnas.core.rng import stream
+from jaxnas.core.scalarise import WeightedSum, weighted_sum
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import OK, Timestep
 from jaxnas.envs.base import Writer, action_size, always_legal, default_params, done
-from jaxnas.moo.scalarise import WeightedSum, weighted_sum
 
 
 class ScoredState(NamedTuple):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from jaxnas.core.protocols import SearchSpace
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Timestep, TokenObs
 from jaxnas.envs.base import first, transition
 

@@ -8,7 +8,7 @@ from jaxtyping import Int
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Counted, SearchSpace
+from jaxnas.core.space import Counted, SearchSpace
 
 _TRIES = 8
 """Rounds of drawing before a space is said to hold too few architectures."""

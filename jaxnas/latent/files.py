@@ -15,8 +15,8 @@ from jaxtyping import PyTree
 from jaxnas import registry
 from jaxnas.core.errors import UserError
 from jaxnas.core.files import replacing
-from jaxnas.core.protocols import SearchSpace
-from jaxnas.data.npz import read_npz
+from jaxnas.core.space import SearchSpace
+from jaxnas.data.formats.npz import read_npz
 from jaxnas.data.recipes import content_checksum
 from jaxnas.latent.vqvae import VQVAE, Params
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Featured, Projectable, SearchSpace
+from jaxnas.core.space import Featured, Projectable, SearchSpace
 from jaxnas.latent import codebook as cb
 from jaxnas.latent.networks import Dense, Scalar
 

@@ -16,9 +16,10 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxnas.core import tokens as tk
 from jaxnas.core import visited as vs
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Oracle, Repeating, SearchSpace, Truthful
+from jaxnas.core.oracle import Oracle, Repeating, Truthful
+from jaxnas.core.scalarise import WeightedSum
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
-from jaxnas.moo.scalarise import WeightedSum
 
 
 class Ledger(NamedTuple):

@@ -18,9 +18,10 @@ from jaxnas.children.choice import ChoiceChild, build_choice, choose, select
 from jaxnas.children.count import count_costs
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Imaged, SearchSpace
+from jaxnas.core.space import Imaged, SearchSpace
 from jaxnas.core.types import FAILED, OK, Evaluation, Measurement, Objective
-from jaxnas.data.images import ImageData, load_images
+from jaxnas.data.images.sources import load_images
+from jaxnas.data.images.task import ImageData
 from jaxnas.data.recipes import cache_dir
 from jaxnas.oracles import metrics as mt
 

@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError, unknown_name
-from jaxnas.core.protocols import Enumerated, Oracle, SearchSpace, Uncertain
+from jaxnas.core.oracle import Enumerated, Oracle, Uncertain
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
 from jaxnas.oracles.cost import METRICS as COSTS
 from jaxnas.oracles.cost import CostOracle

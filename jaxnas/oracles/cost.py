@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxnas.analog.costs import analog_costs
 from jaxnas.children.count import count_costs, matrices
 from jaxnas.core import tokens as tk
-from jaxnas.core.protocols import SearchSpace
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective, Spec
 from jaxnas.oracles.metrics import choose, measured, members_of, summarise
 

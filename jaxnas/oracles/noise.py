@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxnas.core import tokens as tk
 from jaxnas.core import visited as vs
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Enumerated, Oracle, SearchSpace, Uncertain
+from jaxnas.core.oracle import Enumerated, Oracle, Uncertain
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective
 
 

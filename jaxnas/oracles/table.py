@@ -11,12 +11,12 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError, unknown_name
-from jaxnas.core.protocols import SearchSpace
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective
-from jaxnas.data import analog_nasbench as _analog
-from jaxnas.data import measured_cells as _cells
-from jaxnas.data import nb201 as _nb201
-from jaxnas.data.tables import Table
+from jaxnas.data.tables import analog_nasbench as _analog
+from jaxnas.data.tables import measured_cells as _cells
+from jaxnas.data.tables import nb201 as _nb201
+from jaxnas.data.tables.columns import Table
 from jaxnas.oracles.metrics import choose, measured, summarise
 from jaxnas.registry import make_space
 

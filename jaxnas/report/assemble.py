@@ -12,11 +12,12 @@ from rich.text import Text
 
 from jaxnas.core.errors import DiskFullError, UserError
 from jaxnas.core.files import replacing
-from jaxnas.report import html, markdown, tables, text
-from jaxnas.report.cells import to_rich
-from jaxnas.report.compare import Study, studies, summarise
-from jaxnas.report.document import Chapter, chapter
-from jaxnas.report.load import RunData, load
+from jaxnas.report.read.compare import Study, studies, summarise
+from jaxnas.report.read.load import RunData, load
+from jaxnas.report.render import html, markdown
+from jaxnas.report.render.document import Chapter, chapter
+from jaxnas.report.say import tables, text
+from jaxnas.report.say.cells import to_rich
 
 TERMINAL_WIDTH = 100
 """Columns where the output is not a terminal."""

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxnas import registry
+from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError, unknown_name
-from jaxnas.core.protocols import Algorithm, Oracle
+from jaxnas.core.oracle import Oracle
 from jaxnas.oracles.budget import Budgeted
-from jaxnas.run.parts import measuring_parts
+from jaxnas.run.host.measurements import measuring_parts
 from jaxnas.run.store import FORMAT
 
 

@@ -9,9 +9,9 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from jaxnas.core import rng
-from jaxnas.core.protocols import Algorithm
+from jaxnas.core.algorithm import Algorithm
 from jaxnas.oracles.budget import Budgeted
-from jaxnas.run.host_cache import HostCache
+from jaxnas.run.host.cache import HostCache
 from jaxnas.run.population import Layout, Member, programs
 
 

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core import rng, trees
-from jaxnas.core.protocols import Algorithm
+from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.types import Proposal
 from jaxnas.oracles.budget import Admission, Budgeted, BudgetState
 

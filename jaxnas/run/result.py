@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxnas.core.protocols import Algorithm, Keeping, SearchSpace, Truthful
+from jaxnas.core.algorithm import Algorithm, Keeping
+from jaxnas.core.oracle import Truthful
+from jaxnas.core.space import SearchSpace
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.run.population import Member
 

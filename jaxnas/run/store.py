@@ -17,7 +17,8 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.files import replacing
-from jaxnas.data.npz import read_npz
+from jaxnas.core.version import VERSION
+from jaxnas.data.formats.npz import read_npz
 from jaxnas.run.checkpoint import disk_errors
 
 FORMAT = 1
@@ -194,7 +195,7 @@ def provenance() -> dict[str, Any]:
     device = jax.local_devices()[0]
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "jaxnas": _own_version(),
+        "jaxnas": VERSION,
         "python": platform.python_version(),
         **versions,
         "platform": platform.platform(),
@@ -208,13 +209,6 @@ def provenance() -> dict[str, Any]:
 def now() -> str:
     """Returns the time in ISO 8601, UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _own_version() -> str:
-    """Returns the version of jaxnas itself."""
-    from jaxnas import __version__
-
-    return __version__
 
 
 def _commit() -> str | None:

@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.core import tokens as tk
-from jaxnas.core.protocols import Algorithm, Oracle
+from jaxnas.core.algorithm import Algorithm
+from jaxnas.core.oracle import Oracle
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation
 
 SEEDS = 24

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, PyTree
 
-from jaxnas.core.protocols import Environment
+from jaxnas.core.environment import Environment
 from jaxnas.core.tokens import inverse_cdf
 from jaxnas.envs.base import action_size
 

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from jaxnas.core.protocols import Oracle, SearchSpace, Truthful
+from jaxnas.core.oracle import Oracle, Truthful
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Measurement, Objective
 from jaxnas.registry import make_space
 

@@ -18,20 +18,13 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from jaxnas.core import tokens as tk
-from jaxnas.core.protocols import (
-    Enumerated,
-    Measuring,
-    Oracle,
-    Predictor,
-    SearchSpace,
-    Truthful,
-    Uncertain,
-)
+from jaxnas.core.oracle import Enumerated, Measuring, Oracle, Predictor, Truthful, Uncertain
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
-from jaxnas.oracles.ensemble import GRID, Ensemble, EnsembleParams
-from jaxnas.oracles.features import make_encoder
-from jaxnas.oracles.surrogate_file import Header, Model, save, shapes
 from jaxnas.registry import lookup, make_oracle, make_space, recipe
+from jaxnas.surrogates.ensemble import GRID, Ensemble, EnsembleParams
+from jaxnas.surrogates.features import make_encoder
+from jaxnas.surrogates.file import Header, Model, save, shapes
 from jaxnas.testing.spaces import _masks, enumerable, samples
 from jaxnas.testing.tiny import TinyNets
 
@@ -77,7 +70,7 @@ def untrained_model(
 
     Args:
         space: what it scores.
-        kind: of features, see :func:`jaxnas.oracles.features.make_encoder`.
+        kind: of features, see :func:`jaxnas.surrogates.features.make_encoder`.
         objectives: what it claims to predict.
     """
     config, encoder = Ensemble(2, (8,)), make_encoder(kind, space)
@@ -114,7 +107,7 @@ def ask(
 ) -> Evaluation:
     """Returns a fresh controller's evaluation of some architectures, as numpy arrays.
 
-    The cost of a :class:`jaxnas.core.protocols.Measuring` oracle is the time that it took,
+    The cost of a :class:`jaxnas.core.oracle.Measuring` oracle is the time that it took,
     another one each time, so only its sign is kept.
     """
     key, lanes = jax.random.key(seed), len(tokens)

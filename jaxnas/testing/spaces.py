@@ -19,14 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import (
-    Counted,
-    Featured,
-    Mutable,
-    Projectable,
-    SearchSpace,
-    Sized,
-)
+from jaxnas.core.space import Counted, Featured, Mutable, Projectable, SearchSpace, Sized
 from jaxnas.testing.stats import P_MIN, chi_square_p
 
 BATCH = 64

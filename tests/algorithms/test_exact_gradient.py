@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas.algorithms.common import losses
-from jaxnas.algorithms.common import scale as scales
-from jaxnas.algorithms.common.policy import init_params, sequence
+from jaxnas.algorithms import reward_scale as scales
 from jaxnas.algorithms.reinforce import advantages
+from jaxnas.algorithms.token_policy import init_params, sequence
 from jaxnas.controllers import heads
 from jaxnas.core import tokens as tk
 from jaxnas.oracles.toy import ToyOracle
 from jaxnas.registry import make_algorithm
+from jaxnas.rl import losses
 from jaxnas.spaces.toy import Toy
 
 SPACE = Toy(length=3, vocab=3)

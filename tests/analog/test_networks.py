@@ -17,7 +17,7 @@ from jaxnas.analog.evaluate import TIMES, Evaluation, digital_parts, evaluate_co
 from jaxnas.analog.plan import make_plan
 from jaxnas.children.build import build
 from jaxnas.children.count import matrices
-from jaxnas.data.images import load_images
+from jaxnas.data.images.sources import load_images
 from jaxnas.spaces.nb201 import NB201
 
 BENCHMARK = Hyper()

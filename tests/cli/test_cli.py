@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from jaxnas.cli import main
-from jaxnas.cli.options import for_algorithm, make_algorithm, parse_axis
+from jaxnas.cli.common.options import for_algorithm, make_algorithm, parse_axis
 from jaxnas.core.errors import UserError
 from jaxnas.registry import make_space
 

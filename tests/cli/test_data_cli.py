@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from jaxnas.cli import hardness, main
-from jaxnas.data.images import IMAGE_TASKS, load_images
+from jaxnas.cli import main
+from jaxnas.cli.common import hardness
+from jaxnas.data.images.sources import IMAGE_TASKS, load_images
 
 RNG = np.random.default_rng(0)
 

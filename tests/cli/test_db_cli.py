@@ -10,7 +10,7 @@ from jaxnas import registry
 from jaxnas.cli import main
 from jaxnas.cli.db import read_limit
 from jaxnas.core.errors import UserError
-from jaxnas.data.evaluations import Key, Record, Store
+from jaxnas.data.store.evaluations import Key, Record, Store
 
 SEARCH = [
     "search", "--oracle", "fake-child", "--objective", "digits_accuracy", "--budget", "8",

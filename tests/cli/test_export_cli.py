@@ -12,7 +12,7 @@ from jaxnas import registry
 from jaxnas.children.weights import save_network
 from jaxnas.cli import main
 from jaxnas.core import tokens as tk
-from jaxnas.run import export_source as es
+from jaxnas.handoff import source as es
 
 analog = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("torch", "aihwkit")),

@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from jaxnas.cli import labels as lb
 from jaxnas.cli import main
+from jaxnas.cli.common import labels as lb
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Objective
-from jaxnas.data.analognas_csv import FEATURES, TARGETS
-from jaxnas.data.evaluations import Key, Record, Store
-from jaxnas.oracles import surrogate_file as sf
+from jaxnas.data.store.evaluations import Key, Record, Store
+from jaxnas.data.tables.analognas_csv import FEATURES, TARGETS
 from jaxnas.registry import make_space
+from jaxnas.surrogates import file as sf
 from jaxnas.testing.oracles import untrained_model
 
 QUICK = ["--members", "2", "--hidden", "8", "--steps", "60"]

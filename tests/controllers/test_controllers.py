@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 from jaxnas import registry
-from jaxnas.algorithms.common.policy import init_params, sequence
+from jaxnas.algorithms.token_policy import init_params, sequence
 from jaxnas.controllers import heads, recurrent
 from jaxnas.controllers.initialisers import orthogonal
 from jaxnas.controllers.unroll import unroll

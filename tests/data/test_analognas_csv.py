@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
-from jaxnas.data.analognas_csv import FEATURES, NOTICE, TARGETS, read
+from jaxnas.data.tables.analognas_csv import FEATURES, NOTICE, TARGETS, read
 
 HEADER = (*FEATURES, *TARGETS)
 FIRST = ",".join(HEADER)

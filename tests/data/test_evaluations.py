@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from jaxnas.core.errors import DiskFullError, UserError
-from jaxnas.data.evaluations import APPLICATION, FORMAT, Key, Query, Record, Store
+from jaxnas.data.store.evaluations import APPLICATION, FORMAT, Key, Query, Record, Store
 
 
 def record(number=0, accuracy=0.5, **changes):
@@ -189,7 +189,7 @@ def test_one_writer_many_readers(store, tmp_path):
 
 
 def test_a_foreign_lock_is_named(store, monkeypatch):
-    monkeypatch.setattr("jaxnas.data.evaluations.WAIT_S", 0.1)
+    monkeypatch.setattr("jaxnas.data.store.evaluations.WAIT_S", 0.1)
     store._db.execute("PRAGMA busy_timeout = 100")
     foreign = sqlite3.connect(store.path, isolation_level=None)
     foreign.execute("BEGIN IMMEDIATE")
@@ -298,7 +298,7 @@ def test_a_read_only_folder_can_be_read_and_is_not_written(read_only_folder):
 
 WRITER = """
 import sys
-from jaxnas.data.evaluations import Key, Record, Store
+from jaxnas.data.store.evaluations import Key, Record, Store
 with Store(sys.argv[1]) as store:
     for i in range(int(sys.argv[2]), 10**9):
         key = Key("child-v1", f"{i:064x}", 0, 0, "c")

@@ -13,10 +13,11 @@ import pytest
 
 from jaxnas import registry
 from jaxnas.core.errors import UserError
-from jaxnas.data import animals, fashion, recipes, textures
-from jaxnas.data import image_splits as sp
-from jaxnas.data.images import IMAGE_TASKS, load_images
-from jaxnas.data.pickled_array import read_array
+from jaxnas.data import recipes
+from jaxnas.data.formats.pickled_array import read_array
+from jaxnas.data.images import animals, fashion, textures
+from jaxnas.data.images import splits as sp
+from jaxnas.data.images.sources import IMAGE_TASKS, load_images
 
 SIZES = {
     "digits": (1_079, 359, 359),

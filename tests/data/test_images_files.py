@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
-from jaxnas.data import idx, png
-from jaxnas.data.image_files import save_npz
-from jaxnas.data.images import load_images, open_images
+from jaxnas.data.formats import idx, png
+from jaxnas.data.images.files import save_npz
+from jaxnas.data.images.sources import load_images, open_images
 
 RNG = np.random.default_rng(0)
 X = RNG.integers(0, 256, (60, 6, 5), dtype=np.uint8)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
-from jaxnas.data import tfds_source
-from jaxnas.data.images import load_images, open_images
+from jaxnas.data.images import tfds as tfds_source
+from jaxnas.data.images import tfds_writer
+from jaxnas.data.images.sources import load_images, open_images
 
 tfds = pytest.importorskip(
     "tensorflow_datasets", reason='needs: pip install "jaxnas[tfds]"', exc_type=ImportError
@@ -27,7 +28,7 @@ def folder(tmp_path_factory):
     np.savez(made / "colour.npz", X=bytes_, y=Y)
     np.savez(made / "float.npz", X=RNG.random((40, 4, 4)), y=Y)
     for name in ("colour", "float"):
-        tfds_source.prepare(str(made / f"{name}.npz"), made / "tfds")
+        tfds_writer.prepare(str(made / f"{name}.npz"), made / "tfds")
     return made
 
 
@@ -48,8 +49,8 @@ def test_a_task_comes_back_the_same(folder, name, feature, monkeypatch):
 
 def test_digits_survive_with_their_white_level(tmp_path):
     """17 grey levels: the brightness of white travels with the data set."""
-    path = tfds_source.prepare("digits", tmp_path)
-    assert path == tfds_source.prepare("digits", tmp_path), "kept, and checked"
+    path = tfds_writer.prepare("digits", tmp_path)
+    assert path == tfds_writer.prepare("digits", tmp_path), "kept, and checked"
     again = open_images(f"tfds:{path}")
     assert again.top == 16
     assert "CC BY 4.0" in again.facts["licence"]
@@ -60,7 +61,7 @@ def test_another_task_under_the_same_name_is_refused(folder, tmp_path):
     other = RNG.integers(0, 256, (40, 6, 5, 3), dtype=np.uint8)
     np.savez(tmp_path / "colour.npz", X=other, y=Y)
     with pytest.raises(UserError, match="delete that folder"):
-        tfds_source.prepare(str(tmp_path / "colour.npz"), folder / "tfds")
+        tfds_writer.prepare(str(tmp_path / "colour.npz"), folder / "tfds")
 
 
 def foreign(folder, name, features, examples, file_format="array_record"):
@@ -162,7 +163,7 @@ def test_nothing_of_tensorflow_is_imported(folder):
     path = folder / "tfds" / "jaxnas_colour" / "1.0.0"
     code = (
         "import sys\n"
-        "from jaxnas.data.images import load_images\n"
+        "from jaxnas.data.images.sources import load_images\n"
         "load_images('digits')\n"
         "print('tensorflow_datasets' in sys.modules)\n"
         f"load_images({f'tfds:{path}'!r})\n"

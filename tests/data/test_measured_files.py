@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxnas.data import measured_files as mf
+from jaxnas.data.tables import measured_files as mf
 from jaxnas.oracles.analog import LABELS
 
 TABLES = {"digits-cells": 1_218, "fashion-cells": 1_218, "digits-resnets": 354}

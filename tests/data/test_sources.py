@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
-from jaxnas.data import analog_nasbench, nb201
 from jaxnas.data.recipes import content_checksum, source_bytes
+from jaxnas.data.tables import analog_nasbench, nb201
 
 
 def test_reading_imports_neither_package():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
-from jaxnas.data import torch_file
+from jaxnas.data.formats import torch_file
 
 # SHA-256 over name and bytes of each tensor in the order of the names, and of the bytes of
 # the codebook, computed once with torch 2.13.0: torch.load(path, weights_only=True).

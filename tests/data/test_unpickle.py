@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
-from jaxnas.data.unpickle import loads
+from jaxnas.data.formats.unpickle import loads
 
 ALLOWED = {("somewhere.else", "Record")}
 RECORD = b"csomewhere.else\nRecord\n)\x81}(X\x01\x00\x00\x00aK\x07ub."

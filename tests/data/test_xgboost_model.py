@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
-from jaxnas.data import ubjson
-from jaxnas.data.xgboost_model import OBJECTIVES, parse, read
+from jaxnas.data.formats import ubjson
+from jaxnas.data.formats.xgboost_model import OBJECTIVES, parse, read
 
 
 def stump(**changes):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from jaxnas import registry
-from jaxnas.algorithms.common.env_training import EnvHparams, EnvTraining, train_population
 from jaxnas.controllers.mlp import MLP
 from jaxnas.core.errors import UserError
 from jaxnas.envs.base import AutoReset, default_params
@@ -14,6 +13,7 @@ from jaxnas.envs.change import ChangeEnv
 from jaxnas.envs.probes import LADDER
 from jaxnas.envs.scored import ScoredEnv
 from jaxnas.envs.tokens import TokenEnv
+from jaxnas.rl.training import EnvHparams, EnvTraining, train_population
 from jaxnas.testing.envs import ENV_CHECKS
 from jaxnas.testing.fakes import LinearLatent
 

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 
 from jaxnas import registry
-from jaxnas.algorithms.common.env_training import EnvTraining
-from jaxnas.algorithms.common.rollout import collect, head_of, judge, open_stream
 from jaxnas.controllers.mlp import MLP
 from jaxnas.core.errors import UserError
 from jaxnas.envs.change import ChangeEnv
@@ -21,6 +19,8 @@ from jaxnas.envs.gymnax_face import GymnaxFace
 from jaxnas.envs.latent import BOUND, ContinuousLatentEnv, LatentEnv
 from jaxnas.envs.scored import ScoredEnv
 from jaxnas.envs.tokens import TokenEnv
+from jaxnas.rl.rollout import collect, head_of, judge, open_stream
+from jaxnas.rl.training import EnvTraining
 from jaxnas.testing.fakes import LinearLatent
 
 SPACE = registry.make_space("toy")

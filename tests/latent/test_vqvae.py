@@ -9,7 +9,7 @@ import pytest
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import LatentModel
+from jaxnas.latent.model import LatentModel
 from jaxnas.latent.networks import Dense, dropout
 from jaxnas.latent.vqvae import VQVAE, rescale
 from jaxnas.registry import make_space

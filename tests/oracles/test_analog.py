@@ -13,7 +13,7 @@ from jaxnas.analog.variables import convert
 from jaxnas.children.build import build
 from jaxnas.children.choice import build_choice, choose, select
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Measuring
+from jaxnas.core.oracle import Measuring
 from jaxnas.core.types import FAILED, OK
 from jaxnas.oracles.analog import LABELS, AnalogOracle
 from jaxnas.testing.tiny import TinyNets

@@ -8,7 +8,7 @@ import pytest
 from jaxnas.core import tokens as tk
 from jaxnas.core import visited as vs
 from jaxnas.core.errors import UserError
-from jaxnas.moo.scalarise import weighted_sum
+from jaxnas.core.scalarise import weighted_sum
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.oracles.noise import Noisy
 from jaxnas.registry import make_oracle, make_space

@@ -10,7 +10,7 @@ import jaxnas
 from jaxnas import registry
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Measuring
+from jaxnas.core.oracle import Measuring
 from jaxnas.core.types import FAILED, OK
 from jaxnas.oracles import child as child_module
 from jaxnas.oracles.child import ChildOracle, Fidelity

@@ -9,7 +9,7 @@ import pytest
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Enumerated, Truthful
+from jaxnas.core.oracle import Enumerated, Truthful
 from jaxnas.core.types import FAILED, OK
 from jaxnas.oracles.combine import Constrained, Joined, constrained, joined
 from jaxnas.oracles.cost import CostOracle

@@ -8,8 +8,8 @@ import pytest
 from jaxnas.children.count import count_costs
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.data import measured_files as mf
-from jaxnas.data.measured_cells import TITLES
+from jaxnas.data.tables import measured_files as mf
+from jaxnas.data.tables.measured_cells import TITLES
 from jaxnas.oracles.analog import AnalogOracle
 from jaxnas.oracles.table import digits_cells, fashion_cells
 from jaxnas.registry import make_oracle

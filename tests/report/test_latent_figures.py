@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
-from jaxnas.report import embed, latent_figures, latent_maps, plots
+from jaxnas.report.draw import embed, latent_maps, plots
+from jaxnas.report.say import latent_figures
 
 RNG = np.random.default_rng(0)
 

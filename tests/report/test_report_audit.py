@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxnas.report import audit, compare, load
+from jaxnas.report.read import audit, compare, load
 
 
 def _failures(root):

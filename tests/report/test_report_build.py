@@ -17,7 +17,10 @@ from rich.console import Console
 
 from jaxnas import report
 from jaxnas.core.errors import UserError
-from jaxnas.report import compare, document, figures, load, plots, stats, tables, text
+from jaxnas.report.draw import plots
+from jaxnas.report.read import compare, load, stats
+from jaxnas.report.render import document
+from jaxnas.report.say import figures, tables, text
 
 HOSTILE = '<script>alert("x")</script> | $a_b^c$ `& "\\'
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
-from jaxnas.report import load
+from jaxnas.report.read import load
 
 
 @pytest.fixture

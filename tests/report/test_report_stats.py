@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from jaxnas.report import stats
+from jaxnas.report.read import stats
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import jaxnas
-from jaxnas.report import anatomy, architectures, compare, load, stats, task, text
+from jaxnas.report.read import anatomy, architectures, compare, load, stats, task
+from jaxnas.report.say import text
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,13 @@ import jaxnas
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import FAILED, OK, Measurement
-from jaxnas.data.evaluations import Store
+from jaxnas.data.store.evaluations import Store
 from jaxnas.oracles.combine import constrained, joined
 from jaxnas.registry import make_algorithm, make_oracle, make_space
 from jaxnas.run import waves
-from jaxnas.run.fanout import Answer, Failure, Measure, Request, Serial
-from jaxnas.run.fanout_processes import Processes
-from jaxnas.run.host_cache import HostCache
+from jaxnas.run.host.cache import HostCache
+from jaxnas.run.host.executor import Answer, Failure, Measure, Request, Serial
+from jaxnas.run.host.processes import Processes
 from jaxnas.testing.fakes import FakeChild, OnHost
 
 SPACE = make_space("toy")
@@ -157,8 +157,8 @@ def test_bad_executors_are_refused(options, text):
 
 HANGING = """
 import sys
-from jaxnas.run.fanout import Measure, Request
-from jaxnas.run.fanout_processes import Processes
+from jaxnas.run.host.executor import Measure, Request
+from jaxnas.run.host.processes import Processes
 from jaxnas.testing.fakes import FakeChild
 import numpy as np
 
@@ -264,7 +264,7 @@ def test_a_full_disk_does_not_stop_a_search(alone, tmp_path):
 
 
 def filler(number):
-    from jaxnas.data.evaluations import Key, Record
+    from jaxnas.data.store.evaluations import Key, Record
 
     key = Key("filler", str(number), 0, 0, "")
     return Record(key, (), {}, {"x": [0.5] * 100}, 0.0, 0)
@@ -360,8 +360,8 @@ def test_an_objective_that_was_not_measured_is_named(tmp_path):
 
 
 UNGUARDED = """
-from jaxnas.run.fanout import Measure, Request
-from jaxnas.run.fanout_processes import Processes
+from jaxnas.run.host.executor import Measure, Request
+from jaxnas.run.host.processes import Processes
 from jaxnas.testing.fakes import FakeChild
 list(Processes(1).map(Measure(FakeChild()), [Request("", None, 0)]))
 """
@@ -382,7 +382,7 @@ RAY = """
 import sys
 import jaxnas
 from jaxnas.core import tokens as tk
-from jaxnas.run.fanout import Failure, Measure, Request
+from jaxnas.run.host.executor import Failure, Measure, Request
 from jaxnas.testing.fakes import FakeChild
 
 if __name__ == "__main__":

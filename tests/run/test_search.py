@@ -12,7 +12,8 @@ import pytest
 import jaxnas
 from jaxnas.core.errors import UserError
 from jaxnas.registry import make_algorithm, make_oracle, make_space
-from jaxnas.run import loop, store, waves
+from jaxnas.run import search as loop
+from jaxnas.run import store, waves
 from jaxnas.testing.fakes import OnHost
 
 SPACE = make_space("toy")

@@ -13,8 +13,8 @@ import jaxnas
 from jaxnas import registry
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.protocols import Counted, Featured, Projectable, Sized
-from jaxnas.data import analognas_csv
+from jaxnas.core.space import Counted, Featured, Projectable, Sized
+from jaxnas.data.tables import analognas_csv
 from jaxnas.oracles.cost import CostOracle, count_costs
 from jaxnas.spaces.analog_resnet import AnalogResNet
 from jaxnas.testing import spaces as conformance

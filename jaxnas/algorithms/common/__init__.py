@@ -1,1 +1,0 @@
-"""What several algorithms share: returns, losses, optimisation, collapse detection."""

@@ -1,0 +1,172 @@
+"""Policies that write a whole architecture, score it once and learn from the reward."""
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from jaxnas import registry
+from jaxnas.algorithms import reward_scale as scales
+from jaxnas.controllers.unroll import Replayable, generate
+from jaxnas.core.errors import UserError
+from jaxnas.core.space import SearchSpace
+from jaxnas.core.types import OK, Evaluation, PolicyOutput, Proposal, TokenObs
+from jaxnas.rl import optimise
+
+
+class Episodes(NamedTuple):
+    """A batch of written architectures; rewards are filled in by ``tell``."""
+
+    tokens: Int[Array, "B L"]
+    mask: Bool[Array, "B L V"]
+    log_prob: Float[Array, "B L"]
+    """Of the policy that wrote them, nats."""
+    value: Float[Array, "B L"]
+    """Before each token, in units of the scaled reward."""
+    aux: PyTree
+    """What a ``Replayable`` controller kept; None where nothing is."""
+    reward: Float[Array, "B"]
+    valid: Bool[Array, "B"]
+    """False where the evaluation failed or was skipped; its reward is zero and not read."""
+
+
+class PolicyState(NamedTuple):
+    """Everything a policy-gradient search remembers."""
+
+    hparams: Any
+    params: PyTree
+    adam: PyTree
+    scale: scales.RewardScale
+    episodes: Episodes
+
+
+@dataclass(frozen=True)
+class TokenPolicy(abc.ABC):
+    """What the policy-gradient searches share; each adds its ``learn``.
+
+    Args:
+        space: where to search.
+        batch: architectures written a proposal.
+        controller: name of a controller, or a module over ``TokenObs``.
+        hidden: units of a controller given by name.
+        standardise: how rewards are scaled before they teach, so that a preset transfers
+            between objectives of different units: ``running`` (moments of the whole search
+            so far), ``batch`` (of this batch) or ``none``.
+    """
+
+    space: SearchSpace
+    batch: int = 8
+    controller: str | nn.Module = "lstm"
+    hidden: int = 64
+    standardise: str = "running"
+    rounds: int = 1
+
+    replays: ClassVar[bool] = False
+    """Whether ``learn`` starts with the parameters that wrote, so that a controller which
+    can need not run its recurrence again."""
+
+    def __post_init__(self) -> None:
+        """Refuses sizes that make no sense, before anything is traced."""
+        if self.batch < 1 or self.hidden < 1:
+            raise UserError(
+                f"batch is {self.batch} and hidden is {self.hidden}; both must be positive."
+            )
+        scales.check(self.standardise)
+        _ = self.module
+
+    @property
+    def module(self) -> nn.Module:
+        """The controller, sized for the space."""
+        if isinstance(self.controller, nn.Module):
+            return self.controller
+        sizes = {"num_actions": self.space.vocab, "length": self.space.length}
+        return registry.make_controller(self.controller, hidden=self.hidden, **sizes)
+
+    @abc.abstractmethod
+    def default_hparams(self) -> Any:
+        """Returns the preset."""
+
+    @abc.abstractmethod
+    def learn(
+        self, key: Key[Array, ""], state: PolicyState
+    ) -> tuple[PolicyState, dict[str, Float[Array, ""]]]:
+        """Returns the state after learning from the last batch, and scalar metrics."""
+
+    def init(self, key: Key[Array, ""], hparams: Any) -> PolicyState:
+        """Returns fresh parameters and empty episodes."""
+        params = init_params(key, self.module, self.space)
+        hparams = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), hparams)
+        shapes = jax.eval_shape(self._write, key, params, hparams.temperature)
+        episodes = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return PolicyState(hparams, params, optimise.init(params), scales.init(), episodes)
+
+    def _write(
+        self, key: Key[Array, ""], params: PyTree, temperature: Float[Array, ""]
+    ) -> Episodes:
+        """Returns unscored architectures drawn from the policy."""
+        shape = (self.batch, self.space.length)
+        uniforms = jax.random.uniform(key, (math.prod(shape),)).reshape(shape)
+        keep = self.replays and isinstance(self.module, Replayable)
+        drawn = generate(
+            self.module, params, uniforms, self.space.mask, temperature, keep_aux=keep
+        )
+        return Episodes(*drawn, reward=jnp.zeros(self.batch), valid=_none(self.batch))
+
+    def ask(self, key: Key[Array, ""], state: PolicyState) -> tuple[PolicyState, Proposal]:
+        """Returns ``batch`` architectures drawn from the policy, one PRNG call for all."""
+        episodes = self._write(key, state.params, state.hparams.temperature)
+        lanes = jnp.zeros(self.batch, jnp.int32)
+        proposal = Proposal(episodes.tokens, lanes, jnp.ones(self.batch, bool))
+        return state._replace(episodes=episodes), proposal
+
+    def tell(
+        self,
+        key: Key[Array, ""],
+        state: PolicyState,
+        proposal: Proposal,
+        evaluation: Evaluation,
+    ) -> PolicyState:
+        """Returns the state with the rewards; failed and skipped lanes are not valid."""
+        valid = evaluation.status == OK
+        valid = valid & proposal.active & jnp.isfinite(evaluation.reward)
+        reward = jnp.where(valid, evaluation.reward, 0.0)
+        return state._replace(episodes=state.episodes._replace(reward=reward, valid=valid))
+
+
+def init_params(key: Key[Array, ""], module: Any, space: SearchSpace) -> PyTree:
+    """Returns the first parameters of a token controller."""
+    obs = TokenObs(jnp.zeros((1, space.length), jnp.int32), jnp.zeros(1, jnp.int32))
+    return module.init(key, module.initial_carry(1), obs, _none(1))
+
+
+def sequence(
+    module: nn.Module, params: PyTree, tokens: Int[Array, "B L"], aux: PyTree = None
+) -> PolicyOutput:
+    """Returns logits ``[B, L, V]`` and values ``[B, L]``, teacher-forced.
+
+    Args:
+        module: a controller over tokens.
+        params: its variables.
+        tokens: what was written.
+        aux: kept by the steps that wrote them with these ``params``, or None.
+    """
+    if aux is None:
+        out = module.apply(params, tokens, method="sequence")
+    else:
+        out = module.apply(params, tokens, aux, method="replay")
+    return cast(PolicyOutput, out)
+
+
+def per_token(lanes: Array, tokens: Int[Array, "B L"]) -> Array:
+    """Returns a value of each lane repeated at each of its tokens, ``[B, L]``."""
+    return jnp.broadcast_to(lanes[:, None], tokens.shape)
+
+
+def _none(batch: int) -> Bool[Array, "B"]:
+    """Returns a flag a lane, all False."""
+    return jnp.zeros(batch, bool)

@@ -1,0 +1,78 @@
+"""Algorithms: ask, tell, learn; and what one may leave behind."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Key, PyTree
+
+from jaxnas.core.space import SearchSpace
+from jaxnas.core.types import (
+    Evaluation,
+    Proposal,
+)
+
+
+@runtime_checkable
+class Algorithm(Protocol):
+    """Ask, tell, learn. Never calls an oracle, so budget and noise cannot be bypassed.
+
+    A frozen, hashable configuration: what changes a shape or a branch is a field, what
+    appears in a formula is a leaf of ``hparams`` inside the state.
+    """
+
+    @property
+    def id(self) -> str:
+        """Versioned name; bump it when the rule changes."""
+        ...
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space that it proposes from."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Lanes of a proposal, ``B``."""
+        ...
+
+    @property
+    def rounds(self) -> int:
+        """Ask/tell rounds before each ``learn``; static."""
+        ...
+
+    @property
+    def preferred_width(self) -> int:
+        """Controllers that one CPU core should advance together, by measurement."""
+        ...
+
+    def default_hparams(self) -> Any:
+        """Returns the preset: a pytree of scalars."""
+        ...
+
+    def init(self, key: Key[Array, ""], hparams: Any) -> PyTree:
+        """Returns the state before the first proposal; it carries ``hparams``."""
+        ...
+
+    def ask(self, key: Key[Array, ""], state: PyTree) -> tuple[PyTree, Proposal]:
+        """Returns the architectures to score next."""
+        ...
+
+    def tell(
+        self, key: Key[Array, ""], state: PyTree, proposal: Proposal, evaluation: Evaluation
+    ) -> PyTree:
+        """Returns the state that has seen the evaluation; failed lanes are ignored."""
+        ...
+
+    def learn(
+        self, key: Key[Array, ""], state: PyTree
+    ) -> tuple[PyTree, dict[str, Float[Array, ""]]]:
+        """Returns the state after learning, and scalar metrics under fixed names."""
+        ...
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """An algorithm that leaves more behind than its queries and its metrics."""
+
+    def keep(self, state: PyTree) -> dict[str, Array]:
+        """Returns arrays of a finished controller, saved as ``kept_NAME [P, ...]``."""
+        ...

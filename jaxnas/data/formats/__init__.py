@@ -1,0 +1,1 @@
+"""File formats, read without running what a file says."""

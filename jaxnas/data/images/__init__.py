@@ -1,0 +1,1 @@
+"""Small real image sets with fixed splits, and a reader's own."""

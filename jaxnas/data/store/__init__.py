@@ -1,0 +1,1 @@
+"""Evaluations that cost something, kept in one SQLite file."""

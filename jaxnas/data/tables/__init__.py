@@ -1,0 +1,1 @@
+"""Finished experiments as arrays: benchmarks of others and measurements of our own."""

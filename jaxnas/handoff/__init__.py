@@ -1,0 +1,1 @@
+"""Networks for other tools: exports, and validation on simulated analog hardware."""

@@ -1,0 +1,178 @@
+"""Where the network of an export comes from: a training, a folder, or initial weights."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.analog.bridge import jobs
+from jaxnas.children.build import build
+from jaxnas.children.weights import SPEC_FILE, WEIGHTS_FILE, load_network, to_arrays
+from jaxnas.core.errors import UserError
+from jaxnas.core.space import SearchSpace
+from jaxnas.core.types import Spec
+from jaxnas.data.formats.npz import read_npz
+from jaxnas.handoff.validate import read_validation
+from jaxnas.oracles.child import ChildOracle
+
+FORMAT = "jaxnas-export-1"
+MANIFEST = "manifest.json"
+INITIAL, TRAINED, UNKNOWN = "initial", "trained", "unknown"
+
+
+class Candidate(NamedTuple):
+    """A network with its weights and what is known of it."""
+
+    spec: Spec
+    arrays: dict[str, np.ndarray]
+    """Digital weights under the interchange's names."""
+    state: str
+    """``"trained"``, ``"initial"``, or ``"unknown"`` for a folder that does not say."""
+    facts: dict[str, Any]
+    """Tokens and measurements, for the manifest."""
+    tuned: dict[str, np.ndarray] | None = None
+    """Weights after hardware-aware training, with ``PATH.input_range`` of each tile."""
+    job: dict[str, Any] | None = None
+    """Settings of the chip that they were tuned for."""
+    test: dict[str, np.ndarray] | None = None
+    """``x_test`` and ``y_test``."""
+
+
+def initial(
+    space: SearchSpace,
+    tokens: np.ndarray,
+    seed: int = 0,
+    size: Mapping[str, int] | None = None,
+    images: tuple[tuple[int, ...], int] | None = None,
+) -> Candidate:
+    """Returns an architecture with initial weights: nothing was learned.
+
+    Args:
+        space: where the tokens belong.
+        tokens: ``int[L]``.
+        seed: of the weights.
+        size: sizes that are not searched; those of the space when empty.
+        images: shape and number of classes; those of the space when None.
+
+    Raises:
+        UserError: tokens, a size or images that the space refuses.
+    """
+    spec = space.to_spec(np.asarray(tokens))
+    if size or images:
+        made = getattr(space, "for_images", None)
+        if made is None:
+            raise UserError(
+                f"The networks of {space.id!r} have one size; leave out --size and --data."
+            )
+        (own,), (out,) = spec["inputs"].values(), spec["outputs"].values()
+        shape, classes = images or (tuple(own["shape"]), out["shape"][0])
+        spec = made(shape, classes, **(size or {})).to_spec(np.asarray(tokens))
+    child = build(spec)
+    (kind,) = spec["inputs"].values()
+    key = jax.random.key(seed, impl="rbg")  # compiles in a tenth of the time
+    x = jnp.zeros((1, *kind["shape"]), jnp.float32)
+    arrays = to_arrays(jax.tree.map(np.asarray, jax.jit(child.init)(key, x)))
+    facts = {"tokens": [int(t) for t in tokens], "seed": seed}
+    return Candidate(spec, arrays, INITIAL, facts)
+
+
+def trained(oracle: ChildOracle, tokens: np.ndarray) -> Candidate:
+    """Returns an architecture trained as the oracle trains, with its test images.
+
+    Raises:
+        UserError: the training diverged, or the network cannot be built.
+    """
+    child, variables, curves = oracle.train(np.asarray(tokens))
+    if not np.isfinite(curves.train_loss).all():
+        raise UserError(
+            f"The training of {tuple(int(t) for t in tokens)} diverged; use a smaller step "
+            "size."
+        )
+    data = oracle.images
+    facts = {
+        "tokens": [int(t) for t in tokens],
+        "oracle": oracle.id,
+        "seed": oracle.seed,
+        "data": data.name,
+        "data_checksum": data.checksum,
+        "val_accuracy": float(curves.val_accuracy[-1]),
+    }
+    test = {"x_test": data.x_test, "y_test": data.y_test}
+    return Candidate(child.spec, to_arrays(variables), TRAINED, facts, test=test)
+
+
+def from_folder(folder: str | Path) -> Candidate:
+    """Returns the network of a folder: a validated candidate, or an exported ``spec``.
+
+    Raises:
+        UserError: it holds no network, or a damaged one.
+    """
+    folder = Path(folder)
+    child, variables = load_network(folder)
+    arrays, facts, state = to_arrays(variables), {}, UNKNOWN
+    training, manifest = _json(folder / "training.json"), _json(folder / MANIFEST)
+    if training is not None:
+        facts, state = {"training": training, **_of_validation(folder)}, TRAINED
+    elif manifest is not None and manifest.get("format") == FORMAT:
+        facts, state = dict(manifest["facts"]), str(manifest["weights"])
+    tuned = job = test = None
+    try:
+        if (folder / "weights_hwa.npz").exists() and (folder / "metrics.json").exists():
+            metrics = jobs.read_metrics(folder)
+            tuned, job = read_npz(folder / "weights_hwa.npz"), _json(folder / "job.json")
+            facts["aihwkit"] = {
+                "times": metrics.times,
+                "accuracy": metrics.accuracy.tolist(),
+                **{k: metrics.facts[k] for k in ("torch", "aihwkit")},
+            }
+        if (folder / "data.npz").exists():
+            data = read_npz(folder / "data.npz")
+            test = {name: data[name] for name in ("x_test", "y_test")}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{folder} is a damaged validation ({error}); run 'jaxnas validate' again."
+        ) from error
+    return Candidate(child.spec, arrays, state, facts, tuned, job, test)
+
+
+def is_network(folder: Path) -> bool:
+    """Returns whether a folder holds a saved network."""
+    return (folder / SPEC_FILE).is_file() and (folder / WEIGHTS_FILE).is_file()
+
+
+def _of_validation(folder: Path) -> dict[str, Any]:
+    """Returns what the validation around a candidate's folder knows of it."""
+    record = read_validation(folder.parent)
+    rows = record["candidates"] if record is not None else []
+    for row in rows:
+        if row["folder"] == folder.name:
+            assert record is not None
+            return {
+                "tokens": row["tokens"],
+                "data": record["data"],
+                "data_checksum": record["data_checksum"],
+                "oracle": record["oracle"],
+                "searched": row.get("searched", {}),
+            }
+    return {}
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """Returns a JSON object of a file, or None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError("it holds no JSON object")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+    return found

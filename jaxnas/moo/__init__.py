@@ -1,1 +1,0 @@
-"""Several objectives at once, and how they become one reward."""

@@ -1,0 +1,1 @@
+"""Reads run directories into numbers, and checks them."""

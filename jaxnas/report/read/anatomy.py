@@ -1,0 +1,120 @@
+"""What an architecture is made of, read from the typed DAG that every space gives."""
+
+import itertools
+from typing import Any, NamedTuple, cast
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
+
+from jaxnas.core.space import Featured, SearchSpace
+from jaxnas.core.types import Spec
+
+JOINS = ("sum", "concat")
+"""Operations that only join what arrives."""
+
+
+class Step(NamedTuple):
+    """One operation between two places of a cell."""
+
+    source: str
+    target: str
+    label: str
+
+
+def digits(tokens: Int[np.ndarray, "L"]) -> str:
+    """Returns tokens as a short string: digits alone where each is one digit."""
+    plain = [str(int(t)) for t in tokens]
+    return ("" if all(len(t) == 1 for t in plain) else ",").join(plain)
+
+
+def label(node: dict[str, Any]) -> str:
+    """Returns an operation in plain words: ``conv 3x3``, ``pool 3x3``, ``skip``."""
+    op, attributes = str(node["op"]), node.get("attributes", {})
+    plain = {"identity": "skip", "zero": "none"}
+    if op in plain:
+        return plain[op]
+    words = {"relu_conv_bn": "conv", "avg_pool": "pool", "max_pool": "max pool"}
+    text = words.get(op, op.replace("_", " "))
+    if "kernel" in attributes:
+        text += f" {attributes['kernel']}x{attributes['kernel']}"
+    elif attributes.get("features"):
+        text += f" {attributes['features']}"
+    return text
+
+
+def steps(spec: Spec) -> list[Step]:
+    """Returns the operations of a spec's architecture: of its first block, else of all."""
+    blocks = spec.get("blocks") or {}
+    nodes = next(iter(blocks.values()))["nodes"] if blocks else spec["nodes"]
+    joins = {n["name"]: n["inputs"] for n in nodes if n["op"] in JOINS}
+    into = {source: name for name, inputs in joins.items() for source in inputs}
+    found = []
+    for node in nodes:
+        if node["op"] in JOINS or not node["inputs"]:
+            continue
+        source = node["inputs"][0]
+        found.append(Step(source, into.get(node["name"], node["name"]), label(node)))
+    return found
+
+
+def _places(found: list[Step]) -> dict[str, str]:
+    """Returns shorter names: the number where all places are one word and a number."""
+    names = list(dict.fromkeys(n for s in found for n in (s.source, s.target)))
+    stem = names[0].rstrip("0123456789") if names else ""
+    short = {n: n.removeprefix(stem) for n in names}
+    plain = stem and all(n.startswith(stem) and short[n].isdigit() for n in names)
+    return short if plain else {n: n for n in names}
+
+
+def describe(space: SearchSpace | None, tokens: Int[np.ndarray, "L"]) -> str:
+    """Returns an architecture in words, ``1→2 conv 3x3, 1→3 skip``, without its none.
+
+    A space with features of its own is described by those that are not zero, ``M 2, R1 3``.
+    """
+    if space is None:
+        return digits(tokens)
+    if isinstance(space, Featured):
+        featured = cast(Featured, space)
+        values = np.asarray(featured.features(jnp.asarray(tokens, jnp.int32)))
+        named = zip(featured.feature_names, values.tolist(), strict=True)
+        return ", ".join(f"{name} {value:g}" for name, value in named if value)
+    found = steps(space.to_spec(np.asarray(tokens, np.int32)))
+    if all(after.source == before.target for before, after in itertools.pairwise(found)):
+        return " → ".join(s.label for s in found if s.label != "skip") or "skip"
+    short = _places(found)
+    parts = [
+        f"{short[s.source]}→{short[s.target]} {s.label}" for s in found if s.label != "none"
+    ]
+    return ", ".join(parts) or "nothing"
+
+
+def vocabulary(
+    space: SearchSpace | None, vocab: int, length: int
+) -> tuple[list[str], list[str]]:
+    """Returns names of the token values and of the positions, numbers where there are none.
+
+    Names are found by changing one token at a time and looking which step of the spec
+    changed, so that a space need not know about reports.
+    """
+    values, places = [str(v) for v in range(vocab)], [str(t + 1) for t in range(length)]
+    if isinstance(space, Featured) and len(space.feature_names) == length:
+        return values, list(space.feature_names)
+    if space is None or isinstance(space, Featured):
+        return values, places
+    base = steps(space.to_spec(np.zeros(length, np.int32)))
+    short = _places(base)
+    for t in range(length):
+        for v in range(1, vocab):
+            tokens = np.zeros(length, np.int32)
+            tokens[t] = v
+            changed = steps(space.to_spec(tokens))
+            if len(changed) != len(base):
+                return [str(v) for v in range(vocab)], [str(t + 1) for t in range(length)]
+            different = [(a, b) for a, b in zip(base, changed) if a.label != b.label]
+            if len(different) != 1:
+                return [str(v) for v in range(vocab)], [str(t + 1) for t in range(length)]
+            old, new = different[0]
+            values[0], values[v] = old.label, new.label
+            places[t] = f"{short[old.source]}→{short[old.target]}"
+    return values, places

@@ -1,0 +1,190 @@
+"""Which architectures a study found: the best of them, the exact front, what they are."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jaxnas.report.read.compare import Method, Study
+from jaxnas.report.read.task import spreads_of
+
+TOP = 10
+LATE = 0.2
+"""Last part of a controller's queries that counts as late."""
+
+
+class Top(NamedTuple):
+    """One of the best architectures found."""
+
+    tokens: Int[np.ndarray, "L"]
+    value: float
+    """True value, natural units."""
+    rank: int
+    """Rank in the whole table, 1 the best; 0 where no table is known."""
+    class_size: int
+    class_mean: float
+    found: tuple[float, ...]
+    """Share of each method's controllers that queried it, in the study's order."""
+    metrics: dict[str, float]
+    spread: dict[str, float]
+    """Recorded uncertainty of the metrics that have one."""
+
+
+class Front(NamedTuple):
+    """The exact Pareto front of two metrics."""
+
+    names: tuple[str, str]
+    x: Float[np.ndarray, "n"]
+    y: Float[np.ndarray, "n"]
+    rows: Int[np.ndarray, "k"]
+    """Rows on the front, by rising ``y``."""
+    found: Float[np.ndarray, "m k"]
+    """Share of each method's controllers that queried it."""
+    directions: tuple[float, float]
+    """+1 where more is better, else -1."""
+    units: tuple[str, str]
+
+
+def found_by(method: Method, tokens: Int[np.ndarray, "k L"], budget: int) -> np.ndarray:
+    """Returns the share of a method's controllers that queried each of them, ``[k]``."""
+    asked = method.results.tokens[method.keep][:, :budget]
+    shares = []
+    for row in tokens.astype(asked.dtype):
+        hit = asked[..., 0] == row[0]
+        for place in range(1, len(row)):
+            hit &= asked[..., place] == row[place]
+        shares.append(np.mean(np.any(hit, axis=1)))
+    return np.asarray(shares, np.float64)
+
+
+def top_found(study: Study, k: int = TOP) -> list[Top]:
+    """Returns the best distinct raw architectures by true value that any method found.
+
+    Candidates are the runs' archives and what every controller recommends.
+    """
+    tokens, values = _candidates(study)
+    order = np.argsort(-study.task.direction * values, kind="stable")[:k]
+    tokens, values = tokens[order], values[order]
+    shares = np.stack([found_by(m, tokens, study.budget) for m in study.methods], axis=1)
+    known = study.task.known
+    recorded = spreads_of(study.task)
+    found = []
+    for i, row in enumerate(tokens):
+        metrics, spread, rank, size, mean = {}, {}, 0, 0, np.nan
+        if known is not None:
+            at = int(known.rows(row))
+            score = study.task.direction * known.value
+            rank = 1 + int(np.sum(score > score[at]))
+            size, mean = int(known.classes.size[at]), float(known.classes.mean[at])
+            metrics = {name: float(column[at]) for name, column in known.columns.items()}
+            spread = {n: float(s[at]) for n, s in recorded.items() if s[at] > 0}
+        found.append(
+            Top(row, float(values[i]), rank, size, mean, tuple(shares[i]), metrics, spread)
+        )
+    return found
+
+
+def _candidates(study: Study) -> tuple[np.ndarray, np.ndarray]:
+    """Returns distinct architectures and their true values."""
+    known, tokens, values = study.task.known, [], []
+    for method in study.methods:
+        results, archive = method.results, method.run.archive
+        tokens.append(results.best_tokens)
+        values.append(results.best_true)
+        if archive is not None and known is not None:
+            tokens.append(archive["tokens"])
+            values.append(np.full(len(archive["tokens"]), np.nan))
+        elif archive is not None and archive["objectives"].shape[1] == 1:
+            tokens.append(archive["tokens"])
+            values.append(archive["objectives"][:, 0])
+    every = np.concatenate(tokens).astype(np.int32)
+    value = np.concatenate(values).astype(np.float64)
+    if known is not None:
+        rows = known.rows(every)
+        value = np.where(rows >= 0, known.value[rows], np.nan)
+    every, first = np.unique(every, axis=0, return_index=True)
+    value = value[first]
+    there = np.isfinite(value)
+    return every[there], value[there]
+
+
+def on_front(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
+    """Returns which points no other dominates when both coordinates are maximised.
+
+    Equal points do not dominate one another. Sorted by falling ``x`` (then ``y``), a point
+    is on the front when its ``y`` exceeds every one of larger ``x``: O(n log n).
+    """
+    order = np.lexsort((-y, -x))
+    sx, sy = x[order], y[order]
+    best_before = np.maximum.accumulate(np.concatenate([[-np.inf], sy[:-1]]))
+    new = sy > best_before
+    # an exact copy of a front point follows it directly in this order
+    copy = np.zeros(len(x), bool)
+    for i in range(1, len(x)):
+        copy[i] = (
+            (sx[i] == sx[i - 1]) and (sy[i] == sy[i - 1]) and (new[i - 1] or copy[i - 1])
+        )
+    out = np.empty(len(x), bool)
+    out[order] = new | copy
+    return out
+
+
+def front_of(study: Study) -> Front | None:
+    """Returns the exact front of the study's two most telling metrics, or None.
+
+    Digital accuracy against the searched metric where the table has one, against accuracy
+    after a month where the search was for digital accuracy itself; else the first two
+    objectives.
+    """
+    known = study.task.known
+    if known is None:
+        return None
+    names = _front_names(study)
+    if names is None:
+        return None
+    x, y = (known.columns[name].astype(np.float64) for name in names)
+    facts = {n: study.task.info.get("metrics", {}).get(n, {}) for n in names}
+    facts |= {
+        o.name: {"unit": o.unit, "better": "higher" if o.maximise else "lower"}
+        for o in study.task.objectives
+        if o.name in names
+    }
+    signs = tuple(-1.0 if facts[n].get("better") == "lower" else 1.0 for n in names)
+    units = tuple(str(facts[n].get("unit", "")) for n in names)
+    rows = np.flatnonzero(on_front(signs[0] * x, signs[1] * y))
+    rows = rows[np.argsort(y[rows], kind="stable")]
+    found = np.stack(
+        [found_by(m, known.members[rows], study.budget) for m in study.methods]
+    )
+    return Front(names, x, y, rows, found, (signs[0], signs[1]), (units[0], units[1]))
+
+
+def _front_names(study: Study) -> tuple[str, str] | None:
+    """Returns the two metrics of the front."""
+    known = study.task.known
+    assert known is not None
+    measured = [o.name for o in study.task.objectives if o.name in known.columns]
+    if len(measured) > 1:
+        return measured[0], measured[1]
+    if "digital" not in known.columns:
+        return None
+    other = measured[0] if measured and measured[0] != "digital" else "analog_1month"
+    return ("digital", other) if other in known.columns else None
+
+
+def token_shares(tokens: Int[np.ndarray, "k L"], vocab: int) -> Float[np.ndarray, "V L"]:
+    """Returns how often each token stands at each position; padding is left out."""
+    tokens = tokens[np.all(tokens >= 0, axis=1)]
+    if len(tokens) == 0:
+        return np.full((vocab, tokens.shape[1]), np.nan)
+    return np.stack([np.mean(tokens == v, axis=0) for v in range(vocab)])
+
+
+def late_queries(method: Method, budget: int) -> Int[np.ndarray, "k L"]:
+    """Returns the last fifth of what every controller of a method queried."""
+    count = np.minimum(method.results.count[method.keep], budget)
+    tokens = method.results.tokens[method.keep][:, :budget]
+    start = np.floor((1 - LATE) * count)
+    places = np.arange(tokens.shape[1])
+    late = (places >= start[:, None]) & (places < count[:, None])
+    return tokens[late].astype(np.int32)

@@ -1,0 +1,264 @@
+"""What is known of the question that a run answered: optimum, classes, every metric."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Protocol, cast, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from jaxnas import registry
+from jaxnas.core import tokens as tk
+from jaxnas.core.errors import JaxnasError
+from jaxnas.core.oracle import Enumerated, Oracle, Truthful
+from jaxnas.core.scalarise import weighted_sum
+from jaxnas.core.space import SearchSpace
+from jaxnas.core.types import Objective
+from jaxnas.report.read import stats
+from jaxnas.report.read.load import RunData
+
+SECONDS = {"1min": 60.0, "1h": 3600.0, "1day": 86400.0, "1month": 2592000.0}
+"""Suffixes of metrics that were read some time after programming."""
+
+
+@runtime_checkable
+class Classified(Protocol):
+    """A space that numbers the isomorphism class of every architecture in closed form."""
+
+    def classes(self) -> np.ndarray:
+        """Returns a class number for each row of ``enumerate_space``, ``[n]``."""
+        ...
+
+
+@runtime_checkable
+class Spreading(Protocol):
+    """An oracle that records the uncertainty of each of its metrics."""
+
+    def spreads(self) -> dict[str, np.ndarray]:
+        """Returns the standard deviation of one measurement of every metric, ``[n]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Known:
+    """The whole table: every architecture and its true values.
+
+    Attributes:
+        members: all architectures in the order of ``enumerate_space``, ``[n, L]``.
+        codes: their mixed-radix index, ascending, ``[n]``.
+        columns: every metric, ``[n]``.
+        value: what the search maximises or minimises, natural units, ``[n]``; NaN where a
+            constraint is broken.
+        optimum: the best of ``value``.
+        best_row: its row.
+        classes: isomorphism classes, by row.
+    """
+
+    members: Int[np.ndarray, "n L"]
+    codes: Int[np.ndarray, "n"]
+    columns: dict[str, np.ndarray]
+    value: Float[np.ndarray, "n"]
+    optimum: float
+    best_row: int
+    classes: stats.Classes
+
+    def rows(self, tokens: Int[np.ndarray, "*b L"]) -> Int[np.ndarray, "*b"]:
+        """Returns the row of each architecture, -1 for padding and strangers."""
+        top = int(self.members.max())
+        legal = np.all((tokens >= 0) & (tokens <= top), axis=-1)
+        code = tokens.astype(np.int64) @ _radix(top + 1, self.members.shape[1])
+        at = np.minimum(np.searchsorted(self.codes, code), len(self.codes) - 1)
+        return np.where(legal & (self.codes[at] == code), at, -1)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question: an oracle, a space and the objective that the curves show.
+
+    Attributes:
+        oracle: the oracle's registered name, or its id.
+        options: its options.
+        space_id: versioned name of the space.
+        objective: the quantity of every curve.
+        objectives: everything that was measured.
+        space: the space, where it could be made again.
+        known: the whole table, or None.
+        why: why the table is not known; empty when it is.
+        info: what the oracle says of its own source.
+    """
+
+    oracle: str
+    options: dict[str, Any]
+    space_id: str
+    objective: Objective
+    objectives: tuple[Objective, ...]
+    space: SearchSpace | None
+    known: Known | None
+    why: str
+    info: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """A short name for headings."""
+        return f"{self.oracle}, {self.objective.name}"
+
+    @property
+    def standing(self) -> str:
+        """What the values of the curves are: "true", or "predicted" and never measured."""
+        return "predicted" if self.objective.predicted else "true"
+
+    @property
+    def analog(self) -> bool:
+        """Whether the caveats of the analog table apply."""
+        return self.oracle.startswith("analog-nasbench")
+
+    @property
+    def direction(self) -> float:
+        """+1 where more is better, else -1."""
+        return 1.0 if self.objective.maximise else -1.0
+
+
+def _radix(base: int, length: int) -> np.ndarray:
+    """Returns the weight of each position in a mixed-radix number."""
+    return np.int64(base) ** np.arange(length - 1, -1, -1, dtype=np.int64)
+
+
+def make_task(run: RunData) -> Task:
+    """Returns what is known of the question behind a run.
+
+    The oracle is made again from its recorded name and options. Where that is not possible
+    (it was never registered, a package is missing, its numbers have another version now)
+    the report still works, without optimum and regret, and says why.
+    """
+    entry = run.config["oracle"]
+    name, options = entry.get("name"), dict(entry.get("options") or {})
+    space, oracle, why = None, None, ""
+    try:
+        oracle = _remake(run, name, options)
+        space = oracle.space
+    except (JaxnasError, ImportError) as error:
+        why = f"the oracle could not be made again here: {error}"
+    known = None
+    if oracle is not None:
+        known, why = _know(oracle, run)
+    described = getattr(oracle, "info", dict)()
+    return Task(
+        oracle=str(name or entry.get("id", "oracle")),
+        options=options,
+        space_id=run.config["space"],
+        objective=_curve_objective(run),
+        objectives=run.objectives,
+        space=space,
+        known=known,
+        why=why,
+        info=described,
+    )
+
+
+def _remake(run: RunData, name: str | None, options: dict[str, Any]) -> Oracle:
+    """Returns the oracle of a run, made again."""
+    if not name:
+        raise JaxnasError("it was built in Python and has no registered name.")
+    extra = {}
+    if run.config.get("space_name"):
+        made = registry.make_space(
+            run.config["space_name"], **(run.config.get("space_options") or {})
+        )
+        extra = {"space": made} if made.id == run.config["space"] else {}
+    oracle = registry.make_oracle(name, **extra, **options)
+    wanted = str(run.config["oracle"].get("id", oracle.id))
+    if oracle.id != wanted:
+        raise JaxnasError(f"its numbers are {oracle.id} here and were {wanted} in the run.")
+    return oracle
+
+
+def _curve_objective(run: RunData) -> Objective:
+    """Returns what the curves show: the objective, or the weighted sum of several."""
+    if len(run.objectives) == 1:
+        return run.objectives[0]
+    weights = run.config.get("weights") or [1.0] * len(run.objectives)
+    parts = [
+        f"{'' if o.maximise else '-'}{w:g} x {o.name}"
+        for o, w in zip(run.objectives, weights, strict=True)
+    ]
+    predicted = any(o.predicted for o in run.objectives)
+    return Objective("reward", "", True, "Weighted sum: " + " + ".join(parts), predicted)
+
+
+def _know(oracle: Oracle, run: RunData) -> tuple[Known | None, str]:
+    """Returns the whole table behind an oracle, or why there is none."""
+    space = oracle.space
+    if not (isinstance(oracle, Enumerated) and oracle.traced and tk.indexable(space)):
+        return None, "the oracle holds no table of the whole space, so no optimum is known"
+    members = tk.enumerate_space(space)
+    columns = {n: np.asarray(c) for n, c in oracle.columns().items()}
+    if any(c.shape != (len(members),) for c in columns.values()):
+        return None, "the oracle's table does not cover the whole space"
+    value = _true_values(oracle, members, run)
+    if not np.any(np.isfinite(value)):
+        return None, "no architecture meets the constraints"
+    maximise = _curve_objective(run).maximise
+    best = int(np.nanargmax(value) if maximise else np.nanargmin(value))
+    filled = np.where(np.isfinite(value), value, np.nan).astype(np.float64)
+    known = Known(
+        members=members,
+        codes=members.astype(np.int64) @ _radix(int(members.max()) + 1, members.shape[1]),
+        columns=columns,
+        value=filled,
+        optimum=float(filled[best]),
+        best_row=best,
+        classes=stats.classify(_class_labels(space, members), filled),
+    )
+    return known, ""
+
+
+def _true_values(oracle: Oracle, members: np.ndarray, run: RunData) -> np.ndarray:
+    """Returns the true curve quantity of all architectures, NaN where infeasible."""
+    weights = run.config.get("weights")
+    scalariser = weighted_sum(run.objectives, tuple(weights) if weights else None)
+
+    def look_up(params: PyTree, tokens: Int[Array, "n L"]) -> tuple[Array, Array]:
+        key, n = jax.random.key(0), tokens.shape[0]
+        lanes = (tokens, jnp.zeros(n, jnp.int32), jnp.ones(n, bool))
+        state = oracle.init(key, params)
+        _, measured = oracle.evaluate(key, params, state, *lanes)
+        objectives = measured.objectives
+        if isinstance(oracle, Truthful):
+            objectives = cast(Truthful, oracle).truth(params, tokens)
+        return scalariser(objectives, jnp.zeros(n)), measured.violation
+
+    reward, violation = jax.jit(look_up)(oracle.params(), jnp.asarray(members))
+    return np.where(
+        np.asarray(violation) <= 0, scalariser.natural(np.asarray(reward)), np.nan
+    )
+
+
+def _class_labels(space: SearchSpace, members: np.ndarray) -> np.ndarray:
+    """Returns the isomorphism class of every architecture."""
+    if isinstance(space, Classified):
+        return np.asarray(cast(Classified, space).classes())
+    canonical = np.asarray(jax.vmap(space.canonical)(jnp.asarray(members)))
+    _, label = np.unique(canonical, axis=0, return_inverse=True)
+    return label.reshape(-1)
+
+
+def drift_families(columns: dict[str, np.ndarray]) -> dict[str, list[tuple[float, str]]]:
+    """Returns metrics by family and time, ``{"analog": [(60.0, "analog_1min"), ...]}``."""
+    families: dict[str, list[tuple[float, str]]] = {}
+    for name in columns:
+        found = re.fullmatch(r"(.+)_(1min|1h|1day|1month)", name)
+        if found:
+            families.setdefault(found[1], []).append((SECONDS[found[2]], name))
+    return {name: sorted(times) for name, times in families.items() if len(times) > 1}
+
+
+def spreads_of(task: Task) -> dict[str, np.ndarray]:
+    """Returns the recorded uncertainty of every metric that has one, ``[n]``."""
+    if task.known is None:
+        return {}
+    skipped = ("noise", "constraints")
+    options = {k: v for k, v in task.options.items() if k not in skipped}
+    bare = registry.make_oracle(task.oracle, space=task.space, **options)
+    return cast(Spreading, bare).spreads() if isinstance(bare, Spreading) else {}

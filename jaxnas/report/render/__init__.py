@@ -1,0 +1,1 @@
+"""A report as a page: the document in order, HTML and Markdown."""

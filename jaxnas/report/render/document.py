@@ -1,0 +1,181 @@
+"""What a report says, in order, without its form: sections of text, tables and figures."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxnas.report.read.architectures import Front, Top, front_of, top_found
+from jaxnas.report.read.audit import Check, audit
+from jaxnas.report.read.compare import Study
+from jaxnas.report.say import provenance, tables, text, validation_section
+from jaxnas.report.say.cells import Table
+from jaxnas.report.say.drawing import Drawing
+from jaxnas.report.say.figures import draw_all
+from jaxnas.report.say.latent_section import draw_latent
+
+
+class Text(NamedTuple):
+    """A paragraph; ``kind`` is plain, lead, note or warning."""
+
+    text: str
+    kind: str = "plain"
+
+
+class Code(NamedTuple):
+    """Lines to be typed, shown as they are."""
+
+    text: str
+
+
+Block = Text | Code | Table | Drawing
+
+
+class Section(NamedTuple):
+    """A titled part of a report."""
+
+    anchor: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+class Chapter(NamedTuple):
+    """All that is said about one question."""
+
+    study: Study
+    title: str
+    subtitle: str
+    lead: str
+    verdicts: tuple[str, ...]
+    warnings: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    """A number and what it counts, for the strip under the title."""
+    sections: tuple[Section, ...]
+    top: tuple[Top, ...]
+
+    @property
+    def drawings(self) -> list[Drawing]:
+        """Every figure of the chapter."""
+        return [b for s in self.sections for b in s.blocks if isinstance(b, Drawing)]
+
+
+def chapter(study: Study) -> Chapter:
+    """Returns everything a report says about a study."""
+    checks = audit(study)
+    top, front = top_found(study), front_of(study)
+    latent, missing = draw_latent(study)
+    validated, unread = validation_section.read(study)
+    missing = [*missing, *unread]
+    drawn = [*draw_all(study, top, front), *latent]
+    if validated is not None:
+        drawn.append(validation_section.draw(validated))
+    found = [
+        f"{c.label}: it does not hold for {c.failures:,} of {c.checked:,} controllers that "
+        f"{c.statement}."
+        for c in checks
+        if c.failures
+    ]
+    remarks = [*text.verdicts(study), text.digital_rank(study)]
+    return Chapter(
+        study=study,
+        title=f"Searching {study.task.oracle} for {study.task.objective.name}",
+        subtitle=study.task.objective.meaning,
+        lead=text.headline(study),
+        verdicts=tuple(filter(None, remarks)),
+        warnings=(*text.warnings(study, found), *missing),
+        facts=_facts(study),
+        sections=tuple(
+            s for s in _sections(study, checks, top, front, drawn, validated) if s.blocks
+        ),
+        top=tuple(top),
+    )
+
+
+def _facts(study: Study) -> tuple[tuple[str, str], ...]:
+    """Returns the numbers of the strip under the title."""
+    known = study.task.known
+    controllers = sum(int(m.run.config["controllers"]) for m in study.methods)
+    queries = sum(int(m.results.count.sum()) for m in study.methods)
+    facts = [
+        (f"{study.budget:,}", "distinct queries a controller"),
+        (f"{controllers:,}", "controllers run"),
+        (f"{queries:,}", "queries on record"),
+    ]
+    if known is not None:
+        best = f"{text.number(known.optimum)}{text.unit(study)}"
+        allowed = int(np.isfinite(known.value).sum())
+        limited = allowed < len(known.members)
+        among = (
+            f"the {allowed:,} that meet the constraints" if limited else f"all {allowed:,}"
+        )
+        facts.append((best, f"best of {among}"))
+    return tuple(facts)
+
+
+def _sections(
+    study: Study,
+    checks: Sequence[Check],
+    top: Sequence[Top],
+    front: Front | None,
+    drawn: Sequence[Drawing],
+    validated: dict[str, Any] | None,
+) -> list[Section]:
+    """Returns the sections in order; one without blocks is left out later."""
+    figure = {d.name: d for d in drawn}
+
+    def some(*names: str) -> list[Block]:
+        return [figure[n] for n in names if n in figure]
+
+    surfaces: list[Block] = []
+    for method in study.methods:
+        mine = [
+            d for d in drawn if d.name.startswith("surface-") and d.owner == method.name
+        ]
+        if mine:
+            surfaces += [*mine, tables.settings_table(study, method)]
+    best: list[Block] = []
+    if top:
+        best = [tables.top_table(study, top), tables.cell_table(study, top)]
+        best += some("cells", "drift")
+        if top[0].metrics:
+            best.append(tables.metrics_table(study, top))
+    trade: list[Block] = some("pareto")
+    if front is not None:
+        trade.append(tables.front_table(study, front))
+    silicon: list[Block] = some("validation")
+    if validated is not None:
+        section = validation_section
+        silicon += [section.table(validated), section.costs(validated)]
+    notes = filter(None, (text.class_note(study), text.caveats(study)))
+    results = [tables.main_table(study), *(Text(note, "note") for note in notes)]
+    curves = [*some("regret"), tables.checkpoint_table(study), *some("aggregate")]
+    return [
+        Section("results", "Results", tuple(results)),
+        Section("curves", "Curves", (*curves, tables.robust_table(study))),
+        Section("diagnostics", "Diagnostics", tuple(some("diagnostics", "actions"))),
+        Section("latent", "The latent space",
+                tuple(some("latent_space", "walks", "latent_training"))),
+        Section("top", "The best architectures", tuple(best)),
+        Section("validation", "On analog hardware, simulated", tuple(silicon)),
+        Section("front", "Digital against analog" if study.task.analog else "Trade-off",
+                tuple(trade)),
+        Section("surface", "Response surfaces", tuple(surfaces)),
+        Section("runs", "What was run, and how to run it again", _runs(study, checks)),
+    ]  # fmt: skip
+
+
+def _runs(study: Study, checks: Sequence[Check]) -> tuple[Block, ...]:
+    """Returns configuration, provenance, checks and commands."""
+    commands = [str(r.provenance.get("command") or "") for r in study.runs]
+    again = "\n".join(dict.fromkeys(filter(None, commands)))
+    blocks: list[Block] = []
+    if again:
+        blocks += [Text("The same command resumes a run, or shows one that is done:")]
+        blocks.append(Code(again))
+    blocks += provenance.run_tables(study.runs)
+    data = provenance.data_table(study)
+    if data.rows:
+        blocks.append(data)
+    blocks.append(provenance.check_table(checks))
+    blocks.append(Text(text.statistics_note(), "note"))
+    return tuple(blocks)

@@ -1,0 +1,1 @@
+"""Sentences, tables and captioned figures of a report."""

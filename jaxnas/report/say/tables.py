@@ -1,0 +1,293 @@
+"""The tables of a report, as strings: what each number is, never how it is drawn."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxnas.report.read import stats
+from jaxnas.report.read.anatomy import describe, digits
+from jaxnas.report.read.architectures import Front, Top
+from jaxnas.report.read.compare import (
+    Method,
+    Study,
+    checkpoints,
+    class_floors,
+    large_class,
+    summarise,
+)
+from jaxnas.report.say.cells import Table
+from jaxnas.report.say.text import (
+    bracket,
+    difference_unit,
+    interval,
+    number,
+    percent,
+    reading_note,
+    short,
+    unit,
+)
+
+
+def _label(method: Method) -> str:
+    """Returns a method's name and which controllers it stands for."""
+    return f"{method.name} ({method.note})" if method.note else method.name
+
+
+def _count(method: Method) -> str:
+    """Returns n, and of how many where some have no value."""
+    n, of = int(np.sum(np.isfinite(method.final))), len(method.final)
+    return f"{n:,}" if n == of else f"{n:,} of {of:,}"
+
+
+def main_table(study: Study, *, compact: bool = False) -> Table:
+    """Returns the main table: one row a method, and the known optimum under a rule.
+
+    Args:
+        study: gives the methods.
+        compact: for a terminal, without the column of large classes and the long notes.
+    """
+    known, budget = study.task.known, f"{study.budget:,}"
+    where, gap = bracket(unit(study)), bracket(difference_unit(study))
+    best = "mean best" if compact else f"mean best {study.task.standing} value"
+    columns = ["method", "queries", f"{best}{where}"]
+    columns.append("95 % interval")
+    if known is not None and compact:
+        columns += ["regret", "class regret"]
+    elif known is not None:
+        columns += [f"regret to optimum{gap}", f"class-mean regret{gap}"]
+        columns.append(f"the same, classes of {large_class(study)}+{gap}")
+    columns += ["spent" if compact else "spent the budget", "n"]
+    rows = []
+    for method in study.methods:
+        found = summarise(study, method)
+        row = [_label(method), budget, number(found.mean.value), interval(found.mean)]
+        if known is not None:
+            row += [number(found.regret.value), number(found.class_regret.value)]
+            row += [] if compact else [number(found.large_class_regret.value)]
+        rows.append((*row, percent(found.spent), _count(method)))
+    rule = -1
+    if known is not None:
+        rule = len(rows)
+        floor, large = class_floors(study)
+        row = ["known optimum", f"{len(known.members):,}", number(known.optimum), ""]
+        row += [number(0.0), number(floor)] + ([] if compact else [number(large)])
+        rows.append((*row, "", ""))
+    brief = (
+        "Regret: to the known optimum. Class regret: class-mean regret, whose floor is the "
+        "optimum's own. Spent: share that spent the budget. Details are in the report."
+    )
+    return Table(
+        title=f"After {budget} distinct queries",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        note=brief if compact else reading_note(study),
+        rule_before=rule,
+        strong=0 if len(study.methods) > 1 else -1,
+    )
+
+
+def robust_table(study: Study) -> Table:
+    """Returns medians and interquartile means with their bootstrap intervals."""
+    rows = []
+    for method in study.methods:
+        found = summarise(study, method)
+        rows.append(
+            (
+                _label(method),
+                number(found.median.value),
+                interval(found.median),
+                number(found.iqm.value),
+                interval(found.iqm),
+            )
+        )
+    where = bracket(unit(study))
+    return Table(
+        title="Median and interquartile mean",
+        columns=(
+            "method",
+            f"median{where}",
+            "95 % interval",
+            f"interquartile mean{where}",
+            "95 % interval",
+        ),
+        rows=tuple(rows),
+        note=f"Percentile bootstrap, stratified by setting, {stats.RESAMPLES:,} resamples.",
+    )
+
+
+def checkpoint_table(study: Study) -> Table:
+    """Returns mean regret (or value) at some numbers of distinct queries."""
+    known, places = study.task.known, checkpoints(study.budget)
+    maximise = study.task.objective.maximise
+
+    def cell(values: Float[np.ndarray, "n"]) -> str:
+        if np.any(np.isnan(values)):
+            return number(np.nan)
+        if known is not None:
+            values = stats.regret(values, known.optimum, maximise=maximise)
+        found = stats.mean_interval(values)
+        half = (found.high - found.low) / 2
+        return (
+            f"{number(found.value)} ± {number(half)}"
+            if np.isfinite(half)
+            else number(found.value)
+        )
+
+    rows = [
+        (_label(m), *(cell(m.curve[np.isfinite(m.final), q - 1]) for q in places))
+        for m in study.methods
+    ]
+    what = (
+        "regret to the optimum"
+        if known is not None
+        else f"best {study.task.standing} value"
+    )
+    where = difference_unit(study) if known is not None else unit(study)
+    if known is not None and not any(m.run.algorithm == "random" for m in study.methods):
+        finite = known.value[np.isfinite(known.value)]
+        exact = stats.expected_best(finite, study.budget, maximise=maximise)
+        gaps = stats.regret(exact, known.optimum, maximise=maximise)
+        rows.append(("random, exact", *(number(gaps[q - 1]) for q in places)))
+    return Table(
+        title=f"Mean {what}{bracket(where)} after so many distinct queries",
+        columns=("method", *(f"{q:,}" for q in places)),
+        rows=tuple(rows),
+        note="± is half the 95 % Student-t interval of the mean.",
+    )
+
+
+def top_table(study: Study, top: Sequence[Top], *, compact: bool = False) -> Table:
+    """Returns the best distinct architectures that any method found.
+
+    Args:
+        study: gives the methods.
+        top: the architectures, best first.
+        compact: for a terminal: what each is made of instead of who found it.
+    """
+    known = study.task.known
+    columns = ["rank", "tokens", f"{study.task.objective.name}{bracket(unit(study))}"]
+    if known is not None:
+        columns += ["rows in class", "class mean"]
+    if compact:
+        columns.append("architecture")
+    else:
+        columns += [f"found by {m.name}" for m in study.methods]
+    rows = []
+    for rank, item in enumerate(top, start=1):
+        row = [str(rank), digits(item.tokens), number(item.value)]
+        if known is not None:
+            row += [f"{item.class_size:,}", number(item.class_mean)]
+        if compact:
+            row.append(describe(study.task.space, item.tokens))
+        else:
+            row += [percent(share) for share in item.found]
+        rows.append(tuple(row))
+    note = (
+        f"Distinct raw architectures by {study.task.standing} value. Found by: share of "
+        "the method's controllers in the main table that queried it."
+    )
+    if known is not None:
+        note += (
+            " Rows in class: how many rows of the table are the same network; class mean: "
+            "the mean over them, a better guess at what the network will do again."
+        )
+    return Table(
+        title=f"The {len(top)} best architectures found",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        note="" if compact else note,
+        left=(0, 1, len(columns) - 1) if compact else (0, 1),
+    )
+
+
+def cell_table(study: Study, top: Sequence[Top]) -> Table:
+    """Returns what the best architectures are made of, in words."""
+    return Table(
+        title="What they are",
+        columns=("tokens", "architecture"),
+        rows=tuple((digits(t.tokens), describe(study.task.space, t.tokens)) for t in top),
+        left=(0, 1),
+    )
+
+
+def metrics_table(study: Study, top: Sequence[Top], *, spread: bool = True) -> Table:
+    """Returns every metric of the best architectures, one column an architecture.
+
+    Args:
+        study: gives the metrics.
+        top: the architectures.
+        spread: whether the recorded uncertainty stands behind a value.
+    """
+    rows = []
+    for name in top[0].metrics if top else ():
+        cells = []
+        for item in top:
+            text = number(item.metrics[name])
+            around = item.spread.get(name)
+            if spread and around:
+                text += f" ±\N{NO-BREAK SPACE}{number(around, 1)}"
+            cells.append(text)
+        rows.append((name, *cells))
+    return Table(
+        title="All their metrics",
+        columns=("metric", *(digits(item.tokens) for item in top)),
+        rows=tuple(rows),
+        note="± is the uncertainty that the table records for a single drift value."
+        if spread and any(item.spread for item in top)
+        else "",
+        breakable=True,
+    )
+
+
+def front_table(study: Study, front: Front) -> Table:
+    """Returns the exact front with the share of controllers that queried each point."""
+    known = study.task.known
+    assert known is not None
+    rows = []
+    for i, row in enumerate(front.rows):
+        name, x, y = digits(known.members[row]), float(front.x[row]), float(front.y[row])
+        rows.append((name, number(x), number(y), *map(percent, front.found[:, i])))
+    names = [f"{n}{bracket(u)}" for n, u in zip(front.names, front.units, strict=True)]
+    return Table(
+        title=f"The exact front of {' and '.join(front.names)}: {len(rows)} architectures",
+        columns=("tokens", *names, *(f"found by {m.name}" for m in study.methods)),
+        rows=tuple(rows),
+        note="Found by: share of the method's controllers that queried it.",
+    )
+
+
+def settings_table(study: Study, method: Method) -> Table:
+    """Returns every hyperparameter setting of a sweep with the spread over its seeds."""
+    results, run, known = method.results, method.run, study.task.known
+    curve = stats.carry_forward(results.curve[:, : study.budget])[:, -1]
+    varied = [n for n, column in run.hparams.items() if len(np.unique(column)) > 1]
+    rows = []
+    for s in range(run.num_settings):
+        here = results.setting == s
+        values = curve[here]
+        if known is not None:
+            maximise = study.task.objective.maximise
+            values = stats.regret(values, known.optimum, maximise=maximise)
+        found = stats.mean_interval(values)
+        deviation = np.std(values, ddof=1) if len(values) > 1 else np.nan
+        name = f"{s} (preset)" if s == run.config.get("preset") else str(s)
+        rows.append(
+            (
+                name,
+                *(short(run.hparams[n][s]) for n in varied),
+                number(found.value),
+                interval(found),
+                number(float(deviation)),
+                percent(float(np.mean(results.count[here] >= study.budget))),
+                f"{found.n:,}",
+            )
+        )
+    what = "mean regret" if known is not None else f"mean best {study.task.standing} value"
+    where = difference_unit(study) if known is not None else unit(study)
+    columns = ("setting", *varied, f"{what}{bracket(where)}", "95 % interval")
+    return Table(
+        title=f"Every setting of {method.name}",
+        columns=(*columns, "s.d. over seeds", "spent the budget", "n"),
+        rows=tuple(rows),
+    )

@@ -1,0 +1,208 @@
+"""What a report says of validated architectures: digital, simulated and aihwkit."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxnas.core.errors import UserError
+from jaxnas.handoff.validate import read_validation
+from jaxnas.report.draw import curves, plots
+from jaxnas.report.read.anatomy import digits
+from jaxnas.report.read.compare import Study
+from jaxnas.report.say.cells import Table
+from jaxnas.report.say.drawing import Drawing, finish
+from jaxnas.report.say.text import number
+
+FOLDER = "validation"
+"""Folder of a validation, beside the run directories of a search."""
+
+
+def read(study: Study) -> tuple[dict[str, Any] | None, list[str]]:
+    """Returns the validation of a study's architectures, and what could not be read."""
+    for folder in dict.fromkeys(run.path.parent / FOLDER for run in study.runs):
+        try:
+            record = read_validation(folder)
+        except UserError as error:
+            return None, [str(error)]
+        if record is not None:
+            return record, []
+    return None, []
+
+
+def draw(record: dict[str, Any]) -> Drawing:
+    """Returns drift curves: aihwkit, the JAX simulator, and the digital level."""
+    seconds = np.asarray(record["times"], np.float64)
+    items = []
+    for row in record["candidates"]:
+        chips = 100 * np.asarray(row["aihwkit"])
+        simulated = 100 * np.asarray(row["simulated"])
+        items.append(
+            curves.Drift(
+                label=digits(np.asarray(row["tokens"])),
+                seconds=seconds,
+                value=chips.mean(axis=0),
+                spread=_sd(chips),
+                digital=100 * row["digital"],
+                others=simulated.mean(axis=0)[None],
+            )
+        )
+    with plots.style():
+        figure = curves.drift(
+            items,
+            value_label=f"{record['data']} test accuracy (%)",
+            names=["aihwkit, mean ± sd over chips", "digital", "JAX simulator, mean"],
+            ticks=[_time(t) for t in record["times"]],
+        )
+    first = record["candidates"][0]
+    chips, draws = len(first["aihwkit"]), len(first["simulated"])
+    lost = items[0].value[0] - items[0].value[-1]
+    return finish(
+        "validation",
+        "The best networks on simulated chips",
+        f"Accuracy on {record['test_images']:,} test images of {record['data']}, which no "
+        f"search saw. Blue: aihwkit after hardware-aware training, mean over {chips} "
+        "chips, each programmed anew, and their standard deviation. Orange: the JAX "
+        f"simulator with the same weights, mean over {draws} chips. Dashed: the digital "
+        "network.",
+        f"Small charts of accuracy over time. In aihwkit the first network loses "
+        f"{number(lost)} points between the first and the last reading, from "
+        f"{number(items[0].value[0])} %.",
+        figure,
+    )
+
+
+def table(record: dict[str, Any]) -> Table:
+    """Returns accuracy after each time: digital, aihwkit and simulated, side by side."""
+    rows = []
+    times = record["times"]
+    for row in record["candidates"]:
+        name = digits(np.asarray(row["tokens"]))
+        chips, draws = (100 * np.asarray(row[k]) for k in ("aihwkit", "simulated"))
+        for where, values in (("aihwkit", chips), ("JAX simulator", draws)):
+            spread = _sd(values)
+            cells = [
+                f"{number(m)} ± {number(s)}"
+                for m, s in zip(values.mean(axis=0), spread, strict=True)
+            ]
+            loss = values[:, 0] - values[:, -1]
+            rows.append(
+                (
+                    name,
+                    where,
+                    number(100 * row["digital"]),
+                    *cells,
+                    number(float(loss.mean())),
+                    str(len(values)),
+                )
+            )
+        smallest = [p for p in row["p_values"] if p is not None]
+        rows.append(
+            (
+                name,
+                "difference, p",
+                "",
+                *("no test" if p is None else f"{p:.2f}" for p in row["p_values"]),
+                "",
+                f"{len(smallest)} tests",
+            )
+        )
+    labels = [_time(t) for t in times]
+    return Table(
+        title="Digital, simulated and aihwkit",
+        columns=(
+            "architecture",
+            "measured by",
+            "digital (%)",
+            *(f"{label} (%)" for label in labels),
+            "AVM (points)",
+            "n",
+        ),
+        rows=tuple(rows),
+        note=(
+            f"Test accuracy, mean ± standard deviation over chips. {_how(record)} AVM: "
+            f"accuracy lost between {labels[0]} and {labels[-1]}, mean over chips. p: "
+            "Welch's t-test of the two means; small values mean that they differ, and with "
+            f"{len(record['candidates']) * len(times)} tests one below "
+            f"{1 / (len(record['candidates']) * len(times)):.2f} is expected by chance."
+        ),
+    )
+
+
+def costs(record: dict[str, Any]) -> Table:
+    """Returns what each architecture is and what validating it cost."""
+    rows = []
+    for row in record["candidates"]:
+        training = row["training"]
+        rows.append(
+            (
+                digits(np.asarray(row["tokens"])),
+                f"{training['params']:,}",
+                f"{training['flops']:,}",
+                f"{row['tiles']:,}",
+                number(100 * training["val_accuracy"]),
+                number(100 * training["test_accuracy"]),
+                number(row["aihwkit_cpu_s"]),
+                number(row["simulator_cpu_s"]),
+            )
+        )
+    versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
+    return Table(
+        title="The validated networks",
+        columns=(
+            "architecture",
+            "parameters",
+            "FLOPs",
+            "tiles",
+            "validation accuracy (%)",
+            "test accuracy, digital (%)",
+            "aihwkit CPU (s)",
+            "simulator CPU (s)",
+        ),
+        rows=tuple(rows),
+        note=(
+            f"Trained as {record['oracle']}. aihwkit's time holds its training; the "
+            f"simulator's holds its compilation. {versions}."
+        ),
+    )
+
+
+def _how(record: dict[str, Any]) -> str:
+    """Returns in words how the networks came to their tiles."""
+    if record["epochs"]:
+        return (
+            f"{record['epochs']} epochs of hardware-aware training in aihwkit, then "
+            f"programmed; model {record['preset']}."
+        )
+    return f"Programmed as trained digitally; model {record['preset']}."
+
+
+def _sd(values: np.ndarray) -> np.ndarray:
+    """Returns the standard deviation over chips, 0 for a single one."""
+    if len(values) < 2:
+        return np.zeros(values.shape[1])
+    return values.std(axis=0, ddof=1)
+
+
+def _time(seconds: float) -> str:
+    """Returns a time in the largest unit that it is a whole number of."""
+    for size, name in ((86400, "day"), (3600, "h"), (60, "min")):
+        if seconds >= size and seconds % size == 0:
+            count = int(seconds // size)
+            many = name == "day" and count != 1
+            return f"{count} {name}{'s' if many else ''}"
+    return f"{seconds:g} s"
+
+
+def summary(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the numbers as JSON-able data, for people who parse."""
+    found: Sequence[Any] = record["candidates"]
+    return [
+        {
+            "tokens": row["tokens"],
+            "digital": row["digital"],
+            "aihwkit": np.mean(row["aihwkit"], axis=0).tolist(),
+            "simulated": np.mean(row["simulated"], axis=0).tolist(),
+        }
+        for row in found
+    ]

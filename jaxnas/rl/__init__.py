@@ -1,0 +1,1 @@
+"""Training on environments: rollouts, returns, losses and learning steps."""

@@ -1,0 +1,345 @@
+"""Training policies on environments: PPO, A2C, REINFORCE as pure ``init`` and ``update``.
+
+One controller is ``init`` and ``update``; ``vmap`` either over keys and hyperparameters for
+many, or let :func:`train_population` do so in blocks. Sampling is then wide, while gradient
+steps run one controller at a time, whose weights stay in the innermost cache.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+from jaxnas.core.environment import Environment
+from jaxnas.core.errors import UserError
+from jaxnas.core.rng import step_key, stream
+from jaxnas.core.trees import masked_mean, one_at_a_time
+from jaxnas.core.types import PolicyOutput
+from jaxnas.rl import optimise
+from jaxnas.rl.a2c_step import a2c_update
+from jaxnas.rl.batch import PolicyBatch
+from jaxnas.rl.ppo_step import check_minibatches, ppo_loss
+from jaxnas.rl.rollout import (
+    Rollout,
+    Stream,
+    Worth,
+    collect,
+    head_of,
+    is_recurrent,
+    judge,
+    open_stream,
+    policy,
+)
+from jaxnas.rl.shuffle import pack, shuffled_orders
+
+Metrics = dict[str, Float[Array, "*t"]]
+Fit = Callable[..., tuple[PyTree, PyTree, Metrics]]
+METHODS = ("ppo", "a2c", "reinforce")
+
+
+class EnvHparams(NamedTuple):
+    """Traced settings of a training run."""
+
+    lr: float | Float[Array, ""] = 2.5e-4
+    entropy: float | Float[Array, ""] = 0.01
+    """Weight of the entropy bonus, per nat a step."""
+    temperature: float | Float[Array, ""] = 1.0
+    gamma: float | Float[Array, ""] = 0.99
+    gae_lambda: float | Float[Array, ""] = 0.95
+    clip: float | Float[Array, ""] = 0.2
+    """Of PPO's probability ratio."""
+    value_weight: float | Float[Array, ""] = 0.5
+    max_grad_norm: float | Float[Array, ""] = 0.5
+
+
+class TrainState(NamedTuple):
+    """Everything that a training run remembers."""
+
+    hparams: EnvHparams
+    params: PyTree
+    adam: PyTree
+    """Moments of the parameters laid end to end as one vector."""
+    stream: Stream
+
+
+@dataclass(frozen=True)
+class EnvTraining:
+    """On-policy training of one controller.
+
+    * ``ppo``: clipped surrogate, ``epochs`` passes in ``minibatches``.
+    * ``a2c``: one step on the whole rollout.
+    * ``reinforce``: one step on the whole rollout, with the Monte-Carlo return ``G_t`` of
+      each step and the learned value as its baseline (Williams 1992; Sutton and Barto 2018,
+      section 13.4). The value is bootstrapped from nowhere but where an episode was cut:
+      at its step limit and at the end of the rollout, which hide the rest of the return.
+
+    Where actions are continuous the logits are means and log-deviations of a Gaussian.
+
+    Args:
+        env: any environment with vector observations; it need not restart itself.
+        module: a controller over vectors, ``initial_carry`` and ``__call__``, that gives
+            ``head_of(env).num_logits`` logits; one with memory also offers ``sequence``
+            and is trained on whole sequences.
+        method: ``"ppo"``, ``"a2c"`` or ``"reinforce"``.
+        num_envs: environments, ``E``.
+        num_steps: steps in each before an update, ``T``.
+        epochs: passes over a rollout; PPO only.
+        minibatches: gradient steps a pass; divides ``T E`` samples, or ``E`` sequences.
+        normalise: whether advantages are standardised within each minibatch; PPO only.
+        clip_value: whether the value is kept near its old one; PPO only.
+
+    Raises:
+        UserError: an unknown method or sizes that do not fit.
+    """
+
+    env: Environment
+    module: nn.Module
+    method: str = "ppo"
+    num_envs: int = 4
+    num_steps: int = 128
+    epochs: int = 4
+    minibatches: int = 4
+    normalise: bool = True
+    clip_value: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UserError(
+                f"Unknown method {self.method!r}; choose one of {list(METHODS)}."
+            )
+        if self.num_envs < 1 or self.num_steps < 1:
+            raise UserError(
+                f"num_envs is {self.num_envs} and num_steps is {self.num_steps}; both must "
+                "be positive."
+            )
+        check_minibatches(self._samples, self.epochs, self.minibatches)
+
+    def default_hparams(self) -> EnvHparams:
+        """Returns settings that pass the probe ladder."""
+        return EnvHparams()
+
+    def init(
+        self, key: Key[Array, ""], hparams: EnvHparams, env_params: PyTree
+    ) -> TrainState:
+        """Returns a fresh controller in fresh episodes."""
+        begun = open_stream(
+            stream(key, "envs"), self.env, self.module, env_params, self.num_envs
+        )
+        params: Any = self.module.init(
+            stream(key, "params"), begun.carry, begun.obs, begun.reset
+        )
+        vector, _ = ravel_pytree(params)
+        hparams = jax.tree.map(jnp.float32, hparams)
+        return TrainState(hparams, params, optimise.init(vector), begun)
+
+    def update(
+        self, key: Key[Array, ""], state: TrainState, env_params: PyTree
+    ) -> tuple[TrainState, Metrics]:
+        """Returns the state after one rollout and the learning from it.
+
+        Metrics: ``return`` and ``episodes`` (mean undiscounted return of the episodes that
+        ended, NaN where none did, and their number), ``loss``, ``value_loss``, ``entropy``
+        (nats a step) and ``grad_norm``, means over the gradient steps.
+        """
+        hp = state.hparams
+        rollout_key, shuffle_key = jax.random.split(key)
+        after, rollout = collect(
+            rollout_key,
+            self.env,
+            self.module,
+            state.params,
+            env_params,
+            state.stream,
+            hp.temperature,
+            self.num_steps,
+        )
+        # lambda = 1 makes the advantage G_t - V(s_t), G_t cut only where the stream is.
+        gae_lambda = 1.0 if self.method == "reinforce" else hp.gae_lambda
+        worth = judge(
+            head_of(self.env),
+            self.module,
+            state.params,
+            rollout,
+            after,
+            hp.temperature,
+            hp.gamma,
+            gae_lambda,
+        )
+        batch = self._batch(rollout, state.stream, worth)
+        orders = shuffled_orders(shuffle_key, self._samples, self.epochs)
+        params, adam, metrics = one_at_a_time(self._fit)(
+            orders, state.params, state.adam, batch, hp
+        )
+        ended = rollout.terminated | rollout.truncated
+        metrics = {
+            **metrics,
+            "return": masked_mean(rollout.returns, ended, jnp.nan),
+            "episodes": jnp.sum(ended).astype(jnp.float32),
+        }
+        return TrainState(hp, params, adam, after), metrics
+
+    def train(
+        self,
+        key: Key[Array, ""],
+        state: TrainState,
+        env_params: PyTree,
+        num_updates: int,
+        start: int | Int[Array, ""] = 0,
+    ) -> tuple[TrainState, Metrics]:
+        """Returns the state after ``num_updates`` updates, and metrics ``[num_updates]``.
+
+        Update ``i`` uses key ``step_key(key, start + i)``, so a run may be cut anywhere.
+        """
+
+        def one(state: TrainState, i: Int[Array, ""]) -> tuple[TrainState, Metrics]:
+            """Makes update ``i``."""
+            return self.update(step_key(key, i), state, env_params)
+
+        return jax.lax.scan(one, state, start + jnp.arange(num_updates))
+
+    def act(self, params: PyTree, obs: Float[Array, "n F"]) -> PolicyOutput:
+        """Returns policy and value of first observations, memory empty."""
+        module: Any = self.module
+        begin = jnp.ones(obs.shape[0], bool)
+        return policy(module, params, module.initial_carry(obs.shape[0]), obs, begin)[1]
+
+    @property
+    def _samples(self) -> int:
+        """Number of rows that are shuffled and cut into minibatches."""
+        return self.num_envs * (1 if is_recurrent(self.module) else self.num_steps)
+
+    def _batch(self, rollout: Rollout, before: Stream, worth: Worth) -> PolicyBatch:
+        """Returns samples ``[T E, ...]``, or with memory sequences ``[E, T, ...]``."""
+        if is_recurrent(self.module):
+            order = lambda leaf: jnp.swapaxes(leaf, 0, 1)
+            obs: PyTree = (
+                jax.tree.map(order, rollout.obs),
+                before.carry,
+                order(rollout.reset),
+            )
+        else:
+            order = lambda leaf: leaf.reshape(self._samples, *leaf.shape[2:])
+            obs = jax.tree.map(order, rollout.obs)
+        return PolicyBatch(
+            obs=obs,
+            mask=None if rollout.mask is None else order(rollout.mask),
+            action=order(rollout.action),
+            log_prob=order(worth.log_prob),
+            value=order(worth.value),
+            advantage=order(worth.advantage),
+            target=order(worth.advantage + worth.value),
+            valid=jnp.ones_like(order(rollout.terminated)),
+        )
+
+    def _apply(self, params: PyTree, obs: PyTree) -> PolicyOutput:
+        """Returns policy and value of a minibatch."""
+        module: Any = self.module
+        if is_recurrent(self.module):
+            return module.apply(params, *obs, method="sequence")
+        rows = jax.tree.leaves(obs)[0].shape[0]
+        return policy(
+            module, params, module.initial_carry(rows), obs, jnp.zeros(rows, bool)
+        )[1]
+
+    def _fit(
+        self,
+        orders: Int[Array, "epochs n"],
+        params: PyTree,
+        adam: PyTree,
+        batch: PolicyBatch,
+        hparams: EnvHparams,
+    ) -> tuple[PyTree, PyTree, Metrics]:
+        """Returns parameters, optimiser state and metrics after learning from one batch."""
+        vector, unravel = ravel_pytree(params)
+        apply = lambda vector, obs: self._apply(unravel(vector), obs)
+        if self.method == "ppo":
+            vector, adam, metrics = self._ppo(orders, apply, vector, adam, batch, hparams)
+        else:
+            choice = head_of(self.env).choice
+            vector, adam, metrics = a2c_update(apply, vector, adam, batch, hparams, choice)
+        return unravel(vector), adam, metrics
+
+    def _ppo(
+        self,
+        orders: Int[Array, "epochs n"],
+        apply: Callable[[PyTree, PyTree], PolicyOutput],
+        vector: Float[Array, "D"],
+        adam: PyTree,
+        batch: PolicyBatch,
+        hparams: EnvHparams,
+    ) -> tuple[Float[Array, "D"], PyTree, Metrics]:
+        """Returns the result of ``epochs x minibatches`` steps; one gather an epoch."""
+        table, unpack = pack(batch._replace(valid=None))
+        loss = jax.value_and_grad(ppo_loss, has_aux=True)
+
+        def step(carry: PyTree, rows: Float[Array, "n D"]) -> tuple[PyTree, Metrics]:
+            """Makes one gradient step on a minibatch."""
+            part = unpack(rows)
+            part = part._replace(valid=jnp.ones(part.log_prob.shape, bool))
+            vector, adam = carry
+            (_, parts), grads = loss(
+                vector,
+                apply,
+                part,
+                hparams,
+                normalise=self.normalise,
+                clip_value=self.clip_value,
+                choice=head_of(self.env).choice,
+            )
+            vector, adam, norm = optimise.step(
+                vector,
+                adam,
+                grads,
+                jnp.asarray(hparams.lr),
+                jnp.asarray(hparams.max_grad_norm),
+            )
+            return (vector, adam), {**parts, "grad_norm": norm}
+
+        def epoch(carry: PyTree, order: Int[Array, "n"]) -> tuple[PyTree, Metrics]:
+            """Makes one pass in a new order."""
+            rows = table if self.minibatches == 1 else table[order]
+            parts = rows.reshape(self.minibatches, -1, table.shape[1])
+            return jax.lax.scan(step, carry, parts)
+
+        (vector, adam), metrics = jax.lax.scan(epoch, (vector, adam), orders)
+        return vector, adam, jax.tree.map(jnp.mean, metrics)
+
+
+def train_population(
+    training: EnvTraining,
+    keys: Key[Array, "P"],
+    hparams: EnvHparams,
+    env_params: PyTree,
+    num_updates: int,
+    *,
+    block: int = 16,
+) -> tuple[TrainState, Metrics]:
+    """Returns ``P`` trained controllers and their metrics ``[P, num_updates]``.
+
+    Args:
+        training: what each does.
+        keys: one a controller.
+        hparams: leaves ``[P]``, or scalars that all share.
+        env_params: shared by all.
+        num_updates: updates of each.
+        block: controllers advanced together; one block is finished before the next begins,
+            so that it stays in the processor's cache. A remainder is compiled again.
+    """
+    count = keys.shape[0]
+    spread = lambda leaf: jnp.broadcast_to(jnp.asarray(leaf, jnp.float32), (count,))
+
+    def one(item: tuple[Array, EnvHparams]) -> tuple[TrainState, Metrics]:
+        """Trains one controller from scratch."""
+        key, hp = item
+        state = training.init(stream(key, "init"), hp, env_params)
+        return training.train(key, state, env_params, num_updates)
+
+    items = (keys, jax.tree.map(spread, hparams))
+    if count <= block:
+        return jax.vmap(one)(items)
+    return jax.lax.map(one, items, batch_size=block)

@@ -1,0 +1,1 @@
+"""Evaluating on the host: executors, workers, and the cache in front of them."""

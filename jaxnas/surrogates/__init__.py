@@ -1,0 +1,1 @@
+"""Fitted models of an oracle: ensembles, boosted trees, their files and their quality."""

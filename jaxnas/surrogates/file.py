@@ -1,0 +1,208 @@
+"""One file for a fitted ensemble: arrays and a JSON header in an npz, nothing executable.
+
+    header          UTF-8 JSON as bytes: what the arrays mean and where they come from
+    rows            architectures that it was fitted on, which no evaluation may count
+    kernel0, ...    and every other field of ``EnsembleParams`` under its own name
+
+The header carries a checksum of the arrays, so that a damaged or edited file is refused.
+"""
+
+import functools
+import hashlib
+import io
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
+
+from jaxnas.core.errors import UserError
+from jaxnas.core.files import replacing
+from jaxnas.core.types import Objective
+from jaxnas.data.formats import xgboost_model as xm
+from jaxnas.data.formats.npz import read_npz
+from jaxnas.data.recipes import content_checksum
+from jaxnas.surrogates import trees
+from jaxnas.surrogates.ensemble import GRID, Ensemble, EnsembleParams
+from jaxnas.surrogates.trees import TreeParams
+
+FORMAT = "jaxnas-surrogate-v1"
+"""Bump it when the meaning of a field changes."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a model file says about its arrays."""
+
+    space: str
+    """Versioned id of the space."""
+    encoder: str
+    """Versioned id of the features."""
+    features: tuple[str, ...]
+    """Their names, ``F`` of them."""
+    objectives: tuple[Objective, ...]
+    """What is predicted, ``K`` of them."""
+    config: Ensemble
+    recipe: tuple[str, Mapping[str, Any]] | None = None
+    """Registered name and options of the space, where it was made by name."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Facts about the fit: rows, source, seed, data checksum, held-out metrics, ..."""
+
+
+class Model(NamedTuple):
+    """The contents of a model file."""
+
+    header: Header
+    params: EnsembleParams
+    rows: Int[np.ndarray, "N L"]
+    """Tokens of the architectures that it was fitted on."""
+
+
+def save(path: Path, model: Model) -> None:
+    """Writes a model whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written there.
+    """
+    header, params, rows = model
+    arrays = {"rows": rows.astype(np.int32), **_arrays(params)}
+    facts = {"format": FORMAT, **asdict(header), "checksum": content_checksum(arrays)}
+    text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    stream = io.BytesIO()
+    np.savez_compressed(stream, header=text, **arrays)
+    try:
+        with replacing(path) as file:
+            file.write(stream.getvalue())
+    except OSError as error:
+        raise UserError(
+            f"The model cannot be written to {path}: {error.strerror}; choose another "
+            "--out."
+        ) from error
+
+
+def parse(content: bytes, name: str) -> Model:
+    """Returns the model in the bytes of a file that errors call ``name``.
+
+    Raises:
+        UserError: no model of this format, a damaged one, or one of another version.
+    """
+    try:
+        arrays = read_npz(content)
+        facts = json.loads(arrays.pop("header").tobytes())
+        version = facts["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _not_a_model(name) from error
+    if version != FORMAT:
+        raise UserError(
+            f"The model {name} has the format {version!r} and this jaxnas reads "
+            f"{FORMAT!r}; fit it again with 'jaxnas surrogate fit'."
+        )
+    if content_checksum(arrays) != facts.get("checksum"):
+        raise UserError(
+            f"The numbers in {name} are not those that were saved; take an intact copy or "
+            "fit it again with 'jaxnas surrogate fit'."
+        )
+    try:
+        header = _header(facts)
+        return Model(header, _params(header, arrays), arrays["rows"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _not_a_model(name) from error
+
+
+def _not_a_model(name: str) -> UserError:
+    """Returns the error for a file that is no model, or only part of one."""
+    return UserError(
+        f"The file {name} is no intact surrogate: neither what 'jaxnas surrogate fit' "
+        "writes nor an XGBoost model in JSON or UBJ."
+    )
+
+
+def _header(facts: Mapping[str, Any]) -> Header:
+    """Returns the header of its JSON form."""
+    config = dict(facts["config"])
+    config["hidden"] = tuple(config["hidden"])
+    recipe = facts["recipe"]
+    return Header(
+        space=str(facts["space"]),
+        encoder=str(facts["encoder"]),
+        features=tuple(map(str, facts["features"])),
+        objectives=tuple(Objective(**item) for item in facts["objectives"]),
+        config=Ensemble(**config),
+        recipe=None if recipe is None else (str(recipe[0]), dict(recipe[1])),
+        training=dict(facts["training"]),
+    )
+
+
+def _arrays(params: EnsembleParams) -> dict[str, np.ndarray]:
+    """Returns the arrays of an ensemble by name."""
+    named = params._asdict()
+    kernels, biases = named.pop("kernels"), named.pop("biases")
+    named |= {f"kernel{i}": kernel for i, kernel in enumerate(kernels)}
+    named |= {f"bias{i}": bias for i, bias in enumerate(biases)}
+    return {name: np.asarray(array, np.float32) for name, array in named.items()}
+
+
+def _params(header: Header, arrays: Mapping[str, np.ndarray]) -> EnsembleParams:
+    """Returns the ensemble of named arrays.
+
+    Raises:
+        ValueError: a shape does not follow from the header.
+        KeyError: an array is missing.
+    """
+    config, outputs = header.config, len(header.objectives)
+    layers = range(len(config.hidden) + 1)
+    plain = set(EnsembleParams._fields) - {"kernels", "biases"}
+    params = EnsembleParams(
+        kernels=tuple(jnp.asarray(arrays[f"kernel{i}"]) for i in layers),
+        biases=tuple(jnp.asarray(arrays[f"bias{i}"]) for i in layers),
+        **{name: jnp.asarray(arrays[name]) for name in plain},
+    )
+    wanted = shapes(config, len(header.features), outputs)
+    found = jax.tree.map(lambda leaf: leaf.shape, params)
+    if found != wanted:
+        raise ValueError(f"shapes {found} instead of {wanted}")
+    return params
+
+
+def shapes(config: Ensemble, features: int, outputs: int) -> EnsembleParams:
+    """Returns the shape of every array of an ensemble, in its place."""
+    E, F, K = config.members, features, outputs
+    sizes = (F, *config.hidden, 2 * K)
+    layers: Any = [(E, i, o) for i, o in itertools.pairwise(sizes)]
+    biases: Any = [(E, o) for o in sizes[1:]]
+    wide, out, table = cast(Any, (F,)), cast(Any, (K,)), cast(Any, (len(GRID), K))
+    return EnsembleParams(
+        tuple(layers), tuple(biases), wide, wide, wide, wide, table, out, out
+    )
+
+
+def content_of(path: str, checksum: str = "") -> bytes:
+    """Returns the bytes of a model file, refusing one that is not what it was."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"The model {path} cannot be read: {error.strerror}.") from error
+    if checksum and hashlib.sha256(content).hexdigest() != checksum:
+        raise UserError(f"The model {path} has changed since it was opened; open it again.")
+    return content
+
+
+@functools.lru_cache(maxsize=32)
+def read_params(path: str, checksum: str) -> EnsembleParams | TreeParams:
+    """Returns the arrays of a model file, read once."""
+    content = content_of(path, checksum)
+    if content[:2] == b"PK":
+        return parse(content, path).params
+    return trees.compile_trees(xm.parse(content, path))
+
+
+def rows_of(path: str, checksum: str) -> Int[np.ndarray, "N L"] | None:
+    """Returns the architectures a model was fitted on; None where the file does not say."""
+    content = content_of(path, checksum)
+    return parse(content, path).rows if content[:2] == b"PK" else None
