@@ -41,6 +41,6 @@ def token_lstm(batch: int = 8, length: int = 12, hidden: int = 64, vocab: int = 
 
 
 def latent_decoder() -> int:
-    """Returns the FLOPs of decoding one latent vector: the ancestor's seven layers."""
+    """Returns the FLOPs of decoding one latent vector: the original's seven layers."""
     widths = (8, 512, 256, 128, 64, 32, 16, 22)
     return forward(*itertools.pairwise(widths))

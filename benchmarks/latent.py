@@ -1,8 +1,8 @@
-"""PPO on the ancestor's latent environment against Stable-Baselines3, in CPU seconds.
+"""PPO on the original's latent environment against Stable-Baselines3, in CPU seconds.
 
 The same work on both sides: 14 x 8 codebook, decoder 8-512-256-128-64-32-16-22, 150 trees
 of depth 4 asked every step, 4 environments x 128 steps, 4 epochs x 4 minibatches, actor and
-critic of 64 x 64 each. With ``--data``, the folder of the ancestor's files, the decoder and
+critic of 64 x 64 each. With ``--data``, the folder of the original's files, the decoder and
 the trees are its own; without, they have the same sizes and random content.
 """
 
@@ -43,7 +43,7 @@ def write_files(folder: str, data: str | None) -> str:
     given = ["--data", data] if data else []
     command = [harness.peer_python(), "-W", "ignore", script, "--out", folder, *given]
     subprocess.run(command, check=True)
-    return "the ancestor's files" if data else "random weights, trees on random labels"
+    return "the original's files" if data else "random weights, trees on random labels"
 
 
 def learning(epochs: int) -> float:
@@ -105,7 +105,7 @@ def report(rows: list[dict[str, Any]], source: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", help="folder with the ancestor's files")
+    parser.add_argument("--data", help="folder with the original's files")
     parser.add_argument("--rounds", type=int, default=harness.ROUNDS)
     args = parser.parse_args()
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-# Tests run tiny shapes: compiling is what they cost, so LLVM's dear passes are left out.
+# Tests run tiny shapes: compiling is what they cost, so LLVM leaves costly passes out.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 "

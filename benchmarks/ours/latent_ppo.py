@@ -1,4 +1,4 @@
-"""Ours: PPO on the ancestor's latent environment, many controllers in blocks.
+"""Ours: PPO on the original's latent environment, many controllers in blocks.
 
 The same work as ``peers/sb3_latent.py`` does for one controller: decode and score every
 step, 4 environments x 128 steps, 4 epochs x 4 minibatches, actor and critic of 64 x 64

@@ -1,6 +1,6 @@
 """Writes the latent setting that all contenders read: its arrays and its surrogate.
 
-With the ancestor's files (``--data``, a folder): its codebook, decoder and surrogate.
+With the original's files (``--data``, a folder): its codebook, decoder and surrogate.
 Without: a codebook and a decoder of the same sizes with random weights, and 150 trees of
 depth 4 fitted to random labels on random configurations of the same 22 columns.
 """
@@ -24,7 +24,7 @@ NAMES = ("vqvae_decoder_model.pth", "vqvae_codebook.pth", "vqvae_surrogate_model
 
 
 def given(folder: Path) -> tuple[dict[str, np.ndarray], str]:
-    """Returns the ancestor's arrays and its surrogate as JSON."""
+    """Returns the original's arrays and its surrogate as JSON."""
     read = lambda name: torch.load(folder / name, weights_only=True, map_location="cpu")
     decoder, codebook = read(NAMES[0]), read(NAMES[1])
     arrays = {"codebook": codebook.numpy()}
@@ -52,7 +52,7 @@ def made(seed: int) -> tuple[dict[str, np.ndarray], str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="folder with the ancestor's files")
+    parser.add_argument("--data", type=Path, help="folder with the original's files")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

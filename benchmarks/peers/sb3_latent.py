@@ -1,10 +1,10 @@
-"""Peer: Stable-Baselines3 PPO on the ancestor's latent environment.
+"""Peer: Stable-Baselines3 PPO on the original's latent environment.
 
 Settings of the comparison: 4 environments x 128 steps, 4 epochs x 4 minibatches of 128,
 actor and critic of 64 x 64 each (SB3's own), 14 x 8 + 1 actions, limit of 200 steps. One
 step decodes one latent vector with torch (one thread, inference mode) and asks the 150
 trees once, either with ``Booster.inplace_predict`` on a NumPy row (the peer at its best)
-or, with ``--path pandas``, through a DataFrame and a DMatrix a step, as the ancestor's
+or, with ``--path pandas``, through a DataFrame and a DMatrix a step, as the original's
 authors do.
 """
 
@@ -59,7 +59,7 @@ class Surrogate:
 
 
 class LatentEnv(gymnasium.Env):
-    """The ancestor's environment: write one latent dimension a step, or stop."""
+    """The original's environment: write one latent dimension a step, or stop."""
 
     def __init__(self, codebook: np.ndarray, decoder: torch.nn.Module, score) -> None:
         self.codebook, self.decoder, self.score = codebook, decoder, score

@@ -14,11 +14,11 @@ import numpy as np
 import xgboost
 
 FITTED = ("fitted-150x4", "fitted-100x6")
-ANCESTOR = "vqvae_surrogate_model"
+VQVAE_PROJECT = "vqvae_surrogate_model"
 IBM = tuple(f"xgboost_{m}{t}" for m, t in itertools.product(
     ("ranker", "std", "avm"), ("", "_kws", "_vww")
 ))  # fmt: skip
-PUBLISHED = (ANCESTOR, *(f"{n}_acc" if n == "xgboost_ranker" else n for n in IBM))
+PUBLISHED = (VQVAE_PROJECT, *(f"{n}_acc" if n == "xgboost_ranker" else n for n in IBM))
 MOST = (128, 5, *[16] * 5, *[4, 4, 12] * 5)
 """Largest value of each of the 22 features of the published models."""
 

@@ -1,1 +1,1 @@
-"""Searchers: each proposes architectures, is told how they did, and learns."""
+"""Searchers: each proposes architectures, sees their evaluations, and learns."""

@@ -124,30 +124,30 @@ def choose(
     known: Known,
     batch: int,
 ) -> tuple[Lookup, dict[str, Float[Array, ""]]]:
-    """Returns the most promising architectures that are not known, and what was seen.
+    """Returns the unknown architectures of highest acquisition, and what was seen.
 
     Args:
-        acquisition: says how promising an architecture is.
+        acquisition: scores architectures.
         params: of its surrogate.
         tokens: the candidates, repeats included.
         known: what has been asked.
         batch: architectures to look up.
 
     Returns:
-        The look-up, and the metrics ``promise`` (mean over the candidates),
+        The look-up, and the metrics ``acquisition`` (mean over the candidates),
         ``extrapolates`` and ``unique`` (shares of them).
     """
-    told = acquisition.predict(params, tokens)
-    promise = acquisition.promise(params, told)
+    predicted = acquisition.predict(params, tokens)
+    score = acquisition.score(params, predicted)
     digest = jax.vmap(functools.partial(tk.digest, acquisition.space))
     here, there = digest(tokens), digest(known.tokens)
     asked = jnp.any(_equal(here, there) & (known.weight > 0), axis=1)
     again = jnp.any(jnp.tril(_equal(here, here), -1), axis=1)
-    value, rows = jax.lax.top_k(jnp.where(asked | again, -jnp.inf, promise), batch)
-    lookup = Lookup(tokens[rows], jnp.isfinite(value), told.mean[rows, 0])
+    value, rows = jax.lax.top_k(jnp.where(asked | again, -jnp.inf, score), batch)
+    lookup = Lookup(tokens[rows], jnp.isfinite(value), predicted.mean[rows, 0])
     return lookup, {
-        "promise": jnp.mean(promise),
-        "extrapolates": jnp.mean(told.extrapolates, dtype=jnp.float32),
+        "acquisition": jnp.mean(score),
+        "extrapolates": jnp.mean(predicted.extrapolates, dtype=jnp.float32),
         "unique": jnp.mean(~again, dtype=jnp.float32),
     }
 

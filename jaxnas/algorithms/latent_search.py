@@ -10,7 +10,7 @@ for. A surrogate is fitted to them. From then on each update
    not been asked become the next proposal;
 3. every ``refit`` updates, fits the surrogate to everything asked so far.
 
-Reference: the environment and its reward follow the ancestor project (a supervised VQ-VAE
+Reference: the environment and its reward follow the original (a supervised VQ-VAE
 with an RL agent over it); refitting on what the policy found is that of model-based
 optimisation, for example Angermueller et al., 2020 (DyNA-PPO).
 """
@@ -42,7 +42,7 @@ from jaxnas.surrogates.features import Encoder, make_encoder
 
 METRICS = (
     "return", "episodes", "entropy", "loss", "value_loss", "grad_norm", "length",
-    "promise", "surrogate_error", "extrapolates", "unique", "collapsed",
+    "acquisition", "surrogate_error", "extrapolates", "unique", "collapsed",
 )  # fmt: skip
 ELITE = 16
 """Best known architectures that episodes may start from."""
@@ -53,7 +53,7 @@ class LatentHparams(NamedTuple):
 
     lr: float | Float[Array, ""] = 1e-3
     entropy: float | Float[Array, ""] = 0.1
-    """Weight of the entropy bonus, per nat a step, against promise."""
+    """Weight of the entropy bonus, per nat a step, against the acquisition."""
     temperature: float | Float[Array, ""] = 1.0
     gamma: float | Float[Array, ""] = 0.99
     gae_lambda: float | Float[Array, ""] = 0.95
@@ -61,7 +61,7 @@ class LatentHparams(NamedTuple):
     value_weight: float | Float[Array, ""] = 0.5
     max_grad_norm: float | Float[Array, ""] = 0.5
     kappa: float | Float[Array, ""] = 1.0
-    """Weight of the surrogate's epistemic spread in what is promised."""
+    """Weight of the surrogate's epistemic spread in the acquisition."""
 
 
 class LatentState(NamedTuple):
@@ -76,7 +76,7 @@ class LatentState(NamedTuple):
     surrogate: ensemble.EnsembleParams
     agent: TrainState
     lookup: lookups.Lookup
-    told: Float[Array, "B"]
+    rewards: Float[Array, "B"]
     """Rewards of the last proposal."""
     answered: Bool[Array, "B"]
     """Which of them there are."""
@@ -158,7 +158,7 @@ class LatentSearch:
                 f"from {least} (what the latent model has seen) to capacity="
                 f"{self.capacity}."
             )
-        _ = self.training, self.promise
+        _ = self.training, self.acquisition
 
     @property
     def stored(self) -> files.Stored:
@@ -173,14 +173,14 @@ class LatentSearch:
 
     @property
     def env(self) -> ChangeEnv:
-        """The latent environment, paid by the change of promise."""
+        """The latent environment, rewarded by the change of the acquisition."""
         model = self.stored.model
         kind = ContinuousLatentEnv if self.continuous else LatentEnv
         dynamics = kind(model, self.history, self.max_steps, self.start)
-        return ChangeEnv(dynamics, self.promise)
+        return ChangeEnv(dynamics, self.acquisition)
 
     @property
-    def promise(self) -> Acquisition:
+    def acquisition(self) -> Acquisition:
         """The surrogate as the environment's oracle."""
         config = ensemble.Ensemble(self.members, steps=self.fit_steps)
         return Acquisition(_encoder(self.features, self.space), config)
@@ -217,14 +217,14 @@ class LatentSearch:
             jnp.zeros((lanes, length), jnp.int32), jnp.zeros(lanes, bool), jnp.zeros(lanes)
         )
         size = self.env.dynamics.model.latent_size
-        zero, told, answered = jnp.int32(0), jnp.zeros(lanes), jnp.zeros(lanes, bool)
+        zero, rewards, answered = jnp.int32(0), jnp.zeros(lanes), jnp.zeros(lanes, bool)
         path = jnp.zeros((self.max_steps + 1, size))
         return LatentState(
-            hparams, zero, zero, known, surrogate, agent, lookup, told, answered, path
+            hparams, zero, zero, known, surrogate, agent, lookup, rewards, answered, path
         )
 
     def ask(self, key: Key[Array, ""], state: LatentState) -> tuple[LatentState, Proposal]:
-        """Returns random architectures at first, then the most promising ones visited."""
+        """Returns random architectures at first, then the best visited ones."""
         number = state.asked + jnp.arange(self.batch)
         draw = tk.sample_uniform if _uniform(self.space) else tk.sample
         tokens = jax.vmap(lambda k: draw(k, self.space))(jax.random.split(key, self.batch))
@@ -251,8 +251,8 @@ class LatentSearch:
         When more than ``capacity`` are known the oldest are forgotten.
         """
         known, valid = lookups.remember(state.known, proposal, evaluation)
-        told = jnp.where(valid, evaluation.reward, 0.0)
-        return state._replace(known=known, told=told, answered=valid)
+        rewards = jnp.where(valid, evaluation.reward, 0.0)
+        return state._replace(known=known, rewards=rewards, answered=valid)
 
     def learn(
         self, key: Key[Array, ""], state: LatentState
@@ -264,7 +264,7 @@ class LatentSearch:
         """
         return one_at_a_time(self._learn)(key, state)
 
-    def keep(self, state: LatentState) -> dict[str, Array]:
+    def artifacts(self, state: LatentState) -> dict[str, Array]:
         """Returns what a finished run keeps beside its queries: the newest walk."""
         return {"path": state.path}
 
@@ -283,7 +283,7 @@ class LatentSearch:
     ) -> tuple[LatentState, dict[str, Float[Array, ""]]]:
         """Fits where due, trains the policy, and chooses the next look-ups."""
         fit_key, train_key, visit_key = jax.random.split(key, 3)
-        square = jnp.square(state.told - state.lookup.expected)
+        square = jnp.square(state.rewards - state.lookup.expected)
         error = jnp.sqrt(masked_mean(square, state.answered, jnp.nan))
         error = jnp.where(state.walks > 0, error, jnp.nan)
         surrogate = jax.lax.cond(
@@ -301,7 +301,7 @@ class LatentSearch:
             visit_key, self.training, agent, task, episodes, self.max_steps
         )
         lookup, seen = lookups.choose(
-            self.promise, task["oracle"], visits.tokens, state.known, self.batch
+            self.acquisition, task["oracle"], visits.tokens, state.known, self.batch
         )
         state = state._replace(
             walks=state.walks + 1,
@@ -318,8 +318,8 @@ class LatentSearch:
 
     def _fitted(self, key: Key[Array, ""], known: lookups.Known) -> ensemble.EnsembleParams:
         """Returns the surrogate of everything known."""
-        x = jax.vmap(self.promise.encoder)(known.tokens)
-        config = self.promise.config
+        x = jax.vmap(self.acquisition.encoder)(known.tokens)
+        config = self.acquisition.config
         return ensemble.fit(config, key, x, known.reward[:, None], known.weight)
 
     def _task(
@@ -328,7 +328,7 @@ class LatentSearch:
         known: lookups.Known,
         surrogate: ensemble.EnsembleParams,
     ) -> dict[str, PyTree]:
-        """Returns the parameters of the environment: the latent model and the promise."""
+        """Returns the environment's parameters: latent model and acquisition."""
         stored = self.stored
         reward = jnp.where(known.weight > 0, known.reward, -jnp.inf)
         _, elite = jax.lax.top_k(reward, min(ELITE, self.capacity))
@@ -364,7 +364,7 @@ def _encoder(kind: str, space: SearchSpace) -> Encoder:
 
 @dataclass(frozen=True)
 class LatentPPO(LatentSearch):
-    """PPO in a learned latent space, with look-ups of what a surrogate finds promising."""
+    """PPO in a learned latent space, with look-ups of what a surrogate scores highest."""
 
     id: str = "latent-ppo-v1"
     method: ClassVar[str] = "ppo"
@@ -372,7 +372,7 @@ class LatentPPO(LatentSearch):
 
 @dataclass(frozen=True)
 class LatentA2C(LatentSearch):
-    """A2C in a learned latent space, with look-ups of what a surrogate finds promising."""
+    """A2C in a learned latent space, with look-ups of what a surrogate scores highest."""
 
     id: str = "latent-a2c-v1"
     method: ClassVar[str] = "a2c"
@@ -380,7 +380,7 @@ class LatentA2C(LatentSearch):
 
 @dataclass(frozen=True)
 class LatentReinforce(LatentSearch):
-    """REINFORCE in a latent space, with look-ups of what a surrogate finds promising."""
+    """REINFORCE in a latent space, with look-ups of what a surrogate scores highest."""
 
     id: str = "latent-reinforce-v1"
     method: ClassVar[str] = "reinforce"

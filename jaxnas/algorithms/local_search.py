@@ -26,8 +26,8 @@ class LocalSearchState(NamedTuple):
     pool: Int[Array, "C L"]
     fitness: Float[Array, "C"]
     """Reward; -inf where the place is empty, failed or already expanded."""
-    told: Int[Array, ""]
-    """Architectures told so far."""
+    evaluated: Int[Array, ""]
+    """Architectures evaluated so far."""
     centre: Int[Array, "L"]
     """The architecture whose neighbours are being asked."""
     climbing: Float[Array, ""]
@@ -44,7 +44,7 @@ class LocalSearch:
 
     After ``starts`` uniform architectures the best one not yet expanded becomes the centre
     and its ``L (V - 1)`` neighbours are asked in random order. With ``first_improvement``
-    the search moves as soon as something better than the centre is told; else it asks the
+    the search moves as soon as something better than the centre is found; else it asks the
     whole neighbourhood first. At a local minimum it goes on from the best architecture that
     has not been expanded. White, Nolen and Savani 2021, "Exploring the loss landscape in
     neural architecture search", Algorithm 1; we continue at minima where it stops.
@@ -113,7 +113,7 @@ class LocalSearch:
     ) -> tuple[LocalSearchState, Proposal]:
         """Returns random starts, then neighbours of the centre; illegal ones inactive."""
         order_key, fresh_key = jax.random.split(key)
-        starting = state.told < state.hparams.starts
+        starting = state.evaluated < state.hparams.starts
         better = jnp.max(state.fitness) > state.climbing
         move = (state.next >= self.neighbourhood) | (self.first_improvement & better)
         moved = self._recentre(order_key, state)
@@ -142,20 +142,20 @@ class LocalSearch:
         """Returns the pool with what was scored, each architecture at most once."""
         ok = proposal.active & (evaluation.status == OK)
         known = self._known(state, proposal.tokens)
-        told = jnp.cumsum(ok) - 1
-        place = jnp.where(ok, (state.told + told) % self.capacity, self.capacity)
+        evaluated = jnp.cumsum(ok) - 1
+        place = jnp.where(ok, (state.evaluated + evaluated) % self.capacity, self.capacity)
         reward = jnp.where(ok & ~known, evaluation.reward, -jnp.inf)
         return state._replace(
             pool=state.pool.at[place].set(proposal.tokens, mode="drop"),
             fitness=state.fitness.at[place].set(reward, mode="drop"),
-            told=state.told + jnp.sum(ok, dtype=jnp.int32),
+            evaluated=state.evaluated + jnp.sum(ok, dtype=jnp.int32),
         )
 
     def _known(
         self, state: LocalSearchState, tokens: Int[Array, "B L"]
     ) -> Bool[Array, "B"]:
         """Returns which architectures are in the pool already, or earlier in the batch."""
-        filled = jnp.arange(self.capacity) < state.told
+        filled = jnp.arange(self.capacity) < state.evaluated
         same = jnp.all(tokens[:, None] == state.pool[None], axis=-1)
         lanes = jnp.arange(self.batch)
         twins = jnp.all(tokens[:, None] == tokens[None], axis=-1)

@@ -28,7 +28,7 @@ class EvolutionState(NamedTuple):
     fitness: Float[Array, "C"]
     """Reward, -inf where the evaluation failed or the place is empty."""
     born: Int[Array, ""]
-    """Individuals told so far; the oldest one's place is ``born % population``."""
+    """Individuals evaluated so far; the oldest one's place is ``born % population``."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Standard normal numbers in bulk: the dearest part of an analog forward pass.
+"""Standard normal numbers in bulk: the most expensive part of an analog forward pass.
 
 A *stream* is two words of 32 bits; the same stream and shape give the same numbers.
 """

@@ -29,7 +29,7 @@ class Learned(NamedTuple):
 
 
 class TileState(NamedTuple):
-    """Kept, not learned."""
+    """StoreAccess, not learned."""
 
     scale: Float[Array, "S"]
     """Digital scales ``s``: ``W = s w``."""

@@ -124,7 +124,7 @@ class Prepare:
         read = self.name if self.to == "cache" else read
         data = finish(read, open_images(read))
         counts = {split: len(y) for split, (_, y) in data.splits.pairs().items()}
-        told = {
+        facts = {
             "name": self.name,
             "path": str(where),
             "load": read,
@@ -132,9 +132,9 @@ class Prepare:
             "checksum": f"sha256 {data.checksum}",
         }
         if self.json:
-            print(json.dumps(told, indent=1))
+            print(json.dumps(facts, indent=1))
         else:
-            _console().print(_pairs(told))
+            _console().print(_pairs(facts))
         return 0
 
     def _cache(self) -> Path:
@@ -181,7 +181,7 @@ class HardnessOf:
     names: tyro.conf.Positional[tuple[str, ...]] = IMAGE_TASKS
     """Tasks; those of the task set that are installed when none is named."""
     split: Literal["validation", "test"] = "validation"
-    """What is judged on; leave test to final reports."""
+    """What is evaluated on; leave test to final reports."""
     rows: int = 3_000
     """Most training images."""
     seeds: int = 1
@@ -204,19 +204,27 @@ class HardnessOf:
             return 0
         table = Table(
             title=f"Accuracy on the {self.split} split, mean over the draws of the "
-            "training images, ± the standard error from the images judged",
+            "training images, ± the standard error from the evaluated images",
             title_justify="left",
             header_style="bold",
         )
-        for column in ("task", "train", "draws", "judged", "majority", "logistic", "3-NN"):
+        for column in (
+            "task",
+            "train",
+            "draws",
+            "evaluated",
+            "majority",
+            "logistic",
+            "3-NN",
+        ):
             table.add_column(column, justify="left" if column == "task" else "right")
         for item in found:
             mark = "" if item.converged else " *"
             table.add_row(
                 item.task, f"{item.train_rows:,}", str(len(item.logistic)),
-                f"{item.judged_rows:,}",
-                f"{item.majority:.3f}", _cell(item.logistic, item.judged_rows) + mark,
-                _cell(item.neighbours, item.judged_rows),
+                f"{item.evaluated_rows:,}",
+                f"{item.majority:.3f}", _cell(item.logistic, item.evaluated_rows) + mark,
+                _cell(item.neighbours, item.evaluated_rows),
             )  # fmt: skip
         console = _console()
         console.print(table)
@@ -257,10 +265,10 @@ def _row(name: str) -> dict[str, Any]:
     }
 
 
-def _cell(values: tuple[float, ...], judged: int) -> str:
+def _cell(values: tuple[float, ...], evaluated: int) -> str:
     """Returns a mean accuracy with its standard error."""
     mean = float(np.mean(values))
-    return f"{mean:.3f} ± {np.sqrt(mean * (1 - mean) / judged):.3f}"
+    return f"{mean:.3f} ± {np.sqrt(mean * (1 - mean) / evaluated):.3f}"
 
 
 def _pairs(facts: Mapping[str, Any]) -> Table:

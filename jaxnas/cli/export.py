@@ -84,8 +84,8 @@ class Export:
         made = event["outcome"]
         found = {"format": made.kind, "folder": str(made.folder)}
         if made.error is not None:
-            told = {"event": "failed", **found, "error": str(made.error)}
-            self._tell(told, f"{made.kind}: not exported")
+            record = {"event": "failed", **found, "error": str(made.error)}
+            self._tell(record, f"{made.kind}: not exported")
             print(f"jaxnas: {made.error}", file=sys.stderr, flush=True)
             return
         self._tell(

@@ -30,7 +30,7 @@ from jaxnas.run.store import write_json
 
 @dataclass(frozen=True)
 class Train:
-    """Trains a supervised VQ-VAE and says what it is worth on held-out architectures.
+    """Trains a supervised VQ-VAE and reports its quality on held-out architectures.
 
     Writes the model, metrics.json, curves.csv and two figures; under a minute with the
     defaults.
@@ -38,7 +38,7 @@ class Train:
 
     data: Annotated[Data, tyro.conf.arg(name="")] = field(default_factory=Data)
     mode: Literal["instance", "label"] = "instance"
-    """Nearest codes, or the ancestor's: the code is the bin of the score."""
+    """Nearest codes, or the original's: the code is the bin of the score."""
     codes: int | None = None
     """Codes in the codebook; 10, and 14 in label mode."""
     positions: int = 0
@@ -50,7 +50,7 @@ class Train:
     layers: int = 1
     """Further hidden layers."""
     shrink: int = 1
-    """How many times narrower each further layer is; the ancestor's halve."""
+    """How many times narrower each further layer is; the original's halve."""
     codebook: Literal["ema", "gradient"] = "ema"
     """Codes as moving averages, or trained by their gradient."""
     steps: int = 2000
@@ -246,22 +246,21 @@ class InfoOf:
 
 @dataclass(frozen=True)
 class Import:
-    """Imports the ancestor's decoder and codebook checkpoints; no torch is needed."""
+    """Imports the original's decoder and codebook checkpoints; no torch is needed."""
 
     decoder: Annotated[Path, tyro.conf.Positional]
     """Checkpoint of the decoder."""
     codebook: Annotated[Path, tyro.conf.Positional]
     """Checkpoint of the codebook."""
-    out: Path = Path("runs/latent/ancestor.npz")
+    out: Path = Path("runs/latent/imported.npz")
     """The file that is written."""
 
     def run(self) -> int:
         """Reads both checkpoints and writes a model file."""
-        from jaxnas.latent import files
-        from jaxnas.latent import vqvae_checkpoint as ancestor
+        from jaxnas.latent import files, vqvae_checkpoint
 
         space = registry.make_space("analog-resnet", variant="csv")
-        model, params = ancestor.read(self.decoder, self.codebook, space)
+        model, params = vqvae_checkpoint.read(self.decoder, self.codebook, space)
         where = Place.of(self.out, None).model
         sources = {"decoder": self.decoder.name, "codebook": self.codebook.name}
         files.save(where, model, params, facts={"imported": sources})

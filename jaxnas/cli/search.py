@@ -266,8 +266,8 @@ def run_one(
     finally:
         reporter.close()
     if result.evaluations is not None:
-        told = {"label": label or choice.name, **result.evaluations}
-        reporter({"event": "evaluations", **told})
+        event = {"label": label or choice.name, **result.evaluations}
+        reporter({"event": "evaluations", **event})
     return result
 
 

@@ -248,9 +248,9 @@ def assess(oracle: Any, params: Any, held: Labels) -> dict[str, dict[str, Any]]:
     from jaxnas.surrogates.oracle import predict_rows
 
     held.check()
-    told = predict_rows(oracle, params, held.tokens)
-    mean = np.asarray(told.mean, np.float64)
-    spread = np.hypot(told.epistemic, told.aleatoric).astype(np.float64)
+    predicted = predict_rows(oracle, params, held.tokens)
+    mean = np.asarray(predicted.mean, np.float64)
+    spread = np.hypot(predicted.epistemic, predicted.aleatoric).astype(np.float64)
     alone, few = jax.jit(oracle.predict), held.tokens[:SINGLES]
     singles = [np.asarray(alone(params, row[None]).mean)[0] for row in few]
     apart = np.abs(np.stack(singles) - mean[: len(few)]).max(axis=0)
@@ -259,8 +259,11 @@ def assess(oracle: Any, params: Any, held: Labels) -> dict[str, dict[str, Any]]:
     for place, item in enumerate(oracle.objectives):
         k = names.index(item.name)
         rows = q.Scored(
-            held.values[:, place], mean[:, k], spread[:, k], np.asarray(told.extrapolates),
-        )  # fmt: skip
+            held.values[:, place],
+            mean[:, k],
+            spread[:, k],
+            np.asarray(predicted.extrapolates),
+        )
         measures = q.quality(rows, item.maximise)
         found[item.name] = {
             "unit": item.unit,

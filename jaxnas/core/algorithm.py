@@ -70,9 +70,9 @@ class Algorithm(Protocol):
 
 
 @runtime_checkable
-class Keeping(Protocol):
+class Exporting(Protocol):
     """An algorithm that leaves more behind than its queries and its metrics."""
 
-    def keep(self, state: PyTree) -> dict[str, Array]:
-        """Returns arrays of a finished controller, saved as ``kept_NAME [P, ...]``."""
+    def artifacts(self, state: PyTree) -> dict[str, Array]:
+        """Returns arrays of a finished controller, saved as ``artifact_NAME [P, ...]``."""
         ...

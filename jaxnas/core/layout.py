@@ -113,7 +113,7 @@ def branch(
     false_fun: Callable[..., Any],
     *operands: PyTree,
 ) -> PyTree:
-    """Returns ``lax.cond(pred, true_fun, false_fun, *operands)``, a branch under ``vmap`` too.
+    """Returns ``lax.cond(pred, true_fun, false_fun, *operands)``; branches under ``vmap``.
 
     Widened, ``lax.cond`` becomes a select that computes both sides at every step. Here the
     costly ``true_fun`` is computed where the predicate of *any* controller holds, and the

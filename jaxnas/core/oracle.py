@@ -64,7 +64,7 @@ class Oracle(Protocol):
 
 @runtime_checkable
 class Measuring(Protocol):
-    """A host oracle whose evaluations are dear, so that each is kept for good.
+    """A host oracle whose evaluations are expensive, so that each is stored for good.
 
     A measurement is a function of (oracle id, architecture, fidelity, seed, data checksum)
     and may be made in another process: the oracle is pickled there.

@@ -38,7 +38,7 @@ class Matrix(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """Everything that one dear evaluation found, as plain data that can be stored."""
+    """Everything that one expensive evaluation found, as plain data that can be stored."""
 
     metrics: dict[str, float]
     """Every metric, whichever of them a search maximises; NaN where it failed."""

@@ -107,7 +107,7 @@ class Unrestricted(Protocol):
 class Deferring(Protocol):
     """An environment whose rewards nothing later depends on: they may be paid afterwards.
 
-    Stepping ``unpaid()`` and then paying for the whole rollout by ``settle`` gives what
+    Stepping ``unpaid()`` and then ``evaluate_rollout`` for the whole rollout gives what
     ``step`` gives one at a time, but scores all architectures of the rollout at once.
     """
 
@@ -119,7 +119,7 @@ class Deferring(Protocol):
         """Returns the same environment without rewards."""
         ...
 
-    def settle(
+    def evaluate_rollout(
         self,
         key: Key[Array, ""],
         params: PyTree,
@@ -143,7 +143,7 @@ class Paid(NamedTuple):
     reward: Float[Array, "T E"]
     before: Float[Array, "T E"]
     """Potential that each step started from: a reward is ``after - before``, so that a
-    critic may judge what an episode will end with instead of what is still to come."""
+    critic may estimate what an episode will end with instead of what is still to come."""
     after: Float[Array, "T E"]
     ledger: Float[Array, "E"]
     """Where the running episodes stand."""

@@ -15,7 +15,7 @@ from jaxnas.envs.scored import OracleEnv
 
 REWARDS = ("delta_from_start", "delta_from_zero")
 STARTS_AT_ONCE = 32
-"""First architectures of episodes that :meth:`ChangeEnv.settle` scores together."""
+"""First architectures that :meth:`ChangeEnv.evaluate_rollout` scores together."""
 
 
 class ChangeState(NamedTuple):
@@ -40,7 +40,7 @@ class ChangeEnv(OracleEnv):
 
     * ``delta_from_start``: the first ``before`` is the score of the architecture that the
       episode began with. The return is final minus first score: the improvement.
-    * ``delta_from_zero``: the first ``before`` is 0, as in the ancestor. The return is the
+    * ``delta_from_zero``: the first ``before`` is 0, as in the original. The return is the
       final score (0 where the first action terminates), and the first step is paid the
       whole score of wherever the episode began, whatever it did.
 
@@ -114,7 +114,7 @@ class ChangeEnv(OracleEnv):
         """Returns the same environment without rewards."""
         return Unpaid(self)
 
-    def settle(
+    def evaluate_rollout(
         self,
         key: Key[Array, ""],
         params: dict[str, PyTree],

@@ -74,7 +74,7 @@ class Latent(abc.ABC):
         history: number of past actions in an observation, ``k >= 0``.
         max_steps: the episode is truncated, never terminated, after so many.
         start: where an episode begins. ``normal``: N(0, 1) in every dimension, which may
-            lie far outside what the decoder was trained on (25 spreads with the ancestor's
+            lie far outside what the decoder was trained on (25 spreads with the original's
             codebook). ``codebook``: each dimension one of its entries, independently, as
             actions could have written it. ``data``: one of ``params.data``; whole rows of
             a codebook are ``data=entries``.
@@ -263,7 +263,7 @@ class LatentEnv(Latent):
 
     * action ``a < K Z`` sets dimension ``a % Z`` to ``entries[a // Z, a % Z]``; action
       ``K Z`` ends the episode and moves nothing. With 14 codes and 8 dimensions action 17
-      sets dimension 1 to ``entries[2, 1]`` and 112 ends, as in the ancestor.
+      sets dimension 1 to ``entries[2, 1]`` and 112 ends, as in the original.
     * observation: ``LatentObs``; :meth:`flatten` gives the latent vector ``[Z]`` and for
       each remembered action its code ``[K]`` and dimension ``[Z]`` one-hot, zeros where
       there was none.

@@ -146,7 +146,7 @@ def _verified(
     callback({"event": "written", "format": kind, "folder": str(part)})
     found = form.read(work, written)
     gap = ef.difference(kind, found.pop("logits"), logits)
-    told = {
+    facts = {
         "format": FORMAT,
         "kind": kind,
         "content": form.content,
@@ -170,7 +170,7 @@ def _verified(
             for path in sorted(part.iterdir())
         },
     }
-    (part / MANIFEST).write_text(json.dumps(told, indent=1))
+    (part / MANIFEST).write_text(json.dumps(facts, indent=1))
     return gap
 
 

@@ -122,14 +122,14 @@ def difference(kind: str, found: Any, expected: np.ndarray) -> float:
     if got.shape != expected.shape:
         raise JaxnasError(
             f"The {kind} export gives logits of shape {got.shape} instead of "
-            f"{expected.shape} when it is read back, so it was not kept."
+            f"{expected.shape} when it is read back, so it was not stored."
         )
     largest = max(1.0, float(np.abs(expected).max(initial=0.0)))
     gap = float(np.abs(got - expected).max(initial=0.0)) / largest
     if not gap <= TOLERANCE:
         raise JaxnasError(
             f"The {kind} export differs from the network by {gap:.2g} of the largest logit "
-            f"when it is read back, above {TOLERANCE:g}, so it was not kept."
+            f"when it is read back, above {TOLERANCE:g}, so it was not stored."
         )
     return gap
 
@@ -166,7 +166,7 @@ def _ask(kind: str, action: str, work: Work, job: Mapping[str, Any]) -> Answer:
     if done.returncode:
         verb = "written" if action == "write" else "read back"
         raise JaxnasError(
-            f"The {kind} export could not be {verb}, so it was not kept: {last}."
+            f"The {kind} export could not be {verb}, so it was not stored: {last}."
         )
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -235,8 +235,8 @@ def _write_safetensors(work: Work) -> Answer:
     """Writes the weights under the interchange's names, the spec in the metadata."""
     package = _safetensors()
     plain = {k: np.ascontiguousarray(v, np.float32) for k, v in work.arrays.items()}
-    told = {"format": "jaxnas-safetensors-1", "spec": canonical_text(work.child.spec)}
-    content = package.numpy.save(plain, metadata=told)
+    facts = {"format": "jaxnas-safetensors-1", "spec": canonical_text(work.child.spec)}
+    content = package.numpy.save(plain, metadata=facts)
     (work.folder / "model.safetensors").write_bytes(content)  # its save_file hides modes
     return {}
 
@@ -253,7 +253,7 @@ def _read_safetensors(work: Work, written: Answer) -> Answer:
         logits = reference(child, from_arrays(child, arrays), work.images)
     except (package.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise JaxnasError(
-            f"The safetensors export could not be read back, so it was not kept: {error}."
+            f"The safetensors export could not be read back, so it was not stored: {error}."
         ) from error
     return {"logits": logits}
 

@@ -74,7 +74,7 @@ class Settings:
             raise UserError("Name at least one time, in seconds since programming.")
 
     def job(self) -> dict[str, Any]:
-        """Returns what the runner is told."""
+        """Returns what the runner is facts."""
         return jobs.job_of(
             config.preset(self.preset),
             epochs=self.epochs,
@@ -186,10 +186,10 @@ def _prepare(
 ) -> None:
     """Trains a candidate and writes its job, unless the same one is there."""
     job = settings.job()
-    told = json.dumps(
+    facts = json.dumps(
         [oracle.id, oracle.seed, oracle.data_checksum, tokens.tolist(), job], sort_keys=True
     )
-    key = hashlib.sha256(told.encode()).hexdigest()
+    key = hashlib.sha256(facts.encode()).hexdigest()
     mark = folder / "key.txt"
     if mark.exists() and mark.read_text() == key and (folder / "training.json").exists():
         return
@@ -220,8 +220,8 @@ def _prepare(
 def _digital(child: Child, variables: Any, data: ImageData) -> float:
     """Returns the exact test accuracy, fraction."""
     x, y = jnp.asarray(data.x_test), jnp.asarray(data.y_test)
-    judge = jax.jit(lambda v: tr.evaluate(tr.forward_of(child), v, x, y)[1])
-    return float(judge(variables))
+    accuracy_of = jax.jit(lambda v: tr.evaluate(tr.forward_of(child), v, x, y)[1])
+    return float(accuracy_of(variables))
 
 
 def _row(

@@ -68,7 +68,7 @@ def commitment_loss(
 def divergence_loss(codes: Float[Array, "K D"]) -> Float[Array, ""]:
     """Returns how crowded the codes are, in [0, 1]: mean of ``exp(-|e_i - e_j|^2 / D)``.
 
-    The ancestor pushed codes apart by subtracting a squared distance from the loss, which
+    The original pushed codes apart by subtracting a squared distance from the loss, which
     has no minimum: the codes can run away for ever. Here the reward for distance fades, so
     the loss stays bounded below and codes a few units apart feel nothing.
     """

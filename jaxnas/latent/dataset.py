@@ -1,4 +1,4 @@
-"""Which architectures a fit sees, and which it is judged on: disjoint, drawn once; host."""
+"""Architectures of a fit and of its evaluation: disjoint, drawn once; host."""
 
 from typing import NamedTuple, cast
 

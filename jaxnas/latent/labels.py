@@ -1,7 +1,7 @@
-"""Labels of a supervised fit: scores, and the ancestor's codes that are bins of the score.
+"""Labels of a supervised fit: scores, and the original's codes that are bins of the score.
 
 In label mode the code of an architecture *is* its bin. The decoder then sees as many
-different inputs as there are codes, 14 in the ancestor, whatever it is trained on: its
+different inputs as there are codes, 14 in the original, whatever it is trained on: its
 reconstruction cannot be better than the mean of each bin (:func:`floor`).
 """
 
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from jaxnas.core.errors import UserError
 
 EDGES = (*np.linspace(0.60, 0.90, 7).tolist(), *np.linspace(0.90, 0.95, 11)[1:].tolist())
-"""The ancestor's: 6 bins of 0.05 over 0.60 to 0.90, 10 of 0.005 over 0.90 to 0.95. In the
+"""The original's: 6 bins of 0.05 over 0.60 to 0.90, 10 of 0.005 over 0.90 to 0.95. In the
 table it was fitted on nothing exceeds 0.94, so 14 of the 16 bins occur."""
 
 
@@ -56,7 +56,7 @@ def bin_scores(
 ) -> Int[np.ndarray, "n"]:
     """Returns the code of every score: the bin that it falls into; host side.
 
-    A score on an edge belongs to the lower bin, as in the ancestor; the lowest edge is
+    A score on an edge belongs to the lower bin, as in the original; the lowest edge is
     included.
 
     Raises:

@@ -16,7 +16,7 @@ class Dense(nn.Module):
     Attributes:
         widths: units of the hidden layers, first to last.
         out: outputs.
-        relu_out: whether the output passes a ReLU too, as the ancestor's decoder does.
+        relu_out: whether the output passes a ReLU too, as the original's decoder does.
     """
 
     widths: Sequence[int]

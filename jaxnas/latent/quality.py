@@ -1,4 +1,4 @@
-"""What a latent space is worth, on architectures that the fit has not seen."""
+"""Quality of a latent space, on architectures that the fit has not seen."""
 
 import warnings
 from typing import NamedTuple

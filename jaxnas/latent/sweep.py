@@ -1,8 +1,8 @@
-"""Hyperparameter search over the nine axes of the ancestor's table; numeric ones vmapped.
+"""Hyperparameter search over the nine axes of the original's table; numeric ones vmapped.
 
 Settings are ranked by what counts on architectures that no fit has seen: exact
 reconstruction and smoothness of the true score. The total loss is recorded and never
-ranks: the ancestor's best setting was the one whose push-away term, unbounded below, had
+ranks: the original's best setting was the one whose push-away term, unbounded below, had
 grown most.
 """
 

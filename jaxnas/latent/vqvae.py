@@ -6,7 +6,7 @@ goes through the space's mask token by token, so *every* float vector decodes to
 architecture, not only those the encoder can write.
 
 Reference: van den Oord et al., 2017 (VQ-VAE). The score head and the ``label`` mode follow
-the ancestor project, a supervised VQ-VAE latent space with an RL agent over it.
+the original, a supervised VQ-VAE latent space with an RL agent over it.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class VQVAE:
     Args:
         space: whose architectures are embedded.
         mode: ``"instance"``: each architecture has its own codes, the nearest ones.
-            ``"label"``: the code is the bin of the score, as in the ancestor; the decoder
+            ``"label"``: the code is the bin of the score, as in the original; the decoder
             then sees ``K`` different inputs in all, so a reconstruction cannot do better
             than each bin's mean.
         output: ``"tokens"``: logits through the space's mask. ``"features"``: the numeric
@@ -58,7 +58,7 @@ class VQVAE:
         dims: ``D``.
         hidden: units of the first hidden layer.
         layers: further hidden layers.
-        shrink: each further layer has this many times fewer units; the ancestor's halve.
+        shrink: each further layer has this many times fewer units; the original's halve.
         ema: whether codes are moving averages; otherwise they follow a gradient.
 
     Raises:
@@ -244,7 +244,7 @@ def rescale(model: VQVAE, params: Params) -> Params:
     moved into the last layer of the encoder and the first of decoder and head: what is
     decoded and predicted does not change.
 
-    The ancestor's codes had a standard deviation of 0.039 while its agent started from a
+    The original's codes had a standard deviation of 0.039 while its agent started from a
     standard normal; after this, such a start lies where the encoder writes.
     """
     weight = params.usage / jnp.sum(params.usage)

@@ -1,4 +1,4 @@
-"""The ancestor's trained decoder and codebook, read from its checkpoints.
+"""The original's trained decoder and codebook, read from its checkpoints.
 
 Its decoder is dense layers with ReLU, the output too: 8 -> 512, then five layers that halve
 (256, 128, 64, 32, 16), then 22 features. Its codebook is 14 codes of 8 numbers, one for
@@ -19,13 +19,13 @@ from jaxnas.data.formats import torch_file
 from jaxnas.latent.vqvae import VQVAE, Params
 
 SHRINK = 2
-"""Each layer of the ancestor has half the units of the one before."""
+"""Each layer of the original has half the units of the one before."""
 
 
 def read(
     decoder: str | Path, codebook: str | Path, space: SearchSpace
 ) -> tuple[VQVAE, Params]:
-    """Returns the ancestor's latent space over ours; it decodes and does not encode.
+    """Returns the original's latent space over ours; it decodes and does not encode.
 
     Args:
         decoder: checkpoint of the decoder, a dictionary of tensors.
@@ -97,7 +97,7 @@ def _layers(path: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
         ) and all(b.shape[1] == a.shape[0] for (a, _), (b, _) in itertools.pairwise(layers))
     if not good:
         raise UserError(
-            f"{path} is not a decoder of the ancestor: fc1, layers.0.0, ..., fc2, each "
+            f"{path} is not a decoder of the original: fc1, layers.0.0, ..., fc2, each "
             "with a float32 weight and bias that fit together."
         )
     return layers

@@ -60,7 +60,7 @@ class AnalogOracle(child.ChildOracle):
         hwa_epochs: epochs of hardware-aware training.
         hwa_lr: its first step size, falling to zero as a cosine.
         draws: chips.
-        chip_images: validation images that each chip is judged on, the first ones; their
+        chip_images: validation images that each chip is evaluated on, the first ones; their
             order was set by content, so they are a sample of all classes.
         preset: of the analog model.
 
@@ -101,7 +101,7 @@ class AnalogOracle(child.ChildOracle):
         """Returns every metric of ``int[L]`` tokens; diverged training is a failure."""
         begun = time.perf_counter()
         module, variables, curves = self.fit(tokens, fidelity)
-        digital = self.judge(tokens, fidelity, curves)
+        digital = self.measurement(tokens, fidelity, curves)
         missing = dict.fromkeys(METRICS, float("nan"))
         if digital.status != OK:
             return digital._replace(

@@ -1,4 +1,4 @@
-"""Real networks, built, trained and judged on the validation images of a real task."""
+"""Real networks, built, trained and evaluated on the validation images of a real task."""
 
 import dataclasses
 import functools
@@ -236,10 +236,12 @@ class ChildOracle:
         """Returns every metric of ``int[L]`` tokens; diverged training is a failure."""
         begun = time.perf_counter()
         _, _, curves = self.fit(tokens, fidelity)
-        found = self.judge(tokens, fidelity, curves)
+        found = self.measurement(tokens, fidelity, curves)
         return found._replace(seconds=time.perf_counter() - begun)
 
-    def judge(self, tokens: np.ndarray, fidelity: int, curves: tr.Curves) -> Measurement:
+    def measurement(
+        self, tokens: np.ndarray, fidelity: int, curves: tr.Curves
+    ) -> Measurement:
         """Returns the metrics of a digital training from its curves."""
         curves = tr.Curves(*(np.asarray(c) for c in curves))
         costs = count_costs(self.network(fidelity).to_spec(np.asarray(tokens)))

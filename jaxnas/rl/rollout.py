@@ -1,4 +1,4 @@
-"""Experience of one controller in a batch of environments, and what it is worth.
+"""Experience of one controller in a batch of environments, and its advantages.
 
 The step loop runs the policy only. Of a feed-forward net, values are computed after it, for
 the whole rollout in one pass; a separate critic is then never run inside the loop.
@@ -78,8 +78,8 @@ class Rollout(NamedTuple):
     """Before and after each step, where rewards are changes of one; see ``Paid``."""
 
 
-class Worth(NamedTuple):
-    """What a rollout was worth, ``[T, E]`` each."""
+class Estimates(NamedTuple):
+    """Values, advantages and log-probabilities of a rollout, ``[T, E]`` each."""
 
     value: Float[Array, "T E"]
     """What the critic said; its target is this plus the advantage."""
@@ -207,8 +207,8 @@ def collect(
     before, reached = rollout.moves or ((), ())
     moves = Moves(before, reached, rollout.reset, rollout.terminated)
     # One controller at a time: its rollout is wide enough, and stays in the cache.
-    settle = one_at_a_time(env.settle)
-    paid = settle(pay_key, env_params, moves, stream.ledger)
+    evaluate_rollout = one_at_a_time(env.evaluate_rollout)
+    paid = evaluate_rollout(pay_key, env_params, moves, stream.ledger)
     ended = rollout.terminated | rollout.truncated
     running, returns = _running_returns(stream.returns, paid.reward, ended)
     after = after._replace(returns=running, ledger=paid.ledger)
@@ -270,7 +270,7 @@ def _dynamics(
     return (step_keys, everything(reset_keys, env_params) if drawn else reset_keys), advance
 
 
-def judge(
+def compute_gae(
     head: ActionHead,
     module: nn.Module,
     params: PyTree,
@@ -279,11 +279,11 @@ def judge(
     temperature: Scalar,
     gamma: Scalar,
     gae_lambda: Scalar,
-) -> Worth:
+) -> Estimates:
     """Returns values, advantages and log-probabilities of a rollout.
 
-    What follows a truncated step is judged by its ``final_obs``, what follows a terminated
-    one is worth nothing, and the last step is followed by the observation of ``stream``.
+    A truncated step is bootstrapped from its ``final_obs``, a terminated one from nothing,
+    and the last step is followed by the observation of ``stream``.
 
     Where rewards are changes of a known potential, the critic's value ``U`` stands for the
     potential that an episode will end with, and what is still to come is ``U - potential``.
@@ -308,7 +308,7 @@ def judge(
         gae_lambda,
     )
     drawn = head.choice(rollout.logits, rollout.mask, temperature, rollout.action)
-    return Worth(value, advantage, drawn.log_prob)
+    return Estimates(value, advantage, drawn.log_prob)
 
 
 def _values(

@@ -25,13 +25,13 @@ from jaxnas.rl.a2c_step import a2c_update
 from jaxnas.rl.batch import PolicyBatch
 from jaxnas.rl.ppo_step import check_minibatches, ppo_loss
 from jaxnas.rl.rollout import (
+    Estimates,
     Rollout,
     Stream,
-    Worth,
     collect,
+    compute_gae,
     head_of,
     is_recurrent,
-    judge,
     open_stream,
     policy,
 )
@@ -160,7 +160,7 @@ class EnvTraining:
         )
         # lambda = 1 makes the advantage G_t - V(s_t), G_t cut only where the stream is.
         gae_lambda = 1.0 if self.method == "reinforce" else hp.gae_lambda
-        worth = judge(
+        estimates = compute_gae(
             head_of(self.env),
             self.module,
             state.params,
@@ -170,7 +170,7 @@ class EnvTraining:
             hp.gamma,
             gae_lambda,
         )
-        batch = self._batch(rollout, state.stream, worth)
+        batch = self._batch(rollout, state.stream, estimates)
         orders = shuffled_orders(shuffle_key, self._samples, self.epochs)
         params, adam, metrics = one_at_a_time(self._fit)(
             orders, state.params, state.adam, batch, hp
@@ -213,7 +213,7 @@ class EnvTraining:
         """Number of rows that are shuffled and cut into minibatches."""
         return self.num_envs * (1 if is_recurrent(self.module) else self.num_steps)
 
-    def _batch(self, rollout: Rollout, before: Stream, worth: Worth) -> PolicyBatch:
+    def _batch(self, rollout: Rollout, before: Stream, estimates: Estimates) -> PolicyBatch:
         """Returns samples ``[T E, ...]``, or with memory sequences ``[E, T, ...]``."""
         if is_recurrent(self.module):
             order = lambda leaf: jnp.swapaxes(leaf, 0, 1)
@@ -229,10 +229,10 @@ class EnvTraining:
             obs=obs,
             mask=None if rollout.mask is None else order(rollout.mask),
             action=order(rollout.action),
-            log_prob=order(worth.log_prob),
-            value=order(worth.value),
-            advantage=order(worth.advantage),
-            target=order(worth.advantage + worth.value),
+            log_prob=order(estimates.log_prob),
+            value=order(estimates.value),
+            advantage=order(estimates.advantage),
+            target=order(estimates.advantage + estimates.value),
             valid=jnp.ones_like(order(rollout.terminated)),
         )
 

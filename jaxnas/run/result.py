@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxnas.core.algorithm import Algorithm, Keeping
+from jaxnas.core.algorithm import Algorithm, Exporting
 from jaxnas.core.oracle import Truthful
 from jaxnas.core.space import SearchSpace
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.run.population import Member
 
 PIECE = 1024
-"""Architectures judged together."""
+"""Architectures evaluated together."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ def gather(
 
     ledger = members.oracle.ledger
     log = {f"metric_{name}": fetch(column) for name, column in members.log.items()}
-    if isinstance(algo, Keeping):
-        kept = jax.vmap(jax.vmap(algo.keep))(members.algorithm)
-        log |= {f"kept_{name}": fetch(column) for name, column in kept.items()}
+    if isinstance(algo, Exporting):
+        kept = jax.vmap(jax.vmap(algo.artifacts))(members.algorithm)
+        log |= {f"artifact_{name}": fetch(column) for name, column in kept.items()}
     return {
         "controller": ids[real].astype(np.int64),
         "setting": (ids[real] // seeds).astype(np.int32),
@@ -123,34 +123,34 @@ def best_distinct(
     every = np.concatenate(tokens)
     rows = _first_rows(oracle.space, every)
     every, values = every[rows].astype(np.int32), np.concatenate(objectives)[rows]
-    values, reward = _judge(oracle, params, every, values)
+    values, reward = _evaluate(oracle, params, every, values)
     order = np.argsort(-np.nan_to_num(reward, nan=-np.inf), kind="stable")[:capacity]
     return {"tokens": every[order], "objectives": values[order]}
 
 
 @functools.lru_cache(maxsize=32)
-def _judge_program(oracle: Budgeted) -> Any:
+def _evaluate_program(oracle: Budgeted) -> Any:
     """Returns the jitted ``(params, tokens, measured) -> (objectives, reward)``."""
 
-    def judge(params: PyTree, tokens: Any, measured: Any) -> Any:
+    def evaluate(params: PyTree, tokens: Any, measured: Any) -> Any:
         values = measured
         if oracle.truthful:
             values = cast(Truthful, oracle.oracle).truth(params, tokens)
         return values, oracle.scalariser(values, jnp.zeros(tokens.shape[0]))
 
-    return jax.jit(judge)
+    return jax.jit(evaluate)
 
 
-def _judge(
+def _evaluate(
     oracle: Budgeted, params: PyTree, tokens: np.ndarray, measured: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns true objectives and rewards, in pieces of one size so as to compile once."""
-    judge, pieces = _judge_program(oracle), []
+    evaluate, pieces = _evaluate_program(oracle), []
     for start in range(0, max(1, len(tokens)), PIECE):
         here = slice(start, start + PIECE)
         padding = ((0, PIECE - len(tokens[here])), (0, 0))
         args = np.pad(tokens[here], padding), np.pad(measured[here], padding)
-        pieces.append([np.asarray(x)[: len(tokens[here])] for x in judge(params, *args)])
+        pieces.append([np.asarray(x)[: len(tokens[here])] for x in evaluate(params, *args)])
     values, reward = (np.concatenate(column) for column in zip(*pieces, strict=True))
     return values, reward
 

@@ -277,8 +277,7 @@ def _check_host_options(oracle: Oracle, executor: Any, store: Any) -> None:
         )
     if store is not None and not measuring_parts(oracle):
         raise UserError(
-            f"The oracle {oracle.id!r} makes no measurements worth keeping; leave the "
-            "store out."
+            f"The oracle {oracle.id!r} makes no measurements to store; leave the store out."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a learner that owns a surrogate is paid: how promising an architecture looks."""
+"""The acquisition function of a learner that owns a surrogate."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,19 +13,19 @@ from jaxnas.oracles.metrics import measured
 from jaxnas.surrogates.ensemble import Ensemble, EnsembleParams, Prediction, predict
 from jaxnas.surrogates.features import Encoder
 
-PROMISE = Objective("promise", "1", True, "how good a surrogate says that it may be")
+ACQUISITION = Objective("acquisition", "1", True, "upper confidence bound, scaled")
 FLOOR = -1.0
-"""Promise of an architecture that looks as bad as the median is better than the best."""
+"""Lower bound, as far below the median as the best is above it."""
 
 
 class AcquisitionParams(NamedTuple):
-    """The fitted surrogate and the scale on which promise is paid."""
+    """The fitted surrogate and the scale of the acquisition."""
 
     model: EnsembleParams
     median: Float[Array, ""]
-    """Reward of the median label, promise 0."""
+    """Reward of the median label, acquisition 0."""
     best: Float[Array, ""]
-    """Reward of the best label, promise 1."""
+    """Reward of the best label, acquisition 1."""
     kappa: Float[Array, ""]
     """Weight of the epistemic spread: above 0 seeks what the surrogate has not seen."""
 
@@ -34,7 +34,7 @@ class AcquisitionParams(NamedTuple):
 class Acquisition:
     """Upper confidence bound of a surrogate fitted to rewards, on the labels' own scale.
 
-        promise = max(-1, (mean + kappa epistemic - median) / (best - median))
+        acquisition = max(-1, (mean + kappa epistemic - median) / (best - median))
 
     The lower clip keeps a hopeless architecture from drowning what tells good ones apart.
     Holds no arrays: :class:`AcquisitionParams` are given to every call.
@@ -52,8 +52,8 @@ class Acquisition:
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """The promise."""
-        return (PROMISE,)
+        """The acquisition."""
+        return (ACQUISITION,)
 
     @property
     def traced(self) -> bool:
@@ -81,9 +81,9 @@ class Acquisition:
         """Returns what the surrogate says, in units of the reward."""
         return predict(self.config, params.model, jax.vmap(self.encoder)(tokens))
 
-    def promise(self, params: AcquisitionParams, told: Prediction) -> Float[Array, "B"]:
-        """Returns the promise of predicted architectures."""
-        bound = told.mean[:, 0] + params.kappa * told.epistemic[:, 0]
+    def score(self, params: AcquisitionParams, predicted: Prediction) -> Float[Array, "B"]:
+        """Returns the acquisition of predicted architectures."""
+        bound = predicted.mean[:, 0] + params.kappa * predicted.epistemic[:, 0]
         span = jnp.maximum(params.best - params.median, 1e-6)
         return jnp.maximum((bound - params.median) / span, FLOOR)
 
@@ -96,6 +96,6 @@ class Acquisition:
         fidelity: Int[Array, "B"],
         active: Bool[Array, "B"],
     ) -> tuple[tuple[()], Evaluation]:
-        """Returns the promise of each architecture."""
-        promise = self.promise(params, self.predict(params, tokens))
-        return state, measured(promise[:, None], jnp.zeros(tokens.shape[0]), active)
+        """Returns the acquisition of each architecture."""
+        value = self.score(params, self.predict(params, tokens))
+        return state, measured(value[:, None], jnp.zeros(tokens.shape[0]), active)

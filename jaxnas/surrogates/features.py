@@ -2,7 +2,7 @@
 
 An encoder is a frozen, hashable function of one token vector. It codes an architecture by
 itself and never by its neighbours in a batch, so a single row and a row of a batch cannot
-differ. (The ancestor coded categories by their order within the frame it was given: a frame
+differ. (The original coded categories by their order within the frame it was given: a frame
 of one row coded every category 0, and the block type vanished from its reward.)
 """
 

@@ -1,6 +1,6 @@
 """A fitted model as an oracle: our ensembles, and XGBoost's trees over numeric features.
 
-What a search is told is a prediction. Where the true values are known (``truth``), curves
+What a search sees is a prediction. Where the true values are known (``truth``), curves
 show the true value of what the surrogate recommends, never the prediction itself.
 """
 
@@ -101,7 +101,7 @@ class Surrogate:
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """The chosen metrics, marked as predictions where no table knows the truth."""
-        return tuple(self._told[place] for place in self._places)
+        return tuple(self._metrics[place] for place in self._places)
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -170,8 +170,8 @@ class Surrogate:
         self, params: SurrogateParams, tokens: Int[Array | np.ndarray, "B L"]
     ) -> Float[Array, "B M"]:
         """Returns how far a label may lie from its prediction, both spreads together."""
-        told = self.predict(params, jnp.asarray(tokens))
-        total = jnp.sqrt(told.epistemic**2 + told.aleatoric**2)
+        predicted = self.predict(params, jnp.asarray(tokens))
+        total = jnp.sqrt(predicted.epistemic**2 + predicted.aleatoric**2)
         return total[:, jnp.asarray(self._places)]
 
     def columns(self) -> dict[str, np.ndarray]:
@@ -184,8 +184,8 @@ class Surrogate:
             if not isinstance(self.table, Enumerated):
                 raise UserError(f"The oracle {self.table.id!r} is not a table.")
             return cast(Enumerated, self.table).columns()
-        told = predict_rows(self, self.params(), members_of(self.space)).mean
-        return {name: np.asarray(told[:, k]) for k, name in enumerate(self.metric_names)}
+        mean = predict_rows(self, self.params(), members_of(self.space)).mean
+        return {name: np.asarray(mean[:, k]) for k, name in enumerate(self.metric_names)}
 
     def info(self) -> dict[str, Any]:
         """Returns what the model file says of itself."""
@@ -203,19 +203,20 @@ class Surrogate:
         if self.source and isinstance(self.config, Ensemble):
             content = surrogate_file.content_of(self.source, self.checksum)
             header = surrogate_file.parse(content, self.source).header
-            told = dict(header.training)
-            quality = told.pop("quality", {})
-            facts |= {f"fit: {name}": value for name, value in told.items()}
+            fit = dict(header.training)
+            quality = fit.pop("quality", {})
+            facts |= {f"fit: {name}": value for name, value in fit.items()}
             facts |= {f"held out: {n}": _in_words(found) for n, found in quality.items()}
         metrics: dict[str, Any] = {
-            item.name: {"unit": item.unit, "meaning": item.meaning} for item in self._told
+            item.name: {"unit": item.unit, "meaning": item.meaning}
+            for item in self._metrics
         }
         if self.source and self.table is None and _listable(self.space):
-            metrics = summarise(self.space, self._told, self.columns())
+            metrics = summarise(self.space, self._metrics, self.columns())
         return {**facts, "metrics": metrics}
 
     @property
-    def _told(self) -> tuple[Objective, ...]:
+    def _metrics(self) -> tuple[Objective, ...]:
         """All metrics as what they are here."""
         if self.table is not None:
             return self.metrics

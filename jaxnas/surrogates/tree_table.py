@@ -58,7 +58,7 @@ def widths(model: TreeModel) -> tuple[np.dtype, np.ndarray]:
     return np.dtype(f"uint{bits}"), -(-leaves // bits)
 
 
-def worth(model: TreeModel) -> bool:
+def is_smaller(model: TreeModel) -> bool:
     """Returns whether the table is small enough and quicker than walking the trees.
 
     Nanoseconds a row on one core, coefficients fitted to measurements of nine shapes of

@@ -103,7 +103,7 @@ def compile_trees(model: xm.TreeModel, *, method: str = "auto") -> TreeParams:
     if method not in ("auto", "table", "walk"):
         raise UserError(f"Unknown method {method!r}; choose 'auto', 'table' or 'walk'.")
     if method == "auto":
-        method = "table" if tree_table.worth(model) else "walk"
+        method = "table" if tree_table.is_smaller(model) else "walk"
     base, link = _base_and_link(model)
     asked = np.zeros(model.num_feature, bool)
     asked[model.feature[model.feature >= 0]] = True

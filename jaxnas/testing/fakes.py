@@ -138,7 +138,7 @@ class LinearLatent:
     """A latent space that is one fixed random matrix: nothing to train, all of it exact.
 
     ``decode`` takes the best legal token at each position, left to right; ``encode`` is the
-    transposed matrix, and no inverse. Entries have the ancestor's spread.
+    transposed matrix, and no inverse. Entries have the original's spread.
 
     Args:
         space: what it decodes into.

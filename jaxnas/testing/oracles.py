@@ -339,7 +339,7 @@ def check_single_row_equals_batch(oracle: Oracle) -> None:
 def check_decisions_show(oracle: Oracle) -> None:
     """A change of any decision that is not redundant changes what the model sees.
 
-    Rows are coded one at a time, the way a search asks. The ancestor's surrogate coded
+    Rows are coded one at a time, the way a search asks. The original's surrogate coded
     categories by their order within the rows at hand: alone, every category was the first.
     """
     assert isinstance(oracle, Predictor)
@@ -356,12 +356,12 @@ def check_decisions_show(oracle: Oracle) -> None:
 def check_predictions(oracle: Oracle) -> None:
     """Predictions are finite, their spreads finite and not negative."""
     assert isinstance(oracle, Predictor)
-    told = jax.jit(oracle.predict)(oracle.params(), jnp.asarray(lanes_of(oracle, 1)))
-    assert np.isfinite(np.asarray(told.mean)).all()
-    for spread in (told.epistemic, told.aleatoric):
+    predicted = jax.jit(oracle.predict)(oracle.params(), jnp.asarray(lanes_of(oracle, 1)))
+    assert np.isfinite(np.asarray(predicted.mean)).all()
+    for spread in (predicted.epistemic, predicted.aleatoric):
         assert np.isfinite(np.asarray(spread)).all()
         assert (np.asarray(spread) >= 0).all()
-    assert told.extrapolates.shape == (BATCH,)
+    assert predicted.extrapolates.shape == (BATCH,)
 
 
 SURROGATE_CHECKS: tuple[Callable[[Oracle], None], ...] = (

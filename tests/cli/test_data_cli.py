@@ -95,7 +95,7 @@ def test_hardness_is_measured(capsys, own):
     (row,) = told(capsys, "hardness", own, "--rows", 30, "--seeds", 2)["tasks"]
     data = load_images(own)
     assert row["majority"] == pytest.approx(np.mean(data.y_val == 1))
-    assert (row["train_rows"], row["judged_rows"]) == (30, len(data.y_val))
+    assert (row["train_rows"], row["evaluated_rows"]) == (30, len(data.y_val))
     assert len(row["logistic"]) == len(row["neighbours"]) == 2
     assert min(row["logistic"]) >= 0.9
     assert row["converged"]

@@ -52,7 +52,7 @@ def test_runs_of_one_folder_share_a_store(capsys, tmp_path):
     out = ["--out", tmp_path / "runs", "--oracle-set", f"log={log}"]
     code, _, err = run(capsys, *SEARCH, *out, "--name", "a", "--workers", "2")
     assert code == 0, err
-    assert "evaluations: 2 processes, kept in" in err
+    assert "evaluations: 2 processes, stored in" in err
     made = log.read_text().splitlines()
     assert f"{len(made)} evaluations, 0 of them found in" in err.replace("\n", " ")
     code, printed, err = run(capsys, *SEARCH, *out, "--name", "b", "--json")

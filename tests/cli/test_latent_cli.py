@@ -78,7 +78,7 @@ def test_sweep_prints_the_best_by_held_out_quality(capsys, tmp_path):
 
 
 def test_import_of_the_ancestors_files(capsys, tmp_path, shared_folder):
-    out = tmp_path / "ancestor.npz"
+    out = tmp_path / "imported.npz"
     files = [str(shared_folder / f"vqvae_{n}.pth") for n in ("decoder_model", "codebook")]
     code, text, err = run(capsys, "import", *files, "--out", str(out))
     assert code == 0, err
@@ -87,7 +87,7 @@ def test_import_of_the_ancestors_files(capsys, tmp_path, shared_folder):
     assert "analog-resnet-csv-v1" in text
     code, _, err = run(capsys, "import", files[1], files[1], "--out", str(out))
     assert code == 2
-    assert "not a decoder of the ancestor" in err
+    assert "not a decoder of the original" in err
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_a_search_moves_through_the_latent_space(capsys, tmp_path, model):
         assert (tmp_path / "a" / "figures" / f"{name}.png").exists()
     with np.load(tmp_path / "a" / "latent-ppo" / "results.npz") as results:
         count, tokens = results["count"], results["tokens"]
-        path = results["kept_path"]
+        path = results["artifact_path"]
     assert (count >= 16).all(), "labels are queries"
     first = {tuple(t) for t in tokens[0, :12]}
     assert all({tuple(t) for t in row[:12]} == first for row in tokens), (

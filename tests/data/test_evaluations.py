@@ -39,7 +39,7 @@ def test_what_goes_in_comes_out_to_the_bit(store):
     values = odd + [rng.uniform(-1, 1) * 10 ** rng.randint(-300, 300) for _ in range(200)]
     metrics = {f'odd "name" {i} ü': v for i, v in enumerate(values)}
     put = record(metrics=metrics, curves={"c": values, "empty": []}, seconds=math.nan)
-    assert store.put(put._replace(made="2026-01-01", version="9")) == "kept"
+    assert store.put(put._replace(made="2026-01-01", version="9")) == "stored"
     got = store.get(put.key)
     for name, value in metrics.items():
         assert repr(got.metrics[name]) == repr(value)
@@ -55,7 +55,7 @@ def test_every_part_of_the_key_tells_rows_apart(store, field):
     other = {"fidelity": 4, "seed": 1}.get(field, "other")
     store.put(record(accuracy=0.1))
     key = record().key._replace(**{field: other})
-    assert store.put(record(accuracy=0.2, key=key)) == "kept"
+    assert store.put(record(accuracy=0.2, key=key)) == "stored"
     assert len(store) == 2
     assert store.get(record().key).metrics["accuracy"] == 0.1
     assert store.get(key).metrics["accuracy"] == 0.2
@@ -63,7 +63,7 @@ def test_every_part_of_the_key_tells_rows_apart(store, field):
 
 def test_the_first_value_stays_and_a_second_one_is_a_conflict(store):
     first = record(accuracy=math.nan, made="first")
-    assert store.put(first) == "kept"
+    assert store.put(first) == "stored"
     assert store.put(first._replace(seconds=9.0, made="later", version="2")) == "known"
     for other in (
         record(accuracy=0.6),
@@ -197,7 +197,7 @@ def test_a_foreign_lock_is_named(store, monkeypatch):
         store.put(record())
     foreign.execute("ROLLBACK")
     foreign.close()
-    assert store.put(record()) == "kept"
+    assert store.put(record()) == "stored"
 
 
 def damage(path):
@@ -265,7 +265,7 @@ def test_a_full_disk_loses_nothing_and_can_be_mended(store):
     assert 0 < kept < 1000
     assert [int(r.metrics["layers"]) for r in store.rows()] == list(range(kept))
     limit_pages(store, 10**6)
-    assert store.put(record(kept)) == "kept"
+    assert store.put(record(kept)) == "stored"
 
 
 @pytest.fixture
@@ -303,7 +303,7 @@ with Store(sys.argv[1]) as store:
     for i in range(int(sys.argv[2]), 10**9):
         key = Key("child-v1", f"{i:064x}", 0, 0, "c")
         row = Record(key, (i,), {"a": i / 7}, {"c": [i / 3] * 50}, 0.0, 0)
-        assert store.put(row) == "kept"
+        assert store.put(row) == "stored"
         print(i, flush=True)
 """
 

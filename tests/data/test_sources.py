@@ -16,7 +16,7 @@ def test_reading_imports_neither_package():
     """Their imports need modules that current installations lack, or read 70 MB."""
     code = (
         "import sys\n"
-        "from jaxnas.data import analog_nasbench, nb201\n"
+        "from jaxnas.data.tables import analog_nasbench, nb201\n"
         "print(len(analog_nasbench.table().scores), len(nb201.table().scores))\n"
         "print([m for m in sys.modules if 'analognasbench' in m or 'hpo_bench' in m\n"
         "       or m == 'pandas'])\n"

@@ -1,6 +1,6 @@
 """The latent environments: their actions, starts and ends, and what a step is paid.
 
-What the ancestor got wrong here is checked by functions, and each of them is shown to fail
+What the original got wrong here is checked by functions, and each of them is shown to fail
 on an environment with that fault.
 """
 
@@ -19,7 +19,7 @@ from jaxnas.envs.gymnax_face import GymnaxFace
 from jaxnas.envs.latent import BOUND, ContinuousLatentEnv, LatentEnv
 from jaxnas.envs.scored import ScoredEnv
 from jaxnas.envs.tokens import TokenEnv
-from jaxnas.rl.rollout import collect, head_of, judge, open_stream
+from jaxnas.rl.rollout import collect, compute_gae, head_of, open_stream
 from jaxnas.rl.training import EnvTraining
 from jaxnas.testing.fakes import LinearLatent
 
@@ -29,8 +29,8 @@ MODEL = LinearLatent(SPACE, num_codes=14, latent_size=8)
 PARAMS = MODEL.params()
 KEY = jax.random.key(0)
 STOP = 112
-ANCESTORS = pytest.param("delta_from_zero", marks=pytest.mark.slow)
-BOTH = ["delta_from_start", ANCESTORS]
+FROM_ZERO = pytest.param("delta_from_zero", marks=pytest.mark.slow)
+BOTH = ["delta_from_start", FROM_ZERO]
 
 
 def played(env, params, actions, key=KEY):
@@ -122,7 +122,7 @@ def check_limit_truncates(env, params):
 
 @dataclass(frozen=True)
 class EndsTwice(LatentEnv):
-    """Planted: the ancestor's limit, which both terminated and truncated."""
+    """Planted: the original's limit, which both terminated and truncated."""
 
     def step(self, key, state, action, params):
         state, seen = super().step(key, state, action, params)
@@ -155,21 +155,21 @@ def advantages(dynamics):
     @jax.jit
     def run(begun):
         after, seen = collect(KEY, env, module, weights, params, begun, 1.0, 12)
-        worth = judge(head_of(env), module, weights, seen, after, 1.0, 0.9, 0.8)
-        return seen, worth, training.act(weights, seen.final_obs.reshape(24, -1)).value
+        estimates = compute_gae(head_of(env), module, weights, seen, after, 1.0, 0.9, 0.8)
+        return seen, estimates, training.act(weights, seen.final_obs.reshape(24, -1)).value
 
-    seen, worth, final = jax.tree.map(np.asarray, run(state.stream))
+    seen, estimates, final = jax.tree.map(np.asarray, run(state.stream))
     before, after = seen.potential
     np.testing.assert_allclose(after - before, seen.reward, atol=1e-6)
     # The critic says what the episode will end with: to come is that, less the score.
-    value, follows = worth.value - before, final.reshape(12, 2) - after
+    value, follows = estimates.value - before, final.reshape(12, 2) - after
     wanted, ahead = np.zeros((12, 2)), np.zeros(2)
     for t in reversed(range(12)):
         delta = seen.reward[t] + 0.9 * follows[t] - value[t]
         cut = (t + 1) % 4 == 0  # by the limit: the stream restarts, its value is still owed
         ahead = delta + (0.0 if cut else 0.9 * 0.8 * ahead)
         wanted[t] = ahead
-    return worth.advantage, wanted
+    return estimates.advantage, wanted
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def test_the_return_telescopes_and_the_first_step_is_paid_its_change():
         np.testing.assert_allclose(np.sum(seen.reward), final - start, atol=1e-6)
         assert float(seen.reward[-1]) == 0.0
     check_first_step_pays_its_change(ChangeEnv(LatentEnv(MODEL), ORACLE))
-    # The ancestor's mode is the planted fault: it pays the start's whole score.
+    # The original's mode is the planted fault: it pays the start's whole score.
     assert abs(score(first.dynamics.latent)) > 1e-3
     with pytest.raises(AssertionError):
         check_first_step_pays_its_change(
@@ -254,7 +254,7 @@ def test_starts_are_where_they_should_be():
     far = np.asarray(drawn) / np.asarray(PARAMS.entries).std(axis=0)
     assert abs(np.mean(drawn)) < 4.0 / np.sqrt(4096 * 8)
     assert abs(np.std(drawn) - 1.0) < 4.0 / np.sqrt(2 * 4096 * 8)
-    assert np.std(far) > 15.0  # spreads of the codebook: what the ancestor started from
+    assert np.std(far) > 15.0  # spreads of the codebook: what the original started from
 
 
 def test_a_key_decides_everything():

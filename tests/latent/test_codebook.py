@@ -40,7 +40,7 @@ def test_loss_terms_equal_a_numpy_reference_and_move_one_side_only():
 
 
 def ancestor_push(codes, x, label):
-    """The ancestor's push-away: minus the squared distance to the nearest wrong code."""
+    """The original's push-away: minus the squared distance to the nearest wrong code."""
     near = cb.nearest(codes, x)
     wrong = (near != label)[:, None]
     return -jnp.mean(wrong * (codes[near] - x) ** 2)

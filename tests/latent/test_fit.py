@@ -1,4 +1,4 @@
-"""Training: what is learned, what it costs, and the ancestor's faults as planted ones."""
+"""Training: what is learned, what it costs, and the original's faults as planted ones."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -92,7 +92,7 @@ def test_vmapping_over_keys_labels_and_settings_equals_a_loop(short):
 
 
 def test_every_setting_changes_the_fit_without_another_trace(short):
-    """Dropout among them: the ancestor had the layers and never applied them."""
+    """Dropout among them: the original had the layers and never applied them."""
     short.compiled(KEY, short.labels, short.hparams)
     before = len(short.traces)
     reference = short.compiled(KEY, short.labels, short.hparams).params
@@ -134,9 +134,9 @@ def test_codes_are_the_nearest_and_each_architecture_has_its_own(small):
 
 
 def test_label_mode_has_14_inputs_and_cannot_beat_the_bin_means():
-    """The ancestor's code was the label: whatever the training, this bound holds.
+    """The original's code was the label: whatever the training, this bound holds.
 
-    Numeric features as in the ancestor; the bound is exact, and our model nears it.
+    Numeric features as in the original; the bound is exact, and our model nears it.
     """
     space = make_space("analog-resnet", variant="csv")
     tokens = split(space, 300, 1, seed=1).train

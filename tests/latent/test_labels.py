@@ -17,7 +17,7 @@ def test_edges_are_the_ancestors():
 
 
 def by_hand(score):
-    """The ancestor's rule: the first interval that holds the score, both ends included."""
+    """The original's rule: the first interval that holds the score, both ends included."""
     pairs = zip(lb.EDGES, lb.EDGES[1:], strict=False)
     return next(i for i, (low, high) in enumerate(pairs) if low <= score <= high)
 

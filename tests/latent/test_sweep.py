@@ -21,7 +21,7 @@ def names(trials):
 
 
 def test_the_loss_does_not_rank():
-    """The ancestor took the lowest loss, which a push-away term can make anything."""
+    """The original took the lowest loss, which a push-away term can make anything."""
     trials = [trial(1, 0.2, 0.1, -1e9), trial(2, 0.9, 0.8, 5.0), trial(3, 0.8, 0.7, 1.0)]
     assert names(sw.rank(trials)) == [2, 3, 1]
     by_loss = sorted(trials, key=lambda t: t.loss)

@@ -122,7 +122,7 @@ def spread(model, params, tokens):
 
 
 def test_latents_have_mean_0_and_scale_1_and_the_ancestors_scale_is_seen(small):
-    """The ancestor's codes had a standard deviation of 0.039 under a normal start."""
+    """The original's codes had a standard deviation of 0.039 under a normal start."""
     model, params = small.model, small.fitted.params
     mean, scale = spread(model, params, jnp.asarray(small.train))
     assert abs(mean) < 0.1

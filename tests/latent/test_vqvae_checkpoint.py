@@ -1,4 +1,4 @@
-"""The ancestor's checkpoints: forward pass, actions, and refusals."""
+"""The original's checkpoints: forward pass, actions, and refusals."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import pytest
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.data.formats import torch_file
-from jaxnas.latent import vqvae_checkpoint as ancestor
+from jaxnas.latent import vqvae_checkpoint
 from jaxnas.registry import make_space
 
 # Outputs of torch 2.13.0's forward pass of the checkpoint (torch.load with
@@ -36,7 +36,7 @@ def paths(shared_folder):
 
 @pytest.fixture(scope="module")
 def found(paths):
-    return ancestor.read(*paths, make_space("analog-resnet", variant="csv"))
+    return vqvae_checkpoint.read(*paths, make_space("analog-resnet", variant="csv"))
 
 
 def forward(path, x):
@@ -87,11 +87,11 @@ def test_entries_are_the_codebook_that_actions_write(found):
 def test_other_files_and_spaces_are_refused(paths):
     space = make_space("analog-resnet", variant="csv")
     decoder, codebook = paths
-    with pytest.raises(UserError, match="not a decoder of the ancestor"):
-        ancestor.read(codebook, codebook, space)
+    with pytest.raises(UserError, match="not a decoder of the original"):
+        vqvae_checkpoint.read(codebook, codebook, space)
     with pytest.raises(UserError, match="not a codebook"):
-        ancestor.read(decoder, decoder, space)
+        vqvae_checkpoint.read(decoder, decoder, space)
     with pytest.raises(
         UserError, match="writes 22 features and the space 'nb201-v1' has 0"
     ):
-        ancestor.read(decoder, codebook, make_space("nb201"))
+        vqvae_checkpoint.read(decoder, codebook, make_space("nb201"))

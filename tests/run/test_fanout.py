@@ -257,7 +257,7 @@ def test_a_full_disk_does_not_stop_a_search(alone, tmp_path):
         assert len(warned) == 1, "said once"
         assert "disk is full" in warned[0]
         kept = len(store) - before
-        assert found.evaluations["not_kept"] == found.evaluations["made"] - kept > 0
+        assert found.evaluations["not_stored"] == found.evaluations["made"] - kept > 0
         assert found.evaluations["problems"] == warned
         with pytest.warns(RuntimeWarning, match="disk is full"):
             run(FakeChild(), store=store)
@@ -277,10 +277,10 @@ def test_what_could_not_be_kept_is_written_as_soon_as_it_can_be(tmp_path):
         cache = HostCache(oracle, None, store, told.append)
         store._db.execute("PRAGMA query_only = 1")
         cache.evaluate(EVERY[:10], zeros[:10], np.ones(10, bool))
-        assert (len(store), cache.kept.summary()["not_kept"], len(told)) == (0, 10, 1)
+        assert (len(store), cache.kept.summary()["not_stored"], len(told)) == (0, 10, 1)
         store._db.execute("PRAGMA query_only = 0")
         cache.evaluate(EVERY[10:11], zeros[:1], np.ones(1, bool))
-        assert (len(store), cache.kept.summary()["not_kept"], len(told)) == (11, 0, 1)
+        assert (len(store), cache.kept.summary()["not_stored"], len(told)) == (11, 0, 1)
         store._db.execute("DROP TABLE evaluations")
         found = cache.evaluate(EVERY[:30], zeros, np.ones(30, bool))
         assert np.isfinite(np.asarray(found.objectives)).all()

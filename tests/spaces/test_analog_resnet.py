@@ -216,7 +216,7 @@ def test_no_blocks_means_one_in_ibm_code():
 
 @pytest.mark.parametrize("space", [IBM, CSV], ids=lambda space: space.id)
 def test_the_type_of_a_block_always_shows(space):
-    """The ancestor's reward did not see it: features, spec and canonical form do."""
+    """The original's reward did not see it: features, spec and canonical form do."""
     rows = drawn(space, 64, seed=3)
     places = 7 + 3 * np.random.default_rng(0).integers(rows[:, 1] + 1)
     others = rows.copy()

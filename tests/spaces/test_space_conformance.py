@@ -67,7 +67,7 @@ class Typeless(AnalogResNet):
 
 @dataclasses.dataclass(frozen=True)
 class Unmasked(AnalogResNet):
-    """Planted fault of the ancestor: columns are clipped, absent groups not zeroed."""
+    """Planted fault of the original: columns are clipped, absent groups not zeroed."""
 
     def project(self, features):
         legal = jnp.asarray(self._legal)[-1]

@@ -1,4 +1,4 @@
-"""Surrogates as oracles: promises, files, the ancestor's fault, and a search on one."""
+"""Surrogates as oracles: promises, files, the original's fault, and a search on one."""
 
 import dataclasses
 import functools
@@ -112,7 +112,7 @@ def test_surrogate_keeps_promise(oracle, check):
 
 @dataclasses.dataclass(frozen=True)
 class CodedTogether(Surrogate):
-    """The ancestor's fault: a category is its rank among the rows at hand."""
+    """The original's fault: a category is its rank among the rows at hand."""
 
     def features(self, tokens):
         told = super().features(tokens)
@@ -135,7 +135,7 @@ def test_the_ancestors_fault_is_seen(folder):
 
 
 def test_a_block_type_changes_the_score_of_a_single_row(folder):
-    """The regression test of the ancestor's reward, on trees that ask for the type."""
+    """The regression test of the original's reward, on trees that ask for the type."""
     path = folder / "types.json"
     path.write_text(json.dumps(tree_file()))
     oracle = surrogate(str(path), make_space("analog-resnet", variant="csv"))

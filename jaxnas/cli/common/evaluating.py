@@ -1,4 +1,4 @@
-"""Where a search evaluates and what it keeps, as asked for on the command line."""
+"""Where a search evaluates and what it stores, as asked for on the command line."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ class Evaluating:
     """Where an oracle that trains or measures is asked: here, in worker processes, or on
     the Ray cluster that RAY_ADDRESS names. Processes when --workers is above 1."""
     store: Path | None = None
-    """File that keeps measurements, so that none is made twice; evaluations.sqlite under
+    """File that stores measurements, so that none is made twice; evaluations.sqlite under
     --out when not given."""
     timeout: float | None = None
     """Seconds after which an evaluation in a worker is a failure; no limit if not given."""
@@ -68,7 +68,7 @@ class Evaluating:
             if measuring_parts(oracle):
                 store = held.enter_context(Store(self.store or out / STORE))
                 found["store"] = store
-                reporter.say(f"evaluations: {found['executor']}, kept in {store.path}")
+                reporter.say(f"evaluations: {found['executor']}, stored in {store.path}")
             yield found
 
     def _refuse(self, oracle: Oracle) -> None:

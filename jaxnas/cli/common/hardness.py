@@ -22,7 +22,7 @@ class Hardness(NamedTuple):
     task: str
     split: str
     train_rows: int
-    judged_rows: int
+    evaluated_rows: int
     majority: float
     """Of the most frequent training class."""
     logistic: tuple[float, ...]
@@ -52,7 +52,7 @@ def measure(name: str, split: str, rows: int, seeds: int) -> Hardness:
     if rows < 1 or seeds < 1:
         raise UserError(f"--rows and --seeds must be 1 or more, got {rows} and {seeds}.")
     data = load_images(name)
-    judged = data.splits.pairs()[split][1]
+    evaluated = data.splits.pairs()[split][1]
     logistic, neighbours, majority, converged = [], [], [], True
     draws = seeds if len(data.y_train) > rows else 1
     for seed in range(SEED, SEED + draws):
@@ -60,13 +60,13 @@ def measure(name: str, split: str, rows: int, seeds: int) -> Hardness:
         score, done = _logistic(x, y, data, split)
         logistic.append(score)
         neighbours.append(_neighbours(x, y, data, split))
-        majority.append(float(np.mean(judged == np.bincount(y).argmax())))
+        majority.append(float(np.mean(evaluated == np.bincount(y).argmax())))
         converged &= done
     return Hardness(
         task=name,
         split=split,
         train_rows=min(rows, len(data.y_train)),
-        judged_rows=len(judged),
+        evaluated_rows=len(evaluated),
         majority=float(np.mean(majority)),
         logistic=tuple(logistic),
         neighbours=tuple(neighbours),
@@ -101,7 +101,7 @@ def _logistic(
     for penalty in INVERSE_PENALTIES:
         model = LogisticRegression(C=penalty, max_iter=ITERATIONS)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # told by `converged`
+            warnings.simplefilter("ignore", ConvergenceWarning)  # reported by `converged`
             models.append(model.fit(x - mean, y))
     best = max(models, key=lambda model: model.score(x_val - mean, y_val))
     x_judge, y_judge = _flat(data, split)

@@ -35,7 +35,7 @@ class Data:
     """Which architectures are learned from, labelled, and held out."""
 
     oracle: str = "analog-nasbench"
-    """What scores the labelled ones and judges smoothness; see `jaxnas list`."""
+    """What scores the labelled ones and measures smoothness; see `jaxnas list`."""
     objective: str = "analog_1month"
     """Metric that is the label."""
     space: str | None = None

@@ -141,8 +141,8 @@ class Reporter:
         if event["failed"]:
             first = f" ({event['failures'][0]})" if event["failures"] else ""
             text += f", {event['failed']:,} failed{first}"
-        if event["not_kept"]:
-            text += f", {event['not_kept']:,} could not be kept"
+        if event["not_stored"]:
+            text += f", {event['not_stored']:,} could not be stored"
         self.say(text)
 
     def close(self) -> None:

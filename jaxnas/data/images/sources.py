@@ -1,4 +1,4 @@
-"""Small real images with fixed splits: what a child network is trained and judged on."""
+"""Small real images with fixed splits: what a child network is trained and evaluated on."""
 
 from pathlib import Path
 

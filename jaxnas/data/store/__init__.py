@@ -1,1 +1,1 @@
-"""Evaluations that cost something, kept in one SQLite file."""
+"""Evaluations that cost something, stored in one SQLite file."""

@@ -1,4 +1,4 @@
-"""Evaluations that cost something, kept for good in one SQLite file: none is made twice.
+"""Evaluations that cost something, stored for good in one SQLite file: none is made twice.
 
 A row is keyed by (oracle id, architecture digest, fidelity, seed, data checksum), which is
 all that a measurement may depend on. One process writes, any number read (write-ahead log,
@@ -149,7 +149,7 @@ class Store:
             return self._db.execute("SELECT count(*) FROM evaluations").fetchone()[0]
 
     def get(self, key: Key) -> Record | None:
-        """Returns what is kept for a key, or None.
+        """Returns what is stored for a key, or None.
 
         Raises:
             UserError: the file is damaged or locked.
@@ -160,15 +160,15 @@ class Store:
             ).fetchone()
         return None if row is None else from_row(row)
 
-    def put(self, record: Record) -> Literal["kept", "known", "conflict"]:
-        """Keeps an evaluation; it is on the disk when this returns.
+    def put(self, record: Record) -> Literal["stored", "known", "conflict"]:
+        """Stores an evaluation; it is on the disk when this returns.
 
         Returns:
-            ``"kept"``; ``"known"`` where the same was there; ``"conflict"`` where another
+            ``"stored"``; ``"known"`` where the same was there; ``"conflict"`` where another
             status, metric or curve was there, which stays.
 
         Raises:
-            DiskFullError: it did not fit; what was kept before is untouched.
+            DiskFullError: it did not fit; what was stored before is untouched.
             UserError: the store was opened for reading, or cannot be written any more.
         """
         if not self.write:
@@ -181,7 +181,7 @@ class Store:
                 to_row(record),
             )
         if done.rowcount:
-            return "kept"
+            return "stored"
         here = self.get(record.key)
         return "known" if here is not None and same_result(here, record) else "conflict"
 
@@ -224,7 +224,7 @@ class Store:
         try:
             if source.path.resolve() == self.path.resolve():
                 raise UserError(f"{self.path} cannot be merged with itself; name another.")
-            counts = {"kept": 0, "known": 0, "conflict": 0}
+            counts = {"stored": 0, "known": 0, "conflict": 0}
             with self._sentences():
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
@@ -238,7 +238,7 @@ class Store:
         finally:
             if source is not other:
                 source.close()
-        return Merged(counts["kept"], counts["known"], counts["conflict"])
+        return Merged(counts["stored"], counts["known"], counts["conflict"])
 
     def export(self, path: str | Path, query: Query | None = None) -> int:
         """Writes rows as ``.csv`` (a column a metric) or ``.json``; returns how many.
@@ -333,7 +333,7 @@ def _explain(path: Path, error: sqlite3.Error) -> JaxnasError:
         return UserError(_damaged(path))
     if code == sqlite3.SQLITE_FULL:
         return DiskFullError(
-            f"The disk is full: an evaluation could not be kept in {path}; free some space."
+            f"The disk is full: {path} could not store an evaluation; free some space."
         )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return UserError(

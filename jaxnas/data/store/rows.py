@@ -28,7 +28,7 @@ class Key(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One kept evaluation."""
+    """One stored evaluation."""
 
     key: Key
     tokens: tuple[int, ...]
@@ -41,7 +41,7 @@ class Record(NamedTuple):
     """0 where it succeeded."""
     message: str = ""
     made: str = ""
-    """When, ISO 8601 in UTC; the time of keeping where empty."""
+    """When, ISO 8601 in UTC; the time of storing where empty."""
     version: str = ""
     """Version of jaxnas that made it."""
 

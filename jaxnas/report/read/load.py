@@ -293,7 +293,7 @@ def _results(path: Path, config: Mapping[str, Any]) -> Results:
             raise _damaged(path, f"{name!r} is {arrays[name].shape}, expected {wanted}")
     metrics, kept = (
         {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-        for prefix in ("metric_", "kept_")
+        for prefix in ("metric_", "artifact_")
     )
     for name, column in metrics.items():
         if column.ndim != 2 or column.shape[0] != P:

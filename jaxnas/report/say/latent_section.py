@@ -21,7 +21,7 @@ from jaxnas.report.say.text import number
 POINTS = 3000
 """Architectures on the map of a latent space, every n-th of them."""
 PANELS = (
-    ("return", "Return of an episode", "promise gained"),
+    ("return", "Return of an episode", "acquisition gained"),
     ("length", "Length of an episode", "steps"),
     ("surrogate_error", "Error of the surrogate", "RMSE of the look-ups"),
 )
@@ -128,9 +128,9 @@ def _walks(study: Study, methods: Sequence[Method]) -> Drawing | None:
         "How the policies moved",
         "Mean over controllers with its 95 % Student-t interval, against distinct queries; "
         "a controller that stopped keeps its last. The surrogate pays the walks, so they "
-        "cost no query. Promise is 0 at the median and 1 at the best of what is known, and "
-        "its scale moves with that. The error is that of the predictions for what was "
-        "looked up next, in units of the objective.",
+        "cost no query. The acquisition is 0 at the median and 1 at the best of what is "
+        "known, and its scale moves with that. The error is that of the predictions for "
+        "what was looked up next, in units of the objective.",
         f"Line charts over queries. Last mean episode length: {ends or 'none'}.",
         figure,
     )

@@ -29,7 +29,7 @@ from jaxnas.run.host.measurements import (
     recalling,
     stacked,
 )
-from jaxnas.run.host.persistent import Kept
+from jaxnas.run.host.persistent import StoreAccess
 
 Warn = Callable[[str], None]
 """Told one sentence about something that went wrong without ending the run."""
@@ -39,15 +39,15 @@ class HostCache:
     """Every answer of a run by what it depends on; saved with checkpoints.
 
     A :class:`~jaxnas.core.oracle.Measuring` oracle, also one inside another, is asked
-    through ``measure`` and its measurements are kept in ``store`` one by one as they
+    through ``measure`` and its measurements are stored in ``store`` one by one as they
     arrive; any other through ``evaluate``. What an executor could not get (a raised error,
     a dead worker, a timeout) is a failure of this run only and is not stored.
 
     Args:
         oracle: a host oracle, which takes and returns numpy arrays.
         executor: where the evaluations run.
-        store: where measurements are kept.
-        warn: told once where something is not kept.
+        store: where measurements are stored.
+        warn: told once where something is not stored.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class HostCache:
     ) -> None:
         self.oracle = oracle
         self.executor = executor or Serial()
-        self.kept = Kept(store, warn or (lambda text: None))
+        self.kept = StoreAccess(store, warn or (lambda text: None))
         self.failures: list[str] = []
         self._parts = measuring_parts(oracle)
         self._answers: dict[str, tuple[Request, Answer]] = {}

@@ -11,11 +11,11 @@ from jaxnas.core.version import VERSION
 from jaxnas.data.store.evaluations import Key, Record, Store
 
 
-class Kept:
+class StoreAccess:
     """Reads and writes measurements; what cannot be written is said once and tried again.
 
     Args:
-        store: an open store, or None to keep nothing.
+        store: an open store, or None to store nothing.
         warn: told one sentence for each kind of trouble.
     """
 
@@ -26,13 +26,13 @@ class Kept:
         self._waiting: list[Record] = []
 
     def get(self, key: Key) -> Measurement | None:
-        """Returns the measurement that is kept for a key, or None."""
+        """Returns the measurement that is stored for a key, or None."""
         if self.store is None:
             return None
         try:
             record = self.store.get(key)
         except JaxnasError as error:
-            self._say(f"{error} The search goes on without what is kept there.")
+            self._say(f"{error} The search goes on without what is stored there.")
             return None
         if record is None:
             return None
@@ -41,7 +41,7 @@ class Kept:
         )
 
     def put(self, key: Key, tokens: np.ndarray, found: Measurement) -> None:
-        """Keeps a measurement, and what could not be kept before it."""
+        """Stores a measurement, and what could not be stored before it."""
         if self.store is None:
             return
         row = tuple(int(token) for token in tokens)
@@ -77,7 +77,7 @@ class Kept:
         """Returns which store it is and what went wrong with it."""
         return {
             "store": None if self.store is None else str(self.store.path),
-            "not_kept": len(self._waiting),
+            "not_stored": len(self._waiting),
             "conflicts": self.conflicts,
             "problems": list(self.problems),
         }

@@ -1,4 +1,4 @@
-"""How well agents do in the ancestor's setting, with the ancestor's own files.
+"""How well agents do in the original's setting, with the original's own files.
 
 Its decoder, codebook and surrogate; episodes that start from N(0, 1) and are cut off after
 200 steps; what counts is the mean predicted accuracy of the architecture that an episode
@@ -28,7 +28,7 @@ from jaxnas.controllers.mlp import MLP
 from jaxnas.data.formats import xgboost_model
 from jaxnas.envs.change import ChangeEnv
 from jaxnas.envs.latent import LatentEnv
-from jaxnas.latent import vqvae_checkpoint as ancestor
+from jaxnas.latent import vqvae_checkpoint
 from jaxnas.rl.agents import evaluate
 from jaxnas.rl.training import EnvHparams, EnvTraining
 from jaxnas.surrogates import trees
@@ -48,12 +48,12 @@ CHUNK = 100
 
 
 class Setting:
-    """The ancestor's files, and the environments over them."""
+    """The original's files, and the environments over them."""
 
     def __init__(self, data: Path) -> None:
         space = registry.make_space("analog-resnet", variant="csv")
         names = ("vqvae_decoder_model.pth", "vqvae_codebook.pth")
-        self.model, self.weights = ancestor.read(*(data / n for n in names), space)
+        self.model, self.weights = vqvae_checkpoint.read(*(data / n for n in names), space)
         surrogate = str(data / "vqvae_surrogate_model.json")
         self.oracle = registry.make_oracle("surrogate", space=space, model=surrogate)
         self.trees = trees.compile_trees(xgboost_model.read(surrogate))
@@ -190,7 +190,7 @@ def measure(setting: Setting, run: Run) -> dict[str, Any]:
 
     @jax.jit
     def play(params: Any) -> Any:
-        """Plays 100 episodes with each agent in the ancestor's setting."""
+        """Plays 100 episodes with each agent in the original's setting."""
         one = lambda params: evaluate(
             jax.random.key(7), judged, params, setting.task, episodes=EPISODES
         )
@@ -226,7 +226,7 @@ def report(document: dict[str, Any]) -> str:
     bound, theirs = document["bounds"], document["authors_s"]
     where = document["where"]
     text = (
-        "# Agents in the ancestor's setting\n\n"
+        "# Agents in the original's setting\n\n"
         f"{where['device']}, commit {where['commit']}, {where['date']} UTC. Mean predicted "
         f"accuracy of the architecture that an episode ends with, {EPISODES} episodes of "
         "the greedy policy, least and most over the agents. CPU seconds of all agents "
@@ -281,14 +281,14 @@ def report(document: dict[str, Any]) -> str:
         "speed of `results/latent.json`.\n\nThe best of the surrogate over all latent "
         f"vectors, by evolution: {bound['anywhere']:.4f}. Over latents made of codebook "
         f"entries alone: {bound['codebook']:.4f}.\n\n"
-        "Made by `python benchmarks/ancestor.py --data FOLDER`.\n"
+        "Made by `python benchmarks/vqvae_project.py --data FOLDER`.\n"
     )
     return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="the ancestor's files")
+    parser.add_argument("--data", type=Path, required=True, help="the original's files")
     parser.add_argument("--draws", type=int, default=32)
     args = parser.parse_args()
     setting = Setting(args.data)
@@ -313,7 +313,7 @@ def main() -> None:
         "authors_s": authors_seconds(),
         "runs": [measure(setting, run) for run in RUNS],
     }
-    harness.write("ancestor", document, report(document))
+    harness.write("vqvae_project", document, report(document))
 
 
 if __name__ == "__main__":
