@@ -267,7 +267,7 @@ def test_difference_is_of_the_largest_logit():
     big = np.array([[1000.0, 0.0]])
     assert ef.difference("spec", big + 0.05, big) == pytest.approx(5e-5)
     for wrong in (big + 0.2, big * np.nan, big[:, :1]):
-        with pytest.raises(JaxnasError, match="not kept"):
+        with pytest.raises(JaxnasError, match="not stored"):
             ef.difference("spec", wrong, big)
-    with pytest.raises(JaxnasError, match="not kept"):
+    with pytest.raises(JaxnasError, match="not stored"):
         ef.difference("spec", [[2e-4]], np.array([[0.0]]))
