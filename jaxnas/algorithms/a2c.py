@@ -5,11 +5,9 @@ from typing import ClassVar, NamedTuple
 
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxnas.algorithms import collapse
-from jaxnas.algorithms import reward_scale as scales
 from jaxnas.algorithms.actor_critic import architecture_batch
+from jaxnas.algorithms.reward_scale import RewardScale
 from jaxnas.algorithms.token_policy import PolicyState, TokenPolicy, sequence
-from jaxnas.core.trees import one_at_a_time
 from jaxnas.rl.a2c_step import a2c_update
 from jaxnas.rl.batch import PolicyBatch
 
@@ -41,30 +39,17 @@ class A2C(TokenPolicy):
         """Returns the preset."""
         return A2CHparams()
 
-    def learn(
-        self, key: Key[Array, ""], state: PolicyState
-    ) -> tuple[PolicyState, dict[str, Float[Array, ""]]]:
-        """Returns the state after one gradient step on the last batch."""
-        episodes, hparams = state.episodes, state.hparams
-        scale = scales.update(
-            state.scale, episodes.reward, episodes.valid, hparams.reward_decay
-        )
-        batch = architecture_batch(
-            episodes, self.standardise, scale, hparams.gamma, hparams.gae_lambda
-        )
-        batch = batch._replace(obs=(episodes.tokens, episodes.aux))
-        params, adam, metrics = one_at_a_time(self._train)(
-            state.params, state.adam, batch, hparams
-        )
-        unique = collapse.unique_fraction(episodes.tokens)
-        collapsed = collapse.collapsed(metrics["entropy"], unique)
-        metrics = {**metrics, "unique": unique, "collapsed": collapsed}
-        return state._replace(params=params, adam=adam, scale=scale), metrics
+    def lesson(
+        self, key: Key[Array, ""], state: PolicyState, scale: RewardScale
+    ) -> PolicyBatch:
+        """Returns the last batch with its advantages."""
+        batch = architecture_batch(state, self.standardise, scale)
+        return batch._replace(obs=(state.episodes.tokens, state.episodes.aux))
 
-    def _train(
-        self, params: PyTree, adam: PyTree, batch: PolicyBatch, hparams: A2CHparams
+    def train(
+        self, params: PyTree, adam: PyTree, lesson: PolicyBatch, hparams: A2CHparams
     ) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
         """Returns what :func:`a2c_update` does to the controller."""
         module = self.module
         apply = lambda params, obs: sequence(module, params, *obs)
-        return a2c_update(apply, params, adam, batch, hparams)
+        return a2c_update(apply, params, adam, lesson, hparams)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxnas.algorithms import reward_scale as scales
-from jaxnas.algorithms.token_policy import Episodes, per_token
+from jaxnas.algorithms.token_policy import PolicyState, per_token
 from jaxnas.rl.batch import PolicyBatch
 from jaxnas.rl.returns import gae
 
@@ -31,17 +31,16 @@ def architecture_advantages(
 
 
 def architecture_batch(
-    episodes: Episodes,
-    standardise: str,
-    scale: scales.RewardScale,
-    gamma: Scalar,
-    gae_lambda: Scalar,
+    state: PolicyState, standardise: str, scale: scales.RewardScale
 ) -> PolicyBatch:
-    """Returns written architectures as a batch of sequences with scaled rewards."""
+    """Returns the last batch as sequences with scaled rewards and their advantages."""
+    episodes, hparams = state.episodes, state.hparams
     reward, valid = episodes.reward, episodes.valid
     centre, spread = scales.centre_and_spread(standardise, scale, reward, valid)
     scaled = jnp.where(valid, (reward - centre) / spread, 0.0)
-    advantage = architecture_advantages(scaled, episodes.value, gamma, gae_lambda)
+    advantage = architecture_advantages(
+        scaled, episodes.value, hparams.gamma, hparams.gae_lambda
+    )
     return PolicyBatch(
         obs=episodes.tokens,
         mask=episodes.mask,

@@ -28,8 +28,9 @@ from jaxnas.algorithms import latent_lookups as lookups
 from jaxnas.controllers.mlp import MLP
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
+from jaxnas.core.layout import branch, per_controller
 from jaxnas.core.space import Counted, SearchSpace
-from jaxnas.core.trees import masked_mean, one_at_a_time
+from jaxnas.core.trees import masked_mean
 from jaxnas.core.types import Evaluation, Proposal
 from jaxnas.envs.change import ChangeEnv
 from jaxnas.envs.latent import STARTS, ContinuousLatentEnv, LatentEnv, LatentParams
@@ -259,10 +260,10 @@ class LatentSearch:
     ) -> tuple[LatentState, dict[str, Float[Array, ""]]]:
         """Returns the state after fitting where due, walking, and choosing the look-ups.
 
-        Under ``vmap`` controllers learn one after another, so that those which are not due
-        cost nothing.
+        Nothing is computed before anybody has its labels, nor is a surrogate fitted before
+        anybody's is due, in whichever layout.
         """
-        return one_at_a_time(self._learn)(key, state)
+        return per_controller(self._learn)(key, state)
 
     def artifacts(self, state: LatentState) -> dict[str, Array]:
         """Returns what a finished run keeps beside its queries: the newest walk."""
@@ -274,9 +275,7 @@ class LatentSearch:
         """Learns for one controller; before the labels are there nothing happens."""
         nothing = {name: jnp.float32(jnp.nan) for name in METRICS}
         walks = (state.asked >= self.labels) & (state.known.answers >= ensemble.MIN_ROWS)
-        return jax.lax.cond(
-            walks, self._walk, lambda key, state: (state, nothing), key, state
-        )
+        return branch(walks, self._walk, lambda key, state: (state, nothing), key, state)
 
     def _walk(
         self, key: Key[Array, ""], state: LatentState
@@ -286,12 +285,13 @@ class LatentSearch:
         square = jnp.square(state.rewards - state.lookup.expected)
         error = jnp.sqrt(masked_mean(square, state.answered, jnp.nan))
         error = jnp.where(state.walks > 0, error, jnp.nan)
-        surrogate = jax.lax.cond(
+        surrogate = branch(
             state.walks % self.refit == 0,
-            self._fitted,
-            lambda key, known: state.surrogate,
+            lambda key, known, before: self._fitted(key, known),
+            lambda key, known, before: before,
             fit_key,
             state.known,
+            state.surrogate,
         )
         task = self._task(state.hparams, state.known, surrogate)
         agent, metrics = self.training.train(train_key, state.agent, task, self.passes)

@@ -1,16 +1,16 @@
 """Proximal policy optimisation (Schulman et al., 2017)."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
-from jaxnas.algorithms import collapse
-from jaxnas.algorithms import reward_scale as scales
 from jaxnas.algorithms.actor_critic import architecture_batch
+from jaxnas.algorithms.reward_scale import RewardScale
 from jaxnas.algorithms.token_policy import PolicyState, TokenPolicy, sequence
-from jaxnas.core.trees import one_at_a_time
+from jaxnas.rl.batch import PolicyBatch
 from jaxnas.rl.ppo_step import check_minibatches, ppo_update
+from jaxnas.rl.shuffle import shuffled_orders
 
 
 class PPOHparams(NamedTuple):
@@ -56,34 +56,30 @@ class PPO(TokenPolicy):
         """Returns the preset."""
         return PPOHparams()
 
-    def learn(
-        self, key: Key[Array, ""], state: PolicyState
-    ) -> tuple[PolicyState, dict[str, Float[Array, ""]]]:
-        """Returns the state after ``epochs * minibatches`` gradient steps."""
-        episodes, hparams = state.episodes, state.hparams
-        scale = scales.update(
-            state.scale, episodes.reward, episodes.valid, hparams.reward_decay
-        )
-        batch = architecture_batch(
-            episodes, self.standardise, scale, hparams.gamma, hparams.gae_lambda
-        )
+    def lesson(
+        self, key: Key[Array, ""], state: PolicyState, scale: RewardScale
+    ) -> tuple[Int[Array, "E B"], PolicyBatch]:
+        """Returns an order of the architectures for each pass, and the last batch."""
+        orders = shuffled_orders(key, self.batch, self.epochs)
+        return orders, architecture_batch(state, self.standardise, scale)
 
-        def train(*args: Any) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
-            module = self.module
-            apply = lambda params, tokens: sequence(module, params, tokens)
-            return ppo_update(
-                args[0],
-                apply,
-                *args[1:],
-                epochs=self.epochs,
-                minibatches=self.minibatches,
-                normalise=self.normalise,
-                clip_value=self.clip_value,
-            )
-
-        args = (key, state.params, state.adam, batch, hparams)
-        params, adam, metrics = one_at_a_time(train)(*args)
-        unique = collapse.unique_fraction(episodes.tokens)
-        collapsed = collapse.collapsed(metrics["entropy"], unique)
-        metrics = {**metrics, "unique": unique, "collapsed": collapsed}
-        return state._replace(params=params, adam=adam, scale=scale), metrics
+    def train(
+        self,
+        params: PyTree,
+        adam: PyTree,
+        lesson: tuple[Int[Array, "E B"], PolicyBatch],
+        hparams: PPOHparams,
+    ) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
+        """Returns what ``epochs * minibatches`` gradient steps do to the controller."""
+        module = self.module
+        apply = lambda params, tokens: sequence(module, params, tokens)
+        return ppo_update(
+            apply,
+            params,
+            adam,
+            *lesson,
+            hparams,
+            minibatches=self.minibatches,
+            normalise=self.normalise,
+            clip_value=self.clip_value,
+        )

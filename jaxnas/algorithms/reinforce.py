@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
-from jaxnas.algorithms import collapse
 from jaxnas.algorithms import reward_scale as scales
 from jaxnas.algorithms.token_policy import (
     Episodes,
@@ -18,7 +17,6 @@ from jaxnas.algorithms.token_policy import (
 )
 from jaxnas.controllers import heads
 from jaxnas.core.errors import UserError
-from jaxnas.core.trees import one_at_a_time
 from jaxnas.rl import losses, optimise
 
 BASELINES = ("none", "moving-average", "leave-one-out")
@@ -70,35 +68,25 @@ class Reinforce(TokenPolicy):
         """Returns the preset."""
         return ReinforceHparams()
 
-    def learn(
-        self, key: Key[Array, ""], state: PolicyState
-    ) -> tuple[PolicyState, dict[str, Float[Array, ""]]]:
-        """Returns the state after one gradient step on the last batch."""
-        episodes, hparams = state.episodes, state.hparams
-        reward, valid = episodes.reward, episodes.valid
-        scale = scales.update(state.scale, reward, valid, hparams.reward_decay)
+    def lesson(
+        self, key: Key[Array, ""], state: PolicyState, scale: scales.RewardScale
+    ) -> tuple[Episodes, Float[Array, "B"]]:
+        """Returns the batch and the advantage of each architecture."""
+        reward, valid = state.episodes.reward, state.episodes.valid
         _, spread = scales.centre_and_spread(self.standardise, scale, reward, valid)
         advantage = advantages(self.baseline, state.scale, reward, valid) / spread
+        return state.episodes, advantage
 
-        params, adam, metrics = one_at_a_time(self._train)(
-            state.params, state.adam, episodes, advantage, hparams
-        )
-        unique = collapse.unique_fraction(episodes.tokens)
-        collapsed = collapse.collapsed(metrics["entropy"], unique)
-        metrics = {**metrics, "unique": unique, "collapsed": collapsed}
-        return state._replace(params=params, adam=adam, scale=scale), metrics
-
-    def _train(
+    def train(
         self,
         params: PyTree,
         adam: PyTree,
-        episodes: Episodes,
-        advantage: Float[Array, "B"],
+        lesson: tuple[Episodes, Float[Array, "B"]],
         hparams: ReinforceHparams,
     ) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
         """Returns parameters, optimiser state and metrics after one gradient step."""
         gradient = jax.value_and_grad(self.loss, has_aux=True)
-        (loss, entropy), grads = gradient(params, episodes, advantage, hparams)
+        (loss, entropy), grads = gradient(params, *lesson, hparams)
         params, adam, norm = optimise.step(
             params, adam, grads, hparams.lr, hparams.max_grad_norm
         )

@@ -11,9 +11,11 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas import registry
+from jaxnas.algorithms import collapse
 from jaxnas.algorithms import reward_scale as scales
 from jaxnas.controllers.unroll import Replayable, generate
 from jaxnas.core.errors import UserError
+from jaxnas.core.layout import per_controller
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import OK, Evaluation, PolicyOutput, Proposal, TokenObs
 from jaxnas.rl import optimise
@@ -92,10 +94,38 @@ class TokenPolicy(abc.ABC):
         """Returns the preset."""
 
     @abc.abstractmethod
+    def lesson(
+        self, key: Key[Array, ""], state: PolicyState, scale: scales.RewardScale
+    ) -> PyTree:
+        """Returns what the training step learns from: advantages, orders of minibatches.
+
+        Args:
+            key: of the learning step.
+            state: with the last batch and the moments of the batches before it.
+            scale: the moments with the last batch.
+        """
+
+    @abc.abstractmethod
+    def train(
+        self, params: PyTree, adam: PyTree, lesson: PyTree, hparams: Any
+    ) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
+        """Returns parameters, optimiser state and metrics after the gradient steps."""
+
     def learn(
         self, key: Key[Array, ""], state: PolicyState
     ) -> tuple[PolicyState, dict[str, Float[Array, ""]]]:
         """Returns the state after learning from the last batch, and scalar metrics."""
+        episodes, hparams = state.episodes, state.hparams
+        reward, valid = episodes.reward, episodes.valid
+        scale = scales.update(state.scale, reward, valid, hparams.reward_decay)
+        lesson = self.lesson(key, state, scale)
+        params, adam, metrics = per_controller(self.train)(
+            state.params, state.adam, lesson, hparams
+        )
+        unique = collapse.unique_fraction(episodes.tokens)
+        collapsed = collapse.collapsed(metrics["entropy"], unique)
+        metrics = {**metrics, "unique": unique, "collapsed": collapsed}
+        return state._replace(params=params, adam=adam, scale=scale), metrics
 
     def init(self, key: Key[Array, ""], hparams: Any) -> PolicyState:
         """Returns fresh parameters and empty episodes."""

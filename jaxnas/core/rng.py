@@ -32,3 +32,11 @@ def stream(key: Key[Array, ""], name: str) -> Key[Array, ""]:
     The name enters by its CRC-32, so adding a stream never moves another one.
     """
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def round_keys(
+    key: Key[Array, ""], rounds: int
+) -> tuple[Key[Array, "rounds 3"], Key[Array, ""]]:
+    """Returns the keys of ask, evaluate and tell in each round, and the key of learn."""
+    keys = jax.random.split(key, 3 * rounds + 1)
+    return keys[:-1].reshape(rounds, 3), keys[-1]

@@ -1,8 +1,5 @@
 """Small operations on pytrees that several layers need."""
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,14 +32,3 @@ def masked_mean(
     count = jnp.sum(where)
     total = jnp.sum(jnp.where(where, x, 0.0))
     return jnp.where(count > 0, total / jnp.maximum(count, 1), empty)
-
-
-def one_at_a_time(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns ``function`` such that ``vmap`` runs it in a loop instead of widening it.
-
-    On CPU a dense training step is fastest on one controller at a time, because its weights
-    stay in the innermost cache, while sampling and bookkeeping gain from a wide ``vmap``.
-    An algorithm marks its training step with this and both get what they need. All
-    arguments must be positional pytrees of arrays; values closed over must not be mapped.
-    """
-    return jax.custom_batching.sequential_vmap(function)

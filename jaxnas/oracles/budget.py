@@ -17,7 +17,7 @@ from jaxnas.core import tokens as tk
 from jaxnas.core import visited as vs
 from jaxnas.core.errors import UserError
 from jaxnas.core.oracle import Oracle, Repeating, Truthful
-from jaxnas.core.scalarise import WeightedSum
+from jaxnas.core.scalarise import WeightedSum, weighted_sum
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
 
@@ -276,3 +276,25 @@ def _best_means(
         return book, jnp.where(best > -jnp.inf, leader, -1).astype(jnp.int32)
 
     return jax.lax.scan(lane, ledger, (slot, reading))
+
+
+def budgeted(
+    oracle: Oracle,
+    budget: int,
+    max_proposals: int | None = None,
+    weights: tuple[float, ...] | None = None,
+) -> Budgeted:
+    """Returns an oracle that counts the queries of a controller and fills its rewards.
+
+    Args:
+        oracle: what is asked.
+        budget: distinct queries.
+        max_proposals: repeats included; 8 x budget when None.
+        weights: of the objectives in the reward, one each; all 1 when None.
+
+    Raises:
+        UserError: a budget below 1, fewer proposals than queries, or weights that do not
+            fit the objectives.
+    """
+    cap = 8 * budget if max_proposals is None else max_proposals
+    return Budgeted(oracle, weighted_sum(oracle.objectives, weights), budget, cap)

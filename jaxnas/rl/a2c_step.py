@@ -23,8 +23,8 @@ def a2c_loss(
     """Returns policy-gradient + weighted value loss - entropy bonus, and its parts."""
     out = apply(params, batch.obs)
     drawn = choice(out.logits, batch.mask, hparams.temperature, batch.action)
-    policy = losses.policy_gradient(drawn.log_prob, batch.advantage, batch.valid)
-    value = losses.value_loss(out.value, batch.target, batch.valid)
+    policy = losses.policy_gradient(drawn.log_prob, batch.advantage, batch.teaches)
+    value = losses.value_loss(out.value, batch.target, batch.teaches)
     entropy = jnp.mean(drawn.entropy)
     loss = policy + hparams.value_weight * value - hparams.entropy * entropy
     return loss, {"loss": loss, "value_loss": value, "entropy": entropy}

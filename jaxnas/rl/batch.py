@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 
@@ -23,5 +24,11 @@ class PolicyBatch(NamedTuple):
     advantage: Float[Array, "*n"]
     target: Float[Array, "*n"]
     """What the critic should have said."""
-    valid: Bool[Array, "*n"]
-    """Samples that are not valid teach nothing."""
+    valid: Bool[Array, "*n"] | None
+    """Samples that are not valid teach nothing; None where all are."""
+
+    @property
+    def teaches(self) -> Bool[Array, "*n"]:
+        """Which samples are valid."""
+        all_of_them = jnp.ones(self.log_prob.shape, bool)
+        return all_of_them if self.valid is None else self.valid

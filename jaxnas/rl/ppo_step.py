@@ -5,13 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxnas.controllers.actions import Choose, choose
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import PolicyOutput
 from jaxnas.rl import losses, optimise
 from jaxnas.rl.batch import PolicyBatch
+from jaxnas.rl.shuffle import pack
 
 Apply = Callable[[PyTree, PyTree], PolicyOutput]
 """``(params, obs) -> PolicyOutput``, logits before masking."""
@@ -46,7 +47,7 @@ def ppo_loss(
     """
     out = apply(params, batch.obs)
     drawn = choice(out.logits, batch.mask, hparams.temperature, batch.action)
-    advantage, valid = batch.advantage, batch.valid
+    advantage, valid = batch.advantage, batch.teaches
     if normalise:
         advantage = losses.normalise(advantage, valid)
     policy = losses.ppo_clip(drawn.log_prob, batch.log_prob, advantage, hparams.clip, valid)
@@ -63,68 +64,63 @@ def ppo_loss(
 
 
 def ppo_update(
-    key: Key[Array, ""],
     apply: Apply,
     params: PyTree,
     adam: PyTree,
+    orders: Int[Array, "E N"],
     batch: PolicyBatch,
     hparams: Any,
     *,
-    epochs: int,
     minibatches: int,
     normalise: bool = True,
     clip_value: bool = False,
-    shuffle: bool = True,
+    choice: Choose = choose,
 ) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
-    """Returns parameters and optimiser state after ``epochs * minibatches`` steps.
+    """Returns parameters and optimiser state after ``E * minibatches`` gradient steps.
 
     Args:
-        key: of the shuffles; not used with one minibatch or ``shuffle=False``.
         apply: policy and value of a minibatch of observations.
         params: of the policy.
         adam: optimiser state, :func:`optimise.init`.
+        orders: an order of the samples for each of ``E`` passes; with one minibatch only
+            their number matters.
         batch: ``N`` samples, ``N`` divisible by ``minibatches``.
         hparams: anything with the fields ``lr``, ``entropy``, ``temperature``, ``clip``,
             ``value_weight`` and ``max_grad_norm``.
-        epochs: passes over the batch.
         minibatches: equal parts of each pass.
         normalise: advantages to mean zero and deviation one within each minibatch.
         clip_value: also keep the value near its old one.
-        shuffle: a new order of samples each pass.
+        choice: what logits mean; a choice among tokens or actions by default.
 
     Returns:
         Parameters, optimiser state, and metrics: means over the steps of ``loss``,
         ``value_loss``, ``entropy`` and ``grad_norm``.
     """
-    samples = batch.action.shape[0]
-    check_minibatches(samples, epochs, minibatches)
+    gradient = jax.value_and_grad(ppo_loss, has_aux=True)
 
-    def step(carry: PyTree, rows: PyTree) -> tuple[PyTree, dict[str, Float[Array, ""]]]:
+    def step(carry: PyTree, part: PolicyBatch) -> tuple[PyTree, dict[str, Array]]:
+        """Makes one gradient step on a minibatch."""
         params, adam = carry
-        part = batch if rows is None else jax.tree.map(lambda leaf: leaf[rows], batch)
-        (_, parts), grads = jax.value_and_grad(ppo_loss, has_aux=True)(
-            params, apply, part, hparams, normalise=normalise, clip_value=clip_value
-        )
+        (_, parts), grads = gradient(
+            params, apply, part, hparams, normalise=normalise, clip_value=clip_value,
+            choice=choice,
+        )  # fmt: skip
         params, adam, norm = optimise.step(
             params, adam, grads, hparams.lr, hparams.max_grad_norm
         )
         return (params, adam), {**parts, "grad_norm": norm}
 
-    rows = None
-    if minibatches > 1:
-        order = shuffled(key, samples, epochs) if shuffle else _in_order(samples, epochs)
-        rows = order.reshape(epochs * minibatches, samples // minibatches)
-    steps = epochs * minibatches
-    (params, adam), metrics = jax.lax.scan(step, (params, adam), rows, length=steps)
-    return params, adam, jax.tree.map(jnp.mean, metrics)
+    if minibatches == 1:
+        carry, metrics = jax.lax.scan(
+            lambda carry, _: step(carry, batch), (params, adam), length=orders.shape[0]
+        )
+        return *carry, jax.tree.map(jnp.mean, metrics)
+    table, unpack = pack(batch)
 
+    def epoch(carry: PyTree, order: Int[Array, "N"]) -> tuple[PyTree, dict[str, Array]]:
+        """Makes one pass in a new order: one gather, then its minibatches."""
+        rows = table[order].reshape(minibatches, -1, table.shape[1])
+        return jax.lax.scan(lambda c, rows: step(c, unpack(rows)), carry, rows)
 
-def shuffled(key: Key[Array, ""], samples: int, epochs: int) -> Int[Array, "E N"]:
-    """Returns a random order of the samples for each pass, from one PRNG call."""
-    uniforms = jax.random.uniform(key, (epochs * samples,)).reshape(epochs, samples)
-    return jnp.argsort(uniforms, axis=1)
-
-
-def _in_order(samples: int, epochs: int) -> Int[Array, "E N"]:
-    """Returns the given order for each pass."""
-    return jnp.broadcast_to(jnp.arange(samples), (epochs, samples))
+    carry, metrics = jax.lax.scan(epoch, (params, adam), orders)
+    return *carry, jax.tree.map(jnp.mean, metrics)

@@ -14,7 +14,8 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from jaxnas.controllers.actions import ActionHead, action_head
 from jaxnas.core.environment import Environment
-from jaxnas.core.trees import num_bytes, one_at_a_time
+from jaxnas.core.layout import branch, per_controller
+from jaxnas.core.trees import num_bytes
 from jaxnas.core.types import PolicyOutput, Timestep
 from jaxnas.envs.base import (
     Continuing,
@@ -206,9 +207,7 @@ def collect(
     pay_key = jax.random.fold_in(env_key, num_steps)
     before, reached = rollout.moves or ((), ())
     moves = Moves(before, reached, rollout.reset, rollout.terminated)
-    # One controller at a time: its rollout is wide enough, and stays in the cache.
-    evaluate_rollout = one_at_a_time(env.evaluate_rollout)
-    paid = evaluate_rollout(pay_key, env_params, moves, stream.ledger)
+    paid = per_controller(env.evaluate_rollout)(pay_key, env_params, moves, stream.ledger)
     ended = rollout.terminated | rollout.truncated
     running, returns = _running_returns(stream.returns, paid.reward, ended)
     after = after._replace(returns=running, ledger=paid.ledger)
@@ -290,7 +289,7 @@ def compute_gae(
     The critic need not learn the potential, whose part that it cannot tell from the
     observation would be noise in every advantage.
     """
-    value, next_value = one_at_a_time(lambda *args: _values(module, *args))(
+    value, next_value = per_controller(lambda *args: _values(module, *args))(
         params,
         (rollout.obs, rollout.final_obs, rollout.truncated),
         (rollout.value, rollout.carry),
@@ -332,11 +331,13 @@ def _values(
         last_value = policy(module, params, last_carry, last_obs, last_reset)[1].value
     following = jnp.concatenate([value[1:], last_value[None]])
 
-    def of_final(_: None) -> Float[Array, "T E"]:
+    def of_final(params: PyTree, cut: PyTree, following: Array) -> Float[Array, "T E"]:
         """Values of what was cut off."""
+        carries, final_obs, truncated = cut
         carry, final = jax.tree.map(flat, (carries, final_obs))
         _, out = policy(module, params, carry, final, jnp.zeros(T * E, bool))
         return jnp.where(truncated, out.value.reshape(T, E), following)
 
-    # A true branch, not a select: this runs one controller at a time.
-    return value, jax.lax.cond(jnp.any(truncated), of_final, lambda _: following, None)
+    cut = (carries, final_obs, truncated)
+    rest = lambda params, cut, following: following
+    return value, branch(jnp.any(truncated), of_final, rest, params, cut, following)

@@ -1,8 +1,8 @@
 """Training policies on environments: PPO, A2C, REINFORCE as pure ``init`` and ``update``.
 
 One controller is ``init`` and ``update``; ``vmap`` either over keys and hyperparameters for
-many, or let :func:`train_population` do so in blocks. Sampling is then wide, while gradient
-steps run one controller at a time, whose weights stay in the innermost cache.
+many, or let :func:`train_population` do so in blocks. Whether gradient steps are widened
+or looped over is a matter of the layout (:mod:`jaxnas.core.layout`).
 """
 
 from collections.abc import Callable
@@ -17,13 +17,14 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.core.environment import Environment
 from jaxnas.core.errors import UserError
+from jaxnas.core.layout import per_controller
 from jaxnas.core.rng import step_key, stream
-from jaxnas.core.trees import masked_mean, one_at_a_time
+from jaxnas.core.trees import masked_mean
 from jaxnas.core.types import PolicyOutput
 from jaxnas.rl import optimise
 from jaxnas.rl.a2c_step import a2c_update
 from jaxnas.rl.batch import PolicyBatch
-from jaxnas.rl.ppo_step import check_minibatches, ppo_loss
+from jaxnas.rl.ppo_step import check_minibatches, ppo_update
 from jaxnas.rl.rollout import (
     Estimates,
     Rollout,
@@ -35,7 +36,7 @@ from jaxnas.rl.rollout import (
     open_stream,
     policy,
 )
-from jaxnas.rl.shuffle import pack, shuffled_orders
+from jaxnas.rl.shuffle import shuffled_orders
 
 Metrics = dict[str, Float[Array, "*t"]]
 Fit = Callable[..., tuple[PyTree, PyTree, Metrics]]
@@ -172,7 +173,7 @@ class EnvTraining:
         )
         batch = self._batch(rollout, state.stream, estimates)
         orders = shuffled_orders(shuffle_key, self._samples, self.epochs)
-        params, adam, metrics = one_at_a_time(self._fit)(
+        params, adam, metrics = per_controller(self._fit)(
             orders, state.params, state.adam, batch, hp
         )
         ended = rollout.terminated | rollout.truncated
@@ -233,7 +234,7 @@ class EnvTraining:
             value=order(estimates.value),
             advantage=order(estimates.advantage),
             target=order(estimates.advantage + estimates.value),
-            valid=jnp.ones_like(order(rollout.terminated)),
+            valid=None,
         )
 
     def _apply(self, params: PyTree, obs: PyTree) -> PolicyOutput:
@@ -257,57 +258,15 @@ class EnvTraining:
         """Returns parameters, optimiser state and metrics after learning from one batch."""
         vector, unravel = ravel_pytree(params)
         apply = lambda vector, obs: self._apply(unravel(vector), obs)
+        choice = head_of(self.env).choice
         if self.method == "ppo":
-            vector, adam, metrics = self._ppo(orders, apply, vector, adam, batch, hparams)
+            vector, adam, metrics = ppo_update(
+                apply, vector, adam, orders, batch, hparams, minibatches=self.minibatches,
+                normalise=self.normalise, clip_value=self.clip_value, choice=choice,
+            )  # fmt: skip
         else:
-            choice = head_of(self.env).choice
             vector, adam, metrics = a2c_update(apply, vector, adam, batch, hparams, choice)
         return unravel(vector), adam, metrics
-
-    def _ppo(
-        self,
-        orders: Int[Array, "epochs n"],
-        apply: Callable[[PyTree, PyTree], PolicyOutput],
-        vector: Float[Array, "D"],
-        adam: PyTree,
-        batch: PolicyBatch,
-        hparams: EnvHparams,
-    ) -> tuple[Float[Array, "D"], PyTree, Metrics]:
-        """Returns the result of ``epochs x minibatches`` steps; one gather an epoch."""
-        table, unpack = pack(batch._replace(valid=None))
-        loss = jax.value_and_grad(ppo_loss, has_aux=True)
-
-        def step(carry: PyTree, rows: Float[Array, "n D"]) -> tuple[PyTree, Metrics]:
-            """Makes one gradient step on a minibatch."""
-            part = unpack(rows)
-            part = part._replace(valid=jnp.ones(part.log_prob.shape, bool))
-            vector, adam = carry
-            (_, parts), grads = loss(
-                vector,
-                apply,
-                part,
-                hparams,
-                normalise=self.normalise,
-                clip_value=self.clip_value,
-                choice=head_of(self.env).choice,
-            )
-            vector, adam, norm = optimise.step(
-                vector,
-                adam,
-                grads,
-                jnp.asarray(hparams.lr),
-                jnp.asarray(hparams.max_grad_norm),
-            )
-            return (vector, adam), {**parts, "grad_norm": norm}
-
-        def epoch(carry: PyTree, order: Int[Array, "n"]) -> tuple[PyTree, Metrics]:
-            """Makes one pass in a new order."""
-            rows = table if self.minibatches == 1 else table[order]
-            parts = rows.reshape(self.minibatches, -1, table.shape[1])
-            return jax.lax.scan(step, carry, parts)
-
-        (vector, adam), metrics = jax.lax.scan(epoch, (vector, adam), orders)
-        return vector, adam, jax.tree.map(jnp.mean, metrics)
 
 
 def train_population(

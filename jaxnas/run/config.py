@@ -13,8 +13,9 @@ from jaxnas import registry
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.oracle import Oracle
-from jaxnas.oracles.budget import Budgeted
+from jaxnas.run.engine import Job
 from jaxnas.run.host.measurements import measuring_parts
+from jaxnas.run.options import RunOptions
 from jaxnas.run.store import FORMAT
 
 
@@ -102,60 +103,49 @@ def _plain(value: Any) -> Any:
     return repr(value)
 
 
-def describe_run(
-    algo: Algorithm,
-    oracle: Budgeted,
-    *,
-    label: str,
-    settings: PyTree,
-    seeds: int,
-    seed0: int,
-    chunk: int,
-    width: int,
-    wave: int,
-    grid: Mapping[str, Sequence[float]],
-    cells: Sequence[int],
-    store: str | None = None,
-) -> dict[str, Any]:
+def describe_run(job: Job, options: RunOptions) -> dict[str, Any]:
     """Returns the configuration that decides a run's numbers, as JSON-able data.
 
     ``store`` is the one entry that decides none and may change when a run is resumed.
     """
+    algo, oracle = job.algo, job.oracle
     fields = {
         f.name: _plain(getattr(algo, f.name))
         for f in dataclasses.fields(algo)  # pyright: ignore[reportArgumentType]
         if f.name not in ("space", "id", "preferred_width")
     }
     columns = {
-        n: np.asarray(v).astype(float).tolist() for n, v in settings._asdict().items()
+        n: np.asarray(v).astype(float).tolist() for n, v in job.settings._asdict().items()
     }
     num_settings = len(next(iter(columns.values()), [0]))
-    name, options = registry.recipe(oracle.oracle) or (None, {})
-    space_name, space_options = registry.recipe(oracle.space) or (None, {})
+    name, made = registry.recipe(oracle.oracle) or (None, {})
+    space_name, space_made = registry.recipe(oracle.space) or (None, {})
+    grid = options.grid or {}
     return {
         "format": FORMAT,
         "jax": jax.__version__,
-        "label": label,
+        "label": job.label,
         "algorithm": {"id": algo.id, "fields": fields},
-        "oracle": {"name": name, "id": oracle.id, "options": _json_options(options)},
+        "oracle": {"name": name, "id": oracle.id, "options": _json_options(made)},
         "space": oracle.space.id,
         "space_name": space_name,
-        "space_options": _json_options(space_options),
+        "space_options": _json_options(space_made),
         "objectives": [dataclasses.asdict(o) for o in oracle.objectives],
         "weights": list(oracle.scalariser.weights),
         "hparams": columns,
         "preset": 0,
         "grid": {n: [float(v) for v in values] for n, values in grid.items()},
-        "grid_cells": list(cells),
-        "seeds": seeds,
-        "seed0": seed0,
-        "controllers": seeds * num_settings,
+        "grid_cells": list(options.grid_cells),
+        "seeds": job.seeds,
+        "seed0": job.seed0,
+        "controllers": job.seeds * num_settings,
         "budget": oracle.budget,
         "max_proposals": oracle.max_proposals,
-        "chunk": chunk,
-        "width": width,
-        "wave": wave,
-        **_measuring(oracle.oracle, store),
+        "chunk": job.chunk,
+        "layout": job.layout.kind,
+        "width": job.layout.width,
+        "wave": job.wave,
+        **_measuring(oracle.oracle, options.store_path),
     }
 
 

@@ -12,6 +12,7 @@ from jaxnas.core import rng
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.run.host.cache import HostCache
+from jaxnas.run.memory import Memory
 from jaxnas.run.population import Layout, Member, programs
 
 
@@ -30,6 +31,7 @@ class Job:
     wave: int
     mesh: Mesh
     label: str
+    memory: Memory
 
 
 class Engine:

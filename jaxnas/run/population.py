@@ -2,12 +2,13 @@
 
 A population is an array of members ``[blocks, width, ...]``. Its leading axis is sharded
 over the mesh axis ``"pop"``; each device visits its blocks one after the other and advances
-all ``width`` members of a block by ``vmap``. A block of the right width fits in the
-processor's cache, so the rate does not fall with the number of controllers. Nothing is
-communicated.
+all ``width`` members of a block by ``vmap``. On a CPU a block of the right width fits in
+the cache, so the rate does not fall with the number of controllers; an accelerator has one
+block, as wide as its memory allows. Nothing is communicated.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,8 +21,12 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core import rng, trees
 from jaxnas.core.algorithm import Algorithm
-from jaxnas.core.types import Proposal
+from jaxnas.core.errors import UserError
+from jaxnas.core.layout import using
+from jaxnas.core.types import Evaluation, Proposal
 from jaxnas.oracles.budget import Admission, Budgeted, BudgetState
+
+Metrics = dict[str, Float[Array, ""]]
 
 
 class Member(NamedTuple):
@@ -37,11 +42,13 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """How many controllers, in which blocks, on how many devices."""
+    """How many controllers, in which blocks, on how many devices, and how they train."""
 
     controllers: int
     width: int
     devices: int
+    kind: str = "blocked"
+    """Training steps of a block: one after another, or ``"wide"``; see ``core.layout``."""
 
     @property
     def blocks(self) -> int:
@@ -55,6 +62,39 @@ class Layout:
         return self.blocks * self.width
 
 
+def ask(
+    algo: Algorithm,
+    oracle: Budgeted,
+    key: Key[Array, ""],
+    state: PyTree,
+    oracle_state: BudgetState,
+) -> tuple[PyTree, BudgetState, Proposal, Admission]:
+    """Returns the states after a proposal, the proposal, and which lanes get an answer."""
+    state, proposal = algo.ask(key, state)
+    active = proposal.active & ~oracle.spent(oracle_state)
+    ledger, admission = oracle.admit(oracle_state.ledger, proposal.tokens, active)
+    return state, oracle_state._replace(ledger=ledger), proposal, admission
+
+
+def tell(
+    algo: Algorithm,
+    oracle: Budgeted,
+    key: Key[Array, ""],
+    params: PyTree,
+    state: PyTree,
+    oracle_state: BudgetState,
+    answered: tuple[Proposal, Admission, Evaluation],
+) -> tuple[PyTree, BudgetState]:
+    """Returns the states that have seen what a proposal was evaluated to."""
+    proposal, admission, evaluation = answered
+    evaluation = oracle.finish(admission.scored, evaluation)
+    ledger = oracle.record(
+        params, oracle_state.ledger, admission, proposal.tokens, evaluation
+    )
+    state = algo.tell(key, state, proposal, evaluation)
+    return state, oracle_state._replace(ledger=ledger)
+
+
 def update(
     algo: Algorithm,
     oracle: Budgeted,
@@ -63,20 +103,43 @@ def update(
     state: PyTree,
     oracle_state: BudgetState,
 ) -> tuple[PyTree, BudgetState, dict[str, Float[Array, ""]]]:
-    """Returns the states after ``rounds`` of ask, evaluate and tell, and then one learn."""
-    *round_keys, learn_key = jax.random.split(key, 3 * algo.rounds + 1)
-    for r in range(algo.rounds):
-        ask_key, evaluate_key, tell_key = round_keys[3 * r : 3 * r + 3]
-        state, proposal = algo.ask(ask_key, state)
-        oracle_state, evaluation = oracle.evaluate(
-            evaluate_key,
-            params,
-            oracle_state,
-            proposal.tokens,
-            proposal.fidelity,
-            proposal.active,
+    """Returns the states after ``rounds`` of ask, evaluate and tell, and then one learn.
+
+    Pure: ``vmap`` it over keys and states (whose ``hparams`` are leaves), ``scan`` it over
+    keys. Params are shared: ``in_axes=None``.
+
+    Args:
+        algo: proposes and learns.
+        oracle: of :func:`jaxnas.budgeted`, traced.
+        key: of this update.
+        params: ``oracle.params()``.
+        state: of ``algo.init(key, hparams)``.
+        oracle_state: of ``oracle.init(key, params)``.
+
+    Returns:
+        Both states, and the scalar metrics of ``learn``.
+
+    Raises:
+        UserError: the oracle has no budget, or lives on the host.
+    """
+    if not isinstance(oracle, Budgeted):
+        raise UserError("update needs an oracle with a budget: jaxnas.budgeted(oracle, n).")
+    if not oracle.traced:
+        raise UserError(f"The oracle {oracle.id!r} lives on the host; use jaxnas.search.")
+    keys, learn_key = rng.round_keys(key, algo.rounds)
+    for ask_key, evaluate_key, tell_key in keys:
+        state, oracle_state, proposal, admission = ask(
+            algo, oracle, ask_key, state, oracle_state
         )
-        state = algo.tell(tell_key, state, proposal, evaluation)
+        inner, evaluation = oracle.oracle.evaluate(
+            evaluate_key, params, oracle_state.inner, proposal.tokens, proposal.fidelity,
+            admission.scored,
+        )  # fmt: skip
+        oracle_state = oracle_state._replace(inner=inner)
+        answered = (proposal, admission, evaluation)
+        state, oracle_state = tell(
+            algo, oracle, tell_key, params, state, oracle_state, answered
+        )
     state, metrics = algo.learn(learn_key, state)
     return state, oracle_state, metrics
 
@@ -116,15 +179,16 @@ def metric_names(algo: Algorithm) -> tuple[str, ...]:
     return (*sorted(shapes), "queries")
 
 
-def _logged(
-    member: Member, metrics: dict[str, Float[Array, ""]], step: Int[Array, ""]
-) -> dict[str, Float[Array, "U"]]:
-    """Returns the member's log with one more update written into it."""
-    values = {**metrics, "queries": member.oracle.ledger.queries}
-    return {
+def _ended(
+    oracle: Budgeted, old: Member, new: Member, metrics: Metrics, step: Int[Array, ""]
+) -> Member:
+    """Returns the member with its log, or as it was before when its budget was spent."""
+    values = {**metrics, "queries": new.oracle.ledger.queries}
+    log = {
         name: column.at[step].set(jnp.asarray(values[name], jnp.float32))
-        for name, column in member.log.items()
+        for name, column in new.log.items()
     }
+    return trees.select(~oracle.spent(old.oracle), new._replace(log=log), old)
 
 
 def advance(
@@ -139,9 +203,8 @@ def advance(
     state, oracle_state, metrics = update(
         algo, oracle, key, params, member.algorithm, member.oracle
     )
-    new = Member(member.key, state, oracle_state, member.log)
-    new = new._replace(log=_logged(new, metrics, step))
-    return trees.select(~oracle.spent(member.oracle), new, member)
+    new = member._replace(algorithm=state, oracle=oracle_state)
+    return _ended(oracle, member, new, metrics, step)
 
 
 def _advance_block(
@@ -218,6 +281,9 @@ class Programs:
         """Returns ``function(block, *shared)`` mapped over blocks, sharded over devices."""
 
         def local(blocks: PyTree, *shared: PyTree) -> PyTree:
+            if self.layout.blocks == self.layout.devices:
+                alone = function(jax.tree.map(lambda x: x[0], blocks), *shared)
+                return jax.tree.map(lambda x: x[None], alone)
             return jax.lax.map(lambda block: function(block, *shared), blocks)
 
         def spread(blocks: PyTree, *shared: PyTree) -> PyTree:
@@ -225,7 +291,8 @@ class Programs:
             mapped = jax.shard_map(
                 local, mesh=self.mesh, in_specs=specs, out_specs=P("pop"), check_vma=False
             )
-            return mapped(blocks, *shared)
+            with using(self.layout.kind):
+                return mapped(blocks, *shared)
 
         return jax.jit(spread)
 
@@ -239,67 +306,59 @@ class Programs:
         inner = self._over_blocks(block)
         return jax.jit(lambda m, p, start, stop: inner(m, p, start, stop), donate_argnums=0)
 
-    @functools.cached_property
-    def ask(self) -> Any:
-        """The jitted split half before a host oracle: ask and admit."""
+    def _phase(self, phase: Callable[..., Any]) -> Any:
+        """Returns ``phase(item, keys, learn_key, *scalars)`` over all members, jitted.
 
-        def member(member: Member, step: Array, r: Array) -> tuple[Member, Any, Any]:
-            key = rng.step_key(jax.random.wrap_key_data(member.key), step)
-            keys = jax.random.split(key, 3 * self.algo.rounds + 1)
-            state, proposal = self.algo.ask(keys[3 * r], member.algorithm)
-            active = proposal.active & ~self.oracle.spent(member.oracle)
-            ledger, admission = self.oracle.admit(
-                member.oracle.ledger, proposal.tokens, active
-            )
-            booked = member.oracle._replace(ledger=ledger)
-            member = member._replace(algorithm=state, oracle=booked)
-            return member, proposal, admission
+        An item is a member, or a tuple that begins with one.
+        """
 
-        def block(members: Member, step: Array, r: Array) -> Any:
-            return jax.vmap(lambda m: member(m, step, r))(members)
+        def member(item: Any, step: Array, *scalars: Array) -> Any:
+            data = item.key if isinstance(item, Member) else item[0].key
+            key = rng.step_key(jax.random.wrap_key_data(data), step)
+            return phase(item, *rng.round_keys(key, self.algo.rounds), step, *scalars)
+
+        def block(items: Any, *scalars: Array) -> Any:
+            return jax.vmap(lambda item: member(item, *scalars))(items)
 
         return self._over_blocks(block)
+
+    @functools.cached_property
+    def ask(self) -> Any:
+        """The jitted ``(members, step, round)`` before a host oracle: ask and admit."""
+
+        def phase(member: Member, keys: Array, _: Array, step: Array, r: Array) -> Any:
+            state, booked, proposal, admission = ask(
+                self.algo, self.oracle, keys[r, 0], member.algorithm, member.oracle
+            )
+            return member._replace(algorithm=state, oracle=booked), proposal, admission
+
+        return self._phase(phase)
 
     @functools.cached_property
     def tell(self) -> Any:
-        """The jitted split half after a host oracle: record and tell."""
+        """The jitted ``(items, step, round)`` after a host oracle: record and tell."""
 
-        def member(
-            item: tuple[Member, Proposal, Admission, Any], step: Array, r: Array
-        ) -> Member:
-            member, proposal, admission, evaluation = item
-            key = rng.step_key(jax.random.wrap_key_data(member.key), step)
-            keys = jax.random.split(key, 3 * self.algo.rounds + 1)
-            evaluation = self.oracle.finish(admission.scored, evaluation)
-            ledger = self.oracle.record(
-                (), member.oracle.ledger, admission, proposal.tokens, evaluation
-            )
-            state = self.algo.tell(keys[3 * r + 2], member.algorithm, proposal, evaluation)
-            booked = member.oracle._replace(ledger=ledger)
+        def phase(item: Any, keys: Array, _: Array, step: Array, r: Array) -> Member:
+            member, *answered = item
+            state, booked = tell(
+                self.algo, self.oracle, keys[r, 2], (), member.algorithm, member.oracle,
+                tuple(answered),
+            )  # fmt: skip
             return member._replace(algorithm=state, oracle=booked)
 
-        def block(items: Any, step: Array, r: Array) -> Member:
-            return jax.vmap(lambda item: member(item, step, r))(items)
-
-        return self._over_blocks(block)
+        return self._phase(phase)
 
     @functools.cached_property
     def learn(self) -> Any:
         """The jitted end of a split update: learn, log, and freeze the finished."""
 
-        def member(pair: tuple[Member, Member], step: Array) -> Member:
+        def phase(pair: Any, keys: Array, learn_key: Array, step: Array) -> Member:
             old, new = pair
-            key = rng.step_key(jax.random.wrap_key_data(new.key), step)
-            keys = jax.random.split(key, 3 * self.algo.rounds + 1)
-            state, metrics = self.algo.learn(keys[-1], new.algorithm)
+            state, metrics = self.algo.learn(learn_key, new.algorithm)
             new = new._replace(algorithm=state)
-            new = new._replace(log=_logged(new, metrics, step))
-            return trees.select(~self.oracle.spent(old.oracle), new, old)
+            return _ended(self.oracle, old, new, metrics, step)
 
-        def block(pairs: Any, step: Array) -> Member:
-            return jax.vmap(lambda pair: member(pair, step))(pairs)
-
-        return self._over_blocks(block)
+        return self._phase(phase)
 
 
 @functools.lru_cache(maxsize=32)

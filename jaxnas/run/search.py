@@ -1,13 +1,14 @@
 """``search``: one algorithm, one oracle, many controllers, resumable to the bit."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,19 +18,24 @@ from jaxtyping import PyTree
 from jaxnas.core import rng, trees
 from jaxnas.core import tokens as tk
 from jaxnas.core.algorithm import Algorithm
-from jaxnas.core.errors import UserError
+from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.layout import resolve
 from jaxnas.core.oracle import Described, Oracle
-from jaxnas.core.scalarise import weighted_sum
 from jaxnas.data.store.evaluations import Store
-from jaxnas.oracles.budget import Budgeted
+from jaxnas.oracles.budget import Budgeted, budgeted
 from jaxnas.run import store as folders
 from jaxnas.run.config import describe_run, expand_hparams
 from jaxnas.run.devices import population_mesh
 from jaxnas.run.engine import Engine, Job
 from jaxnas.run.host.cache import HostCache
-from jaxnas.run.host.executor import Executor
 from jaxnas.run.host.measurements import measuring_parts
-from jaxnas.run.memory import check_results, controllers_that_fit
+from jaxnas.run.memory import (
+    check_results,
+    controllers_that_fit,
+    free_memory,
+    peak_memory,
+)
+from jaxnas.run.options import RunOptions
 from jaxnas.run.population import Layout, Member, init_member, metric_names
 from jaxnas.run.result import Result, best_distinct, gather
 from jaxnas.run.waves import Callback, Wave, run_wave
@@ -39,27 +45,7 @@ ROWS = 20
 
 
 def search(
-    algo: Algorithm,
-    oracle: Oracle,
-    *,
-    budget: int,
-    seeds: int = 1,
-    seed0: int = 0,
-    hparams: Any = None,
-    out: str | Path | None = None,
-    max_proposals: int | None = None,
-    weights: tuple[float, ...] | None = None,
-    chunk: int | None = None,
-    width: int | None = None,
-    archive: int = 256,
-    executor: Executor | None = None,
-    store: Store | str | Path | None = None,
-    devices: Sequence[Any] | None = None,
-    callbacks: Sequence[Callback] = (),
-    resume: Literal["auto", "never"] = "auto",
-    grid: Mapping[str, Sequence[float]] | None = None,
-    grid_cells: Sequence[int] = (),
-    label: str | None = None,
+    algo: Algorithm, oracle: Oracle, options: RunOptions | None = None, **settings: Any
 ) -> Result:
     """Returns what ``G x seeds`` controllers found within ``budget`` distinct queries each.
 
@@ -70,60 +56,48 @@ def search(
     Args:
         algo: proposes and learns.
         oracle: scores; its space must be the algorithm's.
-        budget: distinct queries of each controller.
-        seeds: controllers of each setting.
-        seed0: seed of the whole run.
-        hparams: None for the preset, or names to numbers or ``[G]`` sequences.
-        out: run directory. The same call again resumes it, or returns what is there.
-        max_proposals: proposals after which a controller stops even if it keeps repeating
-            itself; 8 x budget when None.
-        weights: of the objectives in the reward, one each; all 1 when None.
-        chunk: updates between two rows and callbacks; a twentieth of all when None.
-        width: controllers that a device advances together; measured default when None.
-        archive: best distinct architectures kept.
-        executor: where a host oracle's evaluations run; this process when None. Who made
-            it closes it.
-        store: where the evaluations of a measuring oracle are kept, so that none is made
-            twice whichever run asked: an open store, or its file.
-        devices: devices to spread over; all local ones when None.
-        callbacks: called with progress events between two compiled calls.
-        resume: ``"never"`` deletes what ``out`` holds first.
-        grid: the axes of a sweep, for the record.
-        grid_cells: the setting of every cell of ``grid``, for the record.
-        label: name in tables; the algorithm's when None.
+        options: what is asked for; or give its fields by name.
+        **settings: fields of :class:`RunOptions`: ``budget``, ``seeds``, ``out``, ...
 
     Raises:
         UserError: something cannot be done as asked; nothing was started.
         DiskFullError: a write failed; the last checkpoint stands.
     """
-    budgeted = _budgeted(algo, oracle, budget, max_proposals, weights)
-    _check_host_options(oracle, executor, store)
-    settings, num_settings = expand_hparams(algo, hparams)
-    if seeds < 1:
-        raise UserError(f"At least one seed is needed, got {seeds}.")
+    options = _options(options, settings)
+    budgeted = checked_budget(algo, oracle, options)
+    _check_host_options(oracle, options)
     with contextlib.ExitStack() as held:
         directory = None
-        if out is not None:
-            directory = folders.RunDirectory(Path(out))
+        if options.out is not None:
+            directory = folders.RunDirectory(Path(options.out))
             held.callback(directory.close)
-        if directory is not None and resume == "never":
+        if directory is not None and options.resume == "never":
             directory.clear()
         job = _plan(
-            algo, budgeted, settings, num_settings, seeds, seed0, chunk, width, devices,
-            label, directory,
-        )  # fmt: skip
-        config = describe_run(
-            algo, budgeted, label=job.label, settings=settings, seeds=seeds, seed0=seed0,
-            chunk=job.chunk, width=job.layout.width, wave=job.wave, grid=grid or {},
-            cells=grid_cells, store=_store_path(store),
-        )  # fmt: skip
+            algo, budgeted, options, (directory.config if directory else None) or {}
+        )
+        config = describe_run(job, options)
         if directory is not None:
             directory.adopt(config)
             if (directory.path / "results.npz").exists():
                 return load_result(directory.path)
-        if store is not None and not isinstance(store, Store):
-            store = held.enter_context(Store(store))
-        return _run(job, config, directory, archive, executor, store, callbacks)
+        if options.store is not None and not isinstance(options.store, Store):
+            store = held.enter_context(Store(options.store))
+            options = dataclasses.replace(options, store=store)
+        return _run(job, config, directory, options)
+
+
+def _options(options: RunOptions | None, settings: dict[str, Any]) -> RunOptions:
+    """Returns options with some fields given by name."""
+    names = [field.name for field in dataclasses.fields(RunOptions)]
+    for name in settings:
+        if name not in names:
+            raise unknown_name("option of search:", name, names)
+    if options is not None:
+        return dataclasses.replace(options, **settings)
+    if "budget" not in settings:
+        raise UserError("search needs a budget: distinct queries of each controller.")
+    return RunOptions(**settings)
 
 
 def load_result(path: str | Path) -> Result:
@@ -144,68 +118,60 @@ def load_result(path: str | Path) -> Result:
     return Result(config, arrays, best, path, timings, made.get("evaluations"))
 
 
-def _budgeted(
-    algo: Algorithm,
-    oracle: Oracle,
-    budget: int,
-    max_proposals: int | None,
-    weights: tuple[float, ...] | None,
-) -> Budgeted:
-    """Returns the oracle under its budget, after checking that both fit together."""
+def checked_budget(algo: Algorithm, oracle: Oracle, options: RunOptions) -> Budgeted:
+    """Returns the oracle under its budget, after checking that it fits the algorithm."""
     if algo.space != oracle.space:
         raise UserError(
             f"The algorithm proposes from {algo.space.id!r} but the oracle scores "
             f"{oracle.space.id!r}; make both with the same space."
         )
-    cap = 8 * budget if max_proposals is None else max_proposals
-    scalariser = weighted_sum(oracle.objectives, weights)
-    budgeted = Budgeted(oracle, scalariser, budget, cap)
+    bounded = budgeted(oracle, options.budget, options.max_proposals, options.weights)
     total = tk.count(oracle.space)
-    if total is not None and budget > total and not budgeted.resample:
+    if total is not None and options.budget > total and not bounded.resample:
         raise UserError(
-            f"A budget of {budget:,} distinct queries is more than the {total:,} "
+            f"A budget of {options.budget:,} distinct queries is more than the {total:,} "
             f"architectures of {oracle.space.id!r}; ask for at most {total:,}."
         )
-    return budgeted
+    return bounded
 
 
 def _plan(
-    algo: Algorithm,
-    oracle: Budgeted,
-    settings: PyTree,
-    num_settings: int,
-    seeds: int,
-    seed0: int,
-    chunk: int | None,
-    width: int | None,
-    devices: Sequence[Any] | None,
-    label: str | None,
-    directory: folders.RunDirectory | None,
+    algo: Algorithm, oracle: Budgeted, options: RunOptions, here: dict[str, Any]
 ) -> Job:
-    """Returns the job; width and wave are taken over from a run that is being resumed."""
-    mesh = population_mesh(devices)
-    count = num_settings * seeds
+    """Returns the job; layout, width and wave are taken over from a run that is resumed."""
+    settings, num_settings = expand_hparams(algo, options.hparams)
+    mesh = population_mesh(options.devices)
+    count = num_settings * options.seeds
     updates = -(-oracle.max_proposals // (algo.batch * algo.rounds))
-    chunk = max(1, -(-updates // ROWS)) if chunk is None else chunk
-    if chunk < 1 or (width is not None and width < 1):
-        raise UserError(f"Chunk and width must be at least 1, got {chunk} and {width}.")
     row = oracle.space.length * 2 + len(oracle.objectives) * 4 + 8
     check_results(count, oracle.budget * row + 4 * updates * len(metric_names(algo)))
-    here = (directory.config if directory else None) or {}
-    if width is None:
-        width = here.get("width")
-    if width is None:
-        on_cpu = mesh.devices.flat[0].platform == "cpu"
-        width = algo.preferred_width if on_cpu else 4096
-        width = max(1, min(width, -(-count // mesh.size)))
+    if options.layout == "auto" and "layout" in here:
+        kind = here["layout"]
+    else:
+        kind = resolve(options.layout, mesh.devices.flat[0].platform)
+    each = _member_bytes(algo, oracle, updates, settings)
+    memory = free_memory(list(mesh.devices.flat))
+    share = -(-count // mesh.size)
+    width = options.width or here.get("width")
+    if width is None and kind == "wide":
+        width = controllers_that_fit(count, each, mesh.size, memory.free) // mesh.size
+    width = max(1, min(width or algo.preferred_width, share))
     wave = here.get("wave")
     if wave is None:
-        bytes_each = _member_bytes(algo, oracle, updates, settings)
-        wave = controllers_that_fit(count, bytes_each, width * mesh.size)
-    layout = Layout(min(wave, count), width, mesh.size)
-    name = label or algo.id.rsplit("-v", 1)[0]
+        wave = controllers_that_fit(count, each, width * mesh.size, memory.free)
     return Job(
-        algo, oracle, settings, seeds, seed0, updates, chunk, layout, wave, mesh, name
+        algo=algo,
+        oracle=oracle,
+        settings=settings,
+        seeds=options.seeds,
+        seed0=options.seed0,
+        updates=updates,
+        chunk=options.chunk or max(1, -(-updates // ROWS)),
+        layout=Layout(min(wave, count), width, mesh.size, kind),
+        wave=wave,
+        mesh=mesh,
+        label=options.label or algo.id.rsplit("-v", 1)[0],
+        memory=memory,
     )
 
 
@@ -228,18 +194,21 @@ def _run(
     job: Job,
     config: dict[str, Any],
     directory: folders.RunDirectory | None,
-    archive: int,
-    executor: Executor | None,
-    store: Store | None,
-    callbacks: Sequence[Callback],
+    options: RunOptions,
 ) -> Result:
     """Runs all waves and writes what they leave."""
-    made = folders.provenance() | {"data": _checksums(job.oracle.oracle)}
+    callbacks = options.callbacks
+    warn = functools.partial(_warn, job.label, callbacks)
+    made = folders.provenance(list(job.mesh.devices.flat))
+    made |= {"data": _checksums(job.oracle.oracle), "memory": str(job.memory)}
+    made["layout"] = _layout_in_words(job)
+    if job.memory.source == "assumed":
+        warn(f"Memory is planned with {job.memory}.")
     total = config["controllers"]
     cache = None
     if not job.oracle.traced:
-        warn = functools.partial(_warn, job.label, callbacks)
-        cache = HostCache(job.oracle.oracle, executor, store, warn)
+        store: Any = options.store
+        cache = HostCache(job.oracle.oracle, options.executor, store, warn)
     engine = Engine(job, cache)
     parts: list[dict[str, np.ndarray]] = []
     timings = {"compile_s": 0.0, "run_s": 0.0}
@@ -256,8 +225,9 @@ def _run(
             saved.parent.mkdir(exist_ok=True)
             folders.write_arrays(saved, parts[-1])
     arrays = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-    best = best_distinct(job.oracle, engine.params, parts, archive)
+    best = best_distinct(job.oracle, engine.params, parts, options.archive)
     made |= {**timings, "finished": folders.now()}
+    made["peak_memory"] = peak_memory(list(job.mesh.devices.flat))
     asked = None if cache is None else cache.summary()
     if asked is not None:
         made |= {"failed_evaluations": asked["failed"], "failures": asked["failures"]}
@@ -268,23 +238,26 @@ def _run(
     return Result(config, arrays, best, path, timings, asked)
 
 
-def _check_host_options(oracle: Oracle, executor: Any, store: Any) -> None:
+def _layout_in_words(job: Job) -> str:
+    """Returns how the controllers were laid out, for provenance."""
+    layout = job.layout
+    return (
+        f"{layout.kind}, {layout.blocks} blocks of {layout.width} controllers on "
+        f"{layout.devices} devices"
+    )
+
+
+def _check_host_options(oracle: Oracle, options: RunOptions) -> None:
     """Refuses what has no meaning for an oracle, rather than ignoring it."""
-    if executor is not None and oracle.traced:
+    if options.executor is not None and oracle.traced:
         raise UserError(
             f"The oracle {oracle.id!r} is compiled into the search, so nothing is left for "
             "workers to evaluate; leave the executor out."
         )
-    if store is not None and not measuring_parts(oracle):
+    if options.store is not None and not measuring_parts(oracle):
         raise UserError(
             f"The oracle {oracle.id!r} makes no measurements to store; leave the store out."
         )
-
-
-def _store_path(store: Store | str | Path | None) -> str | None:
-    """Returns the file of a store as text, for the record."""
-    path = store.path if isinstance(store, Store) else store
-    return None if path is None else str(path)
 
 
 def _warn(label: str, callbacks: Sequence[Callback], text: str) -> None:

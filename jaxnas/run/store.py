@@ -8,11 +8,11 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
-import jax
 import numpy as np
 
 from jaxnas.core.errors import UserError
@@ -187,19 +187,20 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [f"{path}: {short(old)} -> {short(new)}"]
 
 
-def provenance() -> dict[str, Any]:
-    """Returns who made a run: command, versions, device, commit, time."""
+def provenance(devices: Sequence[Any]) -> dict[str, Any]:
+    """Returns who made a run: command, versions, devices, commit, time."""
     versions = {}
     for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"):
         versions[name] = metadata.version(name)
-    device = jax.local_devices()[0]
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "jaxnas": VERSION,
         "python": platform.python_version(),
         **versions,
-        "platform": platform.platform(),
-        "device": f"{jax.local_device_count()} x {device.device_kind}",
+        "os": platform.platform(),
+        "platform": devices[0].platform,
+        "device_kind": devices[0].device_kind,
+        "device": f"{len(devices)} x {devices[0].device_kind}",
         "cpu_count": os.cpu_count(),
         "git": _commit(),
         "started": now(),

@@ -34,7 +34,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.trees import one_at_a_time
+from jaxnas.core.layout import per_controller
 
 MIN_ROWS = 10
 """Fewest labelled rows of a fit."""
@@ -182,8 +182,8 @@ def fit(
         weight: how often a row is drawn relative to others; 0 where it is absent.
         hparams: the preset when None.
 
-    Under ``vmap`` the networks train one after another (``core.trees.one_at_a_time``): on
-    CPU their weights then stay in the innermost cache. Check rows with :func:`check_rows`.
+    Whether the networks train one after another or side by side is a matter of the layout
+    (:mod:`jaxnas.core.layout`). Check rows with :func:`check_rows`.
     """
     given = EnsembleHparams() if hparams is None else hparams
     hparams = EnsembleHparams(*(jnp.asarray(leaf, jnp.float32) for leaf in given))
@@ -203,7 +203,7 @@ def fit(
         return _train(config, member, start, draw, *data)
 
     axes = (0, 0, 0, *(None,) * 9)
-    trained = jax.vmap(one_at_a_time(train), axes)(
+    trained = jax.vmap(per_controller(train), axes)(
         jnp.arange(config.members),
         jax.random.split(init_key, config.members),
         jax.random.split(draw_key, config.members),

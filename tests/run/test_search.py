@@ -59,7 +59,9 @@ def test_a_controller_depends_on_its_id_alone():
 def test_chunk_length_and_waves_change_nothing(monkeypatch):
     plain = run()
     assert_same(plain, run(chunk=7))
-    monkeypatch.setattr(loop, "controllers_that_fit", lambda count, each, step: 2 * step)
+    monkeypatch.setattr(
+        loop, "controllers_that_fit", lambda count, each, step, free: 2 * step
+    )
     assert_same(plain, run(width=1))
 
 

@@ -1,0 +1,84 @@
+"""Everything that a search may be told, in one frozen record."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxnas.core import layout as layouts
+from jaxnas.core.errors import UserError
+from jaxnas.data.store.evaluations import Store
+from jaxnas.run.host.executor import Executor
+from jaxnas.run.waves import Callback
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a search is asked to do, beside its algorithm and its oracle.
+
+    Args:
+        budget: distinct queries of each controller, at least 1.
+        seeds: controllers of each setting, at least 1.
+        seed0: seed of the whole run.
+        hparams: None for the preset, or names to numbers or ``[G]`` sequences.
+        out: run directory. The same call again resumes it, or returns what is there.
+        max_proposals: proposals after which a controller stops even if it keeps repeating
+            itself; 8 x budget when None.
+        weights: of the objectives in the reward, one each; all 1 when None.
+        chunk: updates between two rows and callbacks; a twentieth of all when None.
+        layout: ``"wide"``, ``"blocked"``, or ``"auto"`` by the devices; see
+            :mod:`jaxnas.core.layout`.
+        width: controllers that a device advances together; when None the measured default
+            of a blocked layout, and as many as fit of a wide one.
+        archive: best distinct architectures kept.
+        executor: where a host oracle's evaluations run; this process when None. Who made
+            it closes it.
+        store: where the evaluations of a measuring oracle are stored, so that none is made
+            twice whichever run asked: an open store, or its file.
+        devices: devices to spread over; all when None.
+        callbacks: called with progress events between two compiled calls.
+        resume: ``"never"`` deletes what ``out`` holds first.
+        grid: the axes of a sweep, for the record.
+        grid_cells: the setting of every cell of ``grid``, for the record.
+        label: name in tables; the algorithm's when None.
+
+    Raises:
+        UserError: a number out of its range, or an unknown layout.
+    """
+
+    budget: int
+    seeds: int = 1
+    seed0: int = 0
+    hparams: Any = None
+    out: str | Path | None = None
+    max_proposals: int | None = None
+    weights: tuple[float, ...] | None = None
+    chunk: int | None = None
+    layout: str = "auto"
+    width: int | None = None
+    archive: int = 256
+    executor: Executor | None = None
+    store: Store | str | Path | None = None
+    devices: Sequence[Any] | None = None
+    callbacks: Sequence[Callback] = ()
+    resume: Literal["auto", "never"] = "auto"
+    grid: Mapping[str, Sequence[float]] | None = None
+    grid_cells: Sequence[int] = ()
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that make no sense, before anything is made."""
+        layouts.check(self.layout)
+        if self.seeds < 1:
+            raise UserError(f"At least one seed is needed, got {self.seeds}.")
+        small = [v for v in (self.chunk, self.width) if v is not None and v < 1]
+        if small:
+            raise UserError(
+                f"Chunk and width must be at least 1, got {self.chunk} and {self.width}."
+            )
+
+    @property
+    def store_path(self) -> str | None:
+        """The file of the store as text, for the record."""
+        path = self.store.path if isinstance(self.store, Store) else self.store
+        return None if path is None else str(path)
