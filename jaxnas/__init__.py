@@ -22,10 +22,13 @@ from jaxnas.registry import (
 
 if TYPE_CHECKING:
     from jaxnas.data.store.evaluations import Store
+    from jaxnas.oracles.budget import budgeted
     from jaxnas.run.config import grid_settings
     from jaxnas.run.devices import configure_host
     from jaxnas.run.host.processes import Processes
     from jaxnas.run.host.ray_cluster import RayExecutor
+    from jaxnas.run.options import RunOptions
+    from jaxnas.run.population import update
     from jaxnas.run.result import Result
     from jaxnas.run.search import load_result, search
 
@@ -36,8 +39,10 @@ __all__ = [
     "Processes",
     "RayExecutor",
     "Result",
+    "RunOptions",
     "Store",
     "UserError",
+    "budgeted",
     "configure_host",
     "grid_settings",
     "load_result",
@@ -48,17 +53,21 @@ __all__ = [
     "make_space",
     "names",
     "search",
+    "update",
 ]
 
 _LAZY = {
     "Processes": "jaxnas.run.host.processes",
     "RayExecutor": "jaxnas.run.host.ray_cluster",
     "Result": "jaxnas.run.result",
+    "RunOptions": "jaxnas.run.options",
     "Store": "jaxnas.data.store.evaluations",
+    "budgeted": "jaxnas.oracles.budget",
     "configure_host": "jaxnas.run.devices",
     "grid_settings": "jaxnas.run.config",
     "load_result": "jaxnas.run.search",
     "search": "jaxnas.run.search",
+    "update": "jaxnas.run.population",
 }
 
 

@@ -6,10 +6,10 @@ import os
 import platform
 import shutil
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -106,20 +106,39 @@ def _analog() -> list[Finding]:
 
 
 def _hardware() -> list[Finding]:
-    """Returns the devices, the memory and the disk."""
+    """Returns the devices, how controllers train on them, the memory and the disk."""
     configure_host()
     import jax
 
-    devices = jax.devices()
+    from jaxnas.core.layout import resolve
+    from jaxnas.run.memory import free_memory, peak_memory
+
+    devices, platform_ = jax.devices(), jax.default_backend()
     kinds = ", ".join(sorted({d.device_kind for d in devices}))
     free_disk = shutil.disk_usage(Path.cwd()).free / 1e9
-    free_memory = psutil.virtual_memory().available / 1e9
     return [
-        ("devices", f"{len(devices)} x {kinds} ({jax.default_backend()})", "", False),
+        ("platform", platform_, "", False),
+        ("devices", f"{len(devices)} x {kinds}", "", False),
+        ("layout", f"{resolve('auto', platform_)} (--layout auto)", "", False),
+        ("compile time", f"{_compile_seconds():.2f} s, one small program", "", False),
+        ("memory", str(free_memory(devices)), "", False),
+        ("peak memory", peak_memory(devices), "", False),
         ("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""), "", False),
-        ("free memory", f"{free_memory:.1f} GB", "", False),
         ("free disk", f"{free_disk:.1f} GB here", "", free_disk < 0.5),
     ]
+
+
+def _compile_seconds() -> float:
+    """Returns how long XLA takes for one dense layer and its gradient: whether it works."""
+    import jax
+    import jax.numpy as jnp
+
+    def loss(weights: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.tanh(weights @ weights))
+
+    begun = time.perf_counter()
+    jax.jit(jax.grad(loss)).lower(jnp.ones((64, 64))).compile()
+    return time.perf_counter() - begun
 
 
 def _data() -> list[Finding]:

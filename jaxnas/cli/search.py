@@ -71,6 +71,9 @@ class Common:
     evaluating: Annotated[Evaluating, tyro.conf.arg(name="")] = field(
         default_factory=Evaluating
     )
+    layout: Literal["auto", "wide", "blocked"] = "auto"
+    """Training steps of all controllers as one wide product each, or one controller after
+    another; auto is wide on accelerators and blocked on CPUs, where each is faster."""
     width: int | None = None
     """Controllers that a device advances together; measured default when not given."""
     fresh: bool = False
@@ -255,6 +258,7 @@ def run_one(
             out=out,
             max_proposals=common.max_proposals,
             weights=common.weights or None,
+            layout=common.layout,
             width=common.width,
             callbacks=[reporter],
             resume="never" if common.fresh else "auto",

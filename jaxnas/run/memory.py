@@ -44,7 +44,7 @@ def free_memory(devices: Sequence[Any]) -> Memory:
     return Memory(ASSUMED * len(devices), "assumed")
 
 
-def peak_memory(devices: Sequence[Any]) -> str | None:
+def peak_memory(devices: Sequence[Any]) -> str:
     """Returns the most memory that was in use, of the devices or of this process."""
     stats = [device.memory_stats() or {} for device in devices]
     if stats and all("peak_bytes_in_use" in found for found in stats):
