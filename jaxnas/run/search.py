@@ -30,6 +30,7 @@ from jaxnas.run.engine import Engine, Job
 from jaxnas.run.host.cache import HostCache
 from jaxnas.run.host.measurements import measuring_parts
 from jaxnas.run.memory import (
+    COPIES,
     check_results,
     controllers_that_fit,
     free_memory,
@@ -149,7 +150,7 @@ def _plan(
         kind = here["layout"]
     else:
         kind = resolve(options.layout, mesh.devices.flat[0].platform)
-    each = _member_bytes(algo, oracle, updates, settings)
+    each = _member_bytes(algo, oracle, updates, settings) * COPIES[kind]
     memory = free_memory(list(mesh.devices.flat))
     share = -(-count // mesh.size)
     width = options.width or here.get("width")
