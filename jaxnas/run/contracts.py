@@ -204,7 +204,9 @@ def _pair(where: str, got: Any) -> tuple[Any, Any]:
 def _record(where: str, got: Any, kind: type, **leaves: Any) -> None:
     """Checks the leaves of a record, each ``name=(shape, kind of dtype)``."""
     if not isinstance(got, kind):
-        raise UserError(f"{where} must return a {kind.__name__}, got {_shown(got)}.")
+        raise UserError(
+            f"{where} must return the record {kind.__name__}, got {_shown(got)}."
+        )
     for name, (shape, dtype) in leaves.items():
         _leaf(where, name, getattr(got, name), shape, dtype)
 

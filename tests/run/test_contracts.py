@@ -123,7 +123,7 @@ FAULTS = {
     ),
     "proposal": (
         variant(ask=asks(lambda p: p.tokens)),
-        r"Mine.ask must return a Proposal, got int32\[4, 4\]",
+        r"Mine.ask must return the record Proposal, got int32\[4, 4\]",
     ),
     "length": (
         variant(ask=asks(lambda p: p._replace(tokens=p.tokens[:, :3]))),
@@ -233,7 +233,7 @@ ANSWERS = {
     ),
     "record": (
         lambda s, f: (s, f.objectives),
-        r"Odd.evaluate must return a Evaluation, got float32\[B, 1\]",
+        r"Odd.evaluate must return the record Evaluation, got float32\[B, 1\]",
     ),
 }
 
