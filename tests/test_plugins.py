@@ -15,6 +15,7 @@ import pytest
 
 from jaxnas import registry
 from jaxnas.cli import main
+from jaxnas.core.errors import UserError
 from jaxnas.testing.algos import ALGORITHM_CHECKS
 from jaxnas.testing.oracles import ORACLE_CHECKS
 from jaxnas.testing.spaces import SPACE_CHECKS
@@ -29,9 +30,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas import OK, SKIPPED, Evaluation, Graph, Objective, Proposal, UserError
 from jaxnas.core import tokens as tk
-from jaxnas.core.errors import UserError
-from jaxnas.core.types import OK, Evaluation, Graph, Objective, Proposal
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,6 @@ class Ones:
     """Number of ones in a bit string."""
 
     space: Bits = Bits()
-    objective: str = "ones"
     id: str = "ones-v1"
     objectives: tuple = (Objective("ones", "bits", True, "ones in the string"),)
     traced: bool = True
@@ -90,7 +89,7 @@ class Ones:
     def evaluate(self, key, params, state, tokens, fidelity, active):
         ones = jnp.where(active, tokens.sum(axis=1).astype(jnp.float32), jnp.nan)
         zero = jnp.zeros(len(tokens))
-        status = jnp.where(active, OK, 2)
+        status = jnp.where(active, OK, SKIPPED)
         return state, Evaluation(ones[:, None], zero, zero, status, zero * jnp.nan)
 
 
@@ -177,7 +176,7 @@ def test_strangers_are_searched_listed_and_reported(stranger, capsys, tmp_path):
     with pytest.raises(SystemExit) as stop:
         main(
             [
-                "search", "--oracle", "ones", "--objective", "ones", "--budget", "40",
+                "search", "--oracle", "ones", "--budget", "40",
                 "--algorithms", "random", "climber", "--seeds", "4", "--quiet",
                 "--out", str(tmp_path), "--name", "run",
             ]
@@ -191,3 +190,32 @@ def test_strangers_are_searched_listed_and_reported(stranger, capsys, tmp_path):
         main(["list"])
     listed = capsys.readouterr().out
     assert all(name in listed for name in KINDS.values())
+
+
+def test_identity_is_no_setting_and_an_oracle_needs_no_objective(stranger, capsys):
+    """``ones`` has no ``info`` and no ``objective``; both used to end in an error."""
+    with pytest.raises(SystemExit) as stop:
+        main(["info", "ones", "--json"])
+    assert not stop.value.code
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["id"] == "ones-v1"
+    assert facts["metrics"]["ones"]["unit"] == "bits"
+    assert facts["options"] == "space=Bits(length=6, vocab=2, id='bits-v1')"
+    for option in registry.IDENTITY:
+        with pytest.raises(UserError, match=f"'ones': '{option}'. .*Available: space"):
+            registry.make_oracle("ones", **{option: "mine"})
+    with pytest.raises(SystemExit) as stop:
+        main(["search", "--oracle", "ones", "--objective", "zeros", "--budget", "4"])
+    assert stop.value.code == 2
+    assert "Unknown option of oracle 'ones': 'objective'" in capsys.readouterr().err
+
+
+def test_a_broken_algorithm_ends_with_one_sentence(stranger, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(stranger.Climber, "default_hparams", lambda self: {"lr": 0.1})
+    with pytest.raises(SystemExit) as stop:
+        main(["search", "--oracle", "ones", "--algorithms", "climber", "--out",
+              str(tmp_path / "runs")])  # fmt: skip
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "Climber.default_hparams must return a NamedTuple of numbers, got dict" in said
+    assert not (tmp_path / "runs").exists()

@@ -96,26 +96,26 @@ class Common:
             space=space,
             noise=self.noise,
             constraints=self.constraint,
-            objective=self.metric,
+            **({"objective": self.metric} if self.metric else {}),
             **parse_options(self.oracle_set),
         )
 
     @property
     def metric(self) -> str:
-        """The metric as asked for, or the oracle's own."""
-        return str(self.objective or self._default("objective"))
+        """The metric as asked for, or the oracle's own; empty where there is no choice."""
+        own = self._default("objective")
+        return str(self.objective or ("" if own is inspect.Parameter.empty else own or ""))
 
     def _default(self, option: str) -> Any:
         """Returns the default of an option of the oracle."""
-        target = registry.lookup("oracle", self.oracle)
-        found = inspect.signature(target).parameters.get(option)
+        found = registry.settable("oracle", self.oracle).get(option)
         return None if found is None else found.default
 
     @property
     def directory(self) -> Path:
         """The run directory."""
         objective = self.metric.replace(",", "+").replace(" ", "")
-        return self.out / (self.name or f"{self.oracle}-{objective}")
+        return self.out / (self.name or f"{self.oracle}-{objective}".rstrip("-"))
 
     def host(
         self, oracle: Oracle, runs: Sequence[Path], reporter: Reporter
@@ -161,15 +161,14 @@ class Search:
             raise UserError(
                 "Name each algorithm once, for example --algorithms random ppo."
             )
-        latent = None
-        if any(name.startswith("latent-") for name in names):
-            latent = self._latent_model(oracle)
+        moving = [n for n in names if "latent" in registry.settable("algorithm", n)]
+        latent = self._latent_model(oracle) if moving else {}
         chosen = [
             make_algorithm(
                 name,
                 oracle.space,
                 for_algorithm(self.common.set, name, names),
-                {} if latent is None or not name.startswith("latent-") else latent,
+                latent if name in moving else {},
             )
             for name in names
         ]

@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 from jaxnas.core import rng
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.oracles.budget import Budgeted
+from jaxnas.run.contracts import ROWS, check_tokens
 from jaxnas.run.host.cache import HostCache
 from jaxnas.run.memory import Memory
 from jaxnas.run.population import Layout, Member, programs
@@ -54,7 +55,9 @@ class Engine:
         """Returns the members before the first update; compiles on first use."""
         begun = time.perf_counter()
         setting = np.maximum(ids, 0) // self.job.seeds
-        hparams = jax.tree.map(lambda x: np.asarray(x)[setting], self.job.settings)
+        hparams = jax.tree.map(
+            lambda x: np.asarray(x, np.float32)[setting], self.job.settings
+        )
         root = jax.random.key_data(rng.root_key(self.job.seed0))
         blocks = self.programs.blocked((ids.astype(np.int32), hparams))
         members = self.programs.init(blocks, root, self.params)
@@ -69,7 +72,10 @@ class Engine:
         """Returns the members after updates ``start`` to ``stop - 1``."""
         if self.cache is None:
             steps = np.int32(start), np.int32(stop)
-            return jax.block_until_ready(self.programs.run(members, self.params, *steps))
+            members = self.programs.run(members, self.params, *steps)
+            if start == 0 < stop:
+                self._check_first(members)
+            return jax.block_until_ready(members)
         for step in range(start, stop):
             members = self._split_update(members, np.int32(step))
         return members
@@ -82,15 +88,26 @@ class Engine:
             turn = np.int32(r)
             members, proposal, admission = self.programs.ask(members, step, turn)
             shape = proposal.active.shape
-            found = self.cache.evaluate(
-                np.asarray(proposal.tokens).reshape(-1, self.job.oracle.space.length),
-                np.asarray(proposal.fidelity).reshape(-1),
-                np.asarray(admission.scored).reshape(-1),
-            )
+            tokens = np.asarray(proposal.tokens).reshape(-1, self.job.oracle.space.length)
+            scored = np.asarray(admission.scored).reshape(-1)
+            if step == 0:
+                check_tokens(self.job.algo, tokens[scored])
+            levels = np.asarray(proposal.fidelity).reshape(-1)
+            found = self.cache.evaluate(tokens, levels, scored)
             found = type(found)(*(x.reshape(shape + x.shape[1:]) for x in found))
             items = (members, proposal, admission, self.programs.place(found))
             members = self.programs.tell(items, step, turn)
         return self.programs.learn((old, members), step)
+
+    def _check_first(self, members: Member) -> None:
+        """Checks what some controllers of this process asked for in their first update."""
+        ledger, algo = members.oracle.ledger, self.job.algo
+        tokens, queries = (
+            x.addressable_shards[0].data for x in (ledger.tokens, ledger.queries)
+        )
+        tokens = np.asarray(tokens[0, :ROWS, : algo.batch * algo.rounds])
+        asked = np.arange(tokens.shape[1]) < np.asarray(queries[0, :ROWS])[:, None]
+        check_tokens(algo, tokens[asked])
 
     def spent(self, members: Member) -> np.ndarray:
         """Returns which members are finished, ``[blocks, width]``; host side."""

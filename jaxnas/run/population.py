@@ -173,7 +173,8 @@ def metric_names(algo: Algorithm) -> tuple[str, ...]:
     """Returns the names of an algorithm's metrics, and ``queries``."""
 
     def probe(key: Key[Array, ""]) -> dict[str, Array]:
-        return algo.learn(key, algo.init(key, algo.default_hparams()))[1]
+        hparams = jax.tree.map(jnp.float32, algo.default_hparams())
+        return algo.learn(key, algo.init(key, hparams))[1]
 
     shapes = jax.eval_shape(probe, jax.random.key(0))
     return (*sorted(shapes), "queries")

@@ -23,6 +23,7 @@ from jaxnas.core.layout import resolve
 from jaxnas.core.oracle import Described, Oracle, capability
 from jaxnas.data.store.evaluations import Store
 from jaxnas.oracles.budget import Budgeted, budgeted
+from jaxnas.run import contracts
 from jaxnas.run import store as folders
 from jaxnas.run.config import describe_run, expand_hparams
 from jaxnas.run.devices import population_mesh
@@ -120,7 +121,13 @@ def load_result(path: str | Path) -> Result:
 
 
 def checked_budget(algo: Algorithm, oracle: Oracle, options: RunOptions) -> Budgeted:
-    """Returns the oracle under its budget, after checking that it fits the algorithm."""
+    """Returns the oracle under its budget, after checking that both keep their contracts.
+
+    Raises:
+        UserError: one does not (see :mod:`jaxnas.run.contracts`), or they do not fit.
+    """
+    contracts.check_algorithm(algo)
+    contracts.check_oracle(oracle)
     if algo.space != oracle.space:
         raise UserError(
             f"The algorithm proposes from {algo.space.id!r} but the oracle scores "
@@ -133,6 +140,7 @@ def checked_budget(algo: Algorithm, oracle: Oracle, options: RunOptions) -> Budg
             f"A budget of {options.budget:,} distinct queries is more than the {total:,} "
             f"architectures of {oracle.space.id!r}; ask for at most {total:,}."
         )
+    contracts.check_shapes(algo, oracle)
     return bounded
 
 
@@ -178,7 +186,7 @@ def _plan(
 
 def _member_bytes(algo: Algorithm, oracle: Budgeted, updates: int, settings: PyTree) -> int:
     """Returns the bytes of one controller's state, without computing anything."""
-    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((), x.dtype), settings)
+    one = jax.tree.map(lambda _: jax.ShapeDtypeStruct((), jnp.float32), settings)
     names = metric_names(algo)
     root = jax.random.key_data(rng.root_key(0))
 

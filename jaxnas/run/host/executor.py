@@ -9,8 +9,10 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from jaxnas.core.errors import UserError
 from jaxnas.core.oracle import Measuring, Oracle
 from jaxnas.core.types import Measurement
+from jaxnas.run.contracts import check_evaluation
 
 RETRIES = 2
 """How often a request is tried again after its worker died."""
@@ -37,6 +39,8 @@ class Failure(NamedTuple):
     """A request without an answer: it raised, took too long, or its workers died."""
 
     message: str
+    broken: bool = False
+    """Whether the oracle broke its contract, which ends the run."""
 
 
 Outcome = Answer | Measurement | Failure
@@ -95,6 +99,10 @@ class Evaluate:
             )
         except FAILURES as error:
             return Failure(f"{type(error).__name__}: {error}")
+        try:
+            check_evaluation(self.oracle, found, 1)
+        except UserError as error:
+            return Failure(str(error), broken=True)
         return Answer(
             np.asarray(found.objectives[0], np.float32),
             float(found.violation[0]),
