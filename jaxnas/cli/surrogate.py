@@ -150,7 +150,7 @@ class Eval:
     """Shows how good a model is on architectures that it was not fitted on."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """A file of `jaxnas surrogate fit`, or an XGBoost model in JSON or UBJ."""
+    """A file of `jaxnas surrogate fit`, or an XGBoost model in JSON."""
     oracle: str = "analog-nasbench"
     """What gives the true labels."""
     csv: Path | None = None

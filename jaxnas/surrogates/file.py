@@ -119,7 +119,7 @@ def _not_a_model(name: str) -> UserError:
     """Returns the error for a file that is no model, or only part of one."""
     return UserError(
         f"The file {name} is no intact surrogate: neither what 'jaxnas surrogate fit' "
-        "writes nor an XGBoost model in JSON or UBJ."
+        "writes nor an XGBoost model in JSON."
     )
 
 
