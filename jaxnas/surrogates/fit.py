@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from jaxnas import registry
 from jaxnas.core.space import Featured, SearchSpace
 from jaxnas.core.types import Objective
-from jaxnas.data.recipes import content_checksum
+from jaxnas.data.formats.npz import content_checksum
 from jaxnas.surrogates import ensemble as en
 from jaxnas.surrogates.features import Encoder
 from jaxnas.surrogates.file import Header, Model, save

@@ -190,6 +190,13 @@ def test_a_damaged_npz_is_refused(tmp_path):
         load_images(path)
 
 
+def test_objects_are_refused_without_advice_to_unpickle_them(tmp_path):
+    path = npz(tmp_path, X=X, y=np.array(["a", 1, None] * 20, dtype=object))
+    with pytest.raises(UserError, match="holds Python objects, not numbers") as error:
+        load_images(path)
+    assert "pickle" not in str(error.value)
+
+
 def test_a_saved_npz_is_the_same_task(tmp_path):
     opened = open_images(npz(tmp_path, X=X // 16, y=Y, top=15))
     save_npz(opened, tmp_path / "saved.npz")

@@ -9,8 +9,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from jaxnas.core.errors import UserError
+from jaxnas.data.formats.npz import content_checksum
 from jaxnas.data.images.splits import Splits, block_sums, drop_shared, first_rows
-from jaxnas.data.recipes import Arrays, Recipe, content_checksum, load
+from jaxnas.data.recipes import Arrays, Recipe, load
 
 
 class ImageData(NamedTuple):
