@@ -235,13 +235,7 @@ def _one_source(asked: "Fit | Eval") -> None:
 
 
 def assess(oracle: Any, params: Any, held: Labels) -> dict[str, dict[str, Any]]:
-    """Returns the quality of every objective on held-out rows, JSON-able.
-
-    Args:
-        oracle: a :class:`jaxnas.surrogates.oracle.Surrogate`.
-        params: its parameters.
-        held: rows that it was not fitted on.
-    """
+    """Returns the quality of every objective on held-out rows, JSON-able."""
     import jax
 
     from jaxnas.surrogates import quality as q

@@ -38,13 +38,6 @@ def save(
 ) -> None:
     """Writes a model, whole or not at all.
 
-    Args:
-        path: the file; its folder is made.
-        model: configuration.
-        params: what was learned.
-        history: curves by name.
-        facts: JSON-able, for people and programs.
-
     Raises:
         UserError: it cannot be written there.
     """
@@ -101,11 +94,6 @@ def checksum_of(path: str | Path) -> str:
 @functools.lru_cache(maxsize=8)
 def load_encoder(path: str, checksum: str, space: SearchSpace) -> Stored:
     """Returns a model that can encode, read once for each content of the file.
-
-    Args:
-        path: what :func:`save` wrote.
-        checksum: :func:`checksum_of` the file; another content is read anew.
-        space: the space that it must be of.
 
     Raises:
         UserError: as :func:`load`; the file has changed; or it holds no encoder.

@@ -86,11 +86,6 @@ def fit_surrogate(
 def keep(path: Path, fitted: Fitted, facts: Mapping[str, Any]) -> None:
     """Writes a fitted surrogate whole or not at all.
 
-    Args:
-        path: of the file.
-        fitted: the surrogate.
-        facts: about the fit, JSON-able: source of the labels, seed, quality, ...
-
     Raises:
         UserError: the file cannot be written there.
     """

@@ -97,9 +97,6 @@ def path_of(name: str) -> str:
 def read(name: str) -> Arrays:
     """Returns the arrays of a file, verified and read-only.
 
-    Args:
-        name: a key of :data:`CHECKSUMS`.
-
     Raises:
         UserError: the file is missing or not the one that was released.
     """
