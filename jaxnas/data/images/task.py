@@ -58,6 +58,16 @@ class ImageSource(Protocol):
         ...
 
 
+class Packaged:
+    """Images that a package ships; the arrays of the recipe are the six of the splits."""
+
+    recipe: Recipe
+
+    def read(self) -> Splits:
+        """Returns the splits, verified; see :class:`ImageSource`."""
+        return Splits(**load(self.recipe))
+
+
 class Opened(NamedTuple):
     """What a name or a path stands for, before it is cut, reduced and scaled."""
 
@@ -76,11 +86,6 @@ class Opened(NamedTuple):
 def pack(splits: Splits) -> Arrays:
     """Returns splits as the arrays of a recipe."""
     return splits._asdict()
-
-
-def unpack(recipe: Recipe) -> Splits:
-    """Returns the splits that a recipe holds."""
-    return Splits(**load(recipe))
 
 
 def finish(

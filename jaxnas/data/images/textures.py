@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from jaxnas.data.images.splits import Splits, drop_shared, keys
-from jaxnas.data.images.task import pack, unpack
+from jaxnas.data.images.task import Packaged, pack
 from jaxnas.data.recipes import Arrays, Recipe
 
 NAMES = (
@@ -91,18 +91,10 @@ RECIPE = Recipe(
 )
 
 
-class Textures:
+class Textures(Packaged):
     """Grey 16x16 patches of ten photographs, held-out patches from another part."""
 
     recipe = RECIPE
     classes = NAMES
     top = 255
     note = "left half of each photograph / its next sixth / its right third"
-
-    def read(self) -> Splits:
-        """Returns 210 train, 70 validation and 140 test patches of each photograph.
-
-        Raises:
-            UserError: the package is missing, damaged or altered.
-        """
-        return unpack(RECIPE)
