@@ -61,7 +61,7 @@ ALGORITHMS = {
 }
 IMAGES = {
     "digits": "jaxnas.data.images.digits:Digits",
-    "mnist-5k": "jaxnas.data.images.mnist5k:Mnist5k",
+    "mnist-5k": "jaxnas.data.images.digits:Mnist5k",
     "animals": "jaxnas.data.images.animals:Animals",
     "textures": "jaxnas.data.images.textures:Textures",
     "fashion-confusable": "jaxnas.data.images.fashion:FashionConfusable",

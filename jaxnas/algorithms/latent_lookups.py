@@ -126,13 +126,6 @@ def choose(
 ) -> tuple[Lookup, dict[str, Float[Array, ""]]]:
     """Returns the unknown architectures of highest acquisition, and what was seen.
 
-    Args:
-        acquisition: scores architectures.
-        params: of its surrogate.
-        tokens: the candidates, repeats included.
-        known: what has been asked.
-        batch: architectures to look up.
-
     Returns:
         The look-up, and the metrics ``acquisition`` (mean over the candidates),
         ``extrapolates`` and ``unique`` (shares of them).

@@ -34,10 +34,6 @@ class RandomSearch:
     beyond the last member (cycle walking; Black and Rogaway 2002, "Ciphers with arbitrary
     finite domains"). It needs no memory, unlike a shuffled table each. Larger
     spaces are drawn exactly uniformly; a repeat is then free, as everywhere.
-
-    Args:
-        space: where to search.
-        batch: architectures a proposal.
     """
 
     space: SearchSpace

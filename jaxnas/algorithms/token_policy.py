@@ -177,14 +177,7 @@ def init_params(key: Key[Array, ""], module: Any, space: SearchSpace) -> PyTree:
 def sequence(
     module: nn.Module, params: PyTree, tokens: Int[Array, "B L"], aux: PyTree = None
 ) -> PolicyOutput:
-    """Returns logits ``[B, L, V]`` and values ``[B, L]``, teacher-forced.
-
-    Args:
-        module: a controller over tokens.
-        params: its variables.
-        tokens: what was written.
-        aux: kept by the steps that wrote them with these ``params``, or None.
-    """
+    """Returns logits ``[B, L, V]`` and values ``[B, L]``, teacher-forced."""
     if aux is None:
         out = module.apply(params, tokens, method="sequence")
     else:

@@ -163,19 +163,7 @@ def forward(
     source: str = "counter",
     bank: Float[Array, "Z"] | None = None,
 ) -> Float[Array, "N B ..."]:
-    """Returns the network's outputs with given weights on its tiles, batch after batch.
-
-    Args:
-        key: of the output noise.
-        variables: of the converted network.
-        held: what the tiles hold.
-        batches: inputs.
-        hyper: numbers of the model.
-        module: the network.
-        plan: its tiles.
-        source: of the output noise.
-        bank: for ``source="bank"``.
-    """
+    """Returns the network's outputs with given weights on its tiles, batch after batch."""
     values = tile_values(variables, held)
 
     def one_batch(item: tuple[Array, Array]) -> Array:

@@ -272,11 +272,6 @@ def project(
     Gaussian clip: ``|w| <= clip_sigma * std(w)`` over the tile (unbiased). Remap: a learned
     output scale is multiplied into the weights, ``s <- max|W|``, so ``max|w| = 1``; the
     network's own weights ``W`` do not change by it.
-
-    Args:
-        variables: of the converted network.
-        training: the bounds.
-        plan: the network's tiles.
     """
     structure = plan.structure
     learned, state = variables["analog"], variables["tiles"]
@@ -358,18 +353,6 @@ def fine_tune(
     SGD with momentum, cosine from ``learning_rate`` to zero, cross entropy; one scan. The
     momentum is kept in units of ``W`` (the toolkit keeps it in tile units, which differ
     only while scales move).
-
-    Args:
-        key: decides batches and noise.
-        variables: of the converted network, trained digitally before.
-        images: inputs.
-        labels: classes.
-        hyper: numbers of the analog model.
-        training: numbers of training; traced.
-        learning_rate: of the first step; traced.
-        module: the network.
-        plan: its tiles.
-        settings: what is static.
 
     Raises:
         UserError: fewer images than a batch.

@@ -184,14 +184,6 @@ def fit(
     The same key gives the same bits: order of the images and augmentation are functions of
     (key, step).
 
-    Args:
-        forward: the network; see :func:`forward_of`.
-        variables: ``{"params": ..., others}``; gradients are taken of ``params``.
-        images: training and validation images.
-        key: decides order and augmentation.
-        training: static settings.
-        hparams: traced settings.
-
     Raises:
         UserError: a batch larger than the training set.
     """

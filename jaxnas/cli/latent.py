@@ -246,7 +246,7 @@ class InfoOf:
 
 @dataclass(frozen=True)
 class Import:
-    """Imports the original's decoder and codebook checkpoints; no torch is needed."""
+    """Imports the VQ-VAE + PPO project's torch checkpoints; needs jaxnas[analog]."""
 
     decoder: Annotated[Path, tyro.conf.Positional]
     """Checkpoint of the decoder."""

@@ -121,14 +121,7 @@ class ChangeEnv(OracleEnv):
         moves: Moves,
         ledger: Float[Array, "E"],
     ) -> Paid:
-        """Returns the rewards of a rollout, and the scores that it went through.
-
-        Args:
-            key: of the oracle.
-            params: the task.
-            moves: what happened.
-            ledger: score held by each running episode; not read where one begins.
-        """
+        """Returns the rewards of a rollout, and the scores that it went through."""
         after_key, start_key = jax.random.split(key)
         shape, rows = moves.begins.shape, moves.begins.size
         flat = lambda tree: jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), tree)

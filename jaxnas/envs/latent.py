@@ -170,12 +170,7 @@ class Latent(abc.ABC):
         return LatentParams(model, entries, spread, data, move.astype(jnp.float32))
 
     def encode(self, model: PyTree, tokens: Int[Array, "N L"]) -> Float[Array, "N Z"]:
-        """Returns the latent vectors of architectures, as ``params(data=...)`` takes them.
-
-        Args:
-            model: parameters of ``self.model``.
-            tokens: of the architectures.
-        """
+        """Returns latent vectors of architectures, as ``params(data=...)`` takes them."""
         return jax.vmap(lambda one: self.model.encode(model, one))(tokens)
 
     def reset(
@@ -272,12 +267,6 @@ class LatentEnv(Latent):
       stops at its last allowed step is terminated.
     * every action is always legal. One out of range moves nothing, is not remembered and
       uses up a step; the gymnasium face refuses it.
-
-    Args:
-        model: the latent space.
-        history: number of past actions in an observation.
-        max_steps: limit of an episode.
-        start: ``normal``, ``codebook`` or ``data``.
     """
 
     @property
@@ -341,12 +330,6 @@ class ContinuousLatentEnv(Latent):
       actions, zeros where there was none.
     * reward: zero; ``ChangeEnv`` pays every step, ``ScoredEnv`` the last.
     * termination: never; the step limit truncates.
-
-    Args:
-        model: the latent space.
-        history: number of past actions in an observation.
-        max_steps: limit of an episode.
-        start: ``normal``, ``codebook`` or ``data``.
     """
 
     @property

@@ -33,9 +33,6 @@ class TokenEnv:
       range. Such an action writes nothing and sets ``state.illegal``; the tokens held are
       then not an architecture (:meth:`complete` is False). Never truncated.
     * after the end every action is allowed and changes nothing: the state is absorbing.
-
-    Args:
-        space: what is written.
     """
 
     space: SearchSpace

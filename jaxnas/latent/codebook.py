@@ -87,14 +87,7 @@ def observe(book: Codebook, index: Int[Array, "n"]) -> Codebook:
 def follow(
     book: Codebook, x: Float[Array, "n D"], index: Int[Array, "n"], decay: Scalar
 ) -> Codebook:
-    """Returns the codebook after one moving-average step towards its encoder outputs.
-
-    Args:
-        book: current codes.
-        x: encoder outputs.
-        index: the code that each chose.
-        decay: weight of the past, in [0, 1).
-    """
+    """Returns the codebook after one moving-average step towards its encoder outputs."""
     num = book.codes.shape[0]
     chosen = jax.nn.one_hot(index, num)
     counts = decay * book.counts + (1 - decay) * jnp.sum(chosen, axis=0)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from jaxnas import registry
 from jaxnas.core.space import Featured, SearchSpace
 from jaxnas.core.types import Objective
-from jaxnas.data.recipes import content_checksum
+from jaxnas.data.formats.npz import content_checksum
 from jaxnas.surrogates import ensemble as en
 from jaxnas.surrogates.features import Encoder
 from jaxnas.surrogates.file import Header, Model, save
@@ -85,11 +85,6 @@ def fit_surrogate(
 
 def keep(path: Path, fitted: Fitted, facts: Mapping[str, Any]) -> None:
     """Writes a fitted surrogate whole or not at all.
-
-    Args:
-        path: of the file.
-        fitted: the surrogate.
-        facts: about the fit, JSON-able: source of the labels, seed, quality, ...
 
     Raises:
         UserError: the file cannot be written there.

@@ -93,12 +93,6 @@ class LinearLatent:
 
     ``decode`` takes the best legal token at each position, left to right; ``encode`` is the
     transposed matrix, and no inverse. Entries have the original's spread.
-
-    Args:
-        space: what it decodes into.
-        num_codes: ``K``.
-        latent_size: ``Z``.
-        seed: of the matrix.
     """
 
     space: SearchSpace

@@ -75,13 +75,7 @@ def example(name: str) -> Oracle:
 def untrained_model(
     space: SearchSpace, kind: str, objectives: tuple[Objective, ...]
 ) -> str:
-    """Returns the path of a small ensemble with random weights: all that promises need.
-
-    Args:
-        space: what it scores.
-        kind: of features, see :func:`jaxnas.surrogates.features.make_encoder`.
-        objectives: what it claims to predict.
-    """
+    """Returns the path of a small ensemble with random weights: all that promises need."""
     config, encoder = Ensemble(2, (8,)), make_encoder(kind, space)
     rows = samples(space)
     x = jax.jit(jax.vmap(encoder))(rows)

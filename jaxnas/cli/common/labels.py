@@ -112,12 +112,6 @@ def read_store(
 ) -> Labels:
     """Returns what a store holds of one oracle, the mean where there are several seeds.
 
-    Args:
-        path: an evaluation store.
-        space: whose architectures they are.
-        objective: metrics with commas.
-        match: part of the oracle's id.
-
     Raises:
         UserError: no space or objective is named, the store holds no such evaluation, or
             those of several oracles or data sets, or of another space.

@@ -116,12 +116,6 @@ def make_algorithm(
 ) -> Chosen:
     """Returns an algorithm with ``NAME=VALUE`` settings, structural or numeric.
 
-    Args:
-        name: a registered algorithm.
-        space: where it searches.
-        settings: as typed.
-        options: structural ones that another flag stands for.
-
     Raises:
         UserError: an unknown algorithm or setting, or a value that it refuses.
     """
