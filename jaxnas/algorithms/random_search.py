@@ -56,7 +56,7 @@ class RandomSearch:
 
     def ask(self, key: Key[Array, ""], state: RandomState) -> tuple[RandomState, Proposal]:
         """Returns the next ``batch`` architectures; lanes past the last are inactive."""
-        number = state.position + jnp.arange(self.batch)
+        number = state.position + jnp.arange(self.batch, dtype=jnp.int32)
         total = tk.count(self.space)
         if total is not None and total <= tk.ENUMERABLE:
             row = permuted(state.key, jnp.minimum(number, total - 1), total)

@@ -29,6 +29,6 @@ def masked_mean(
     x: Float[Array, "*n"], where: Bool[Array, "*n"], empty: float | Float[Array, ""] = 0.0
 ) -> Float[Array, ""]:
     """Returns the mean of ``x`` over ``where``, or ``empty`` when nothing is selected."""
-    count = jnp.sum(where)
+    count = jnp.sum(where, dtype=jnp.float32)
     total = jnp.sum(jnp.where(where, x, 0.0))
     return jnp.where(count > 0, total / jnp.maximum(count, 1), empty)

@@ -253,7 +253,7 @@ def _paths(
         step = jnp.max(jnp.where(before > 0, longest + 1, 0.0))
         return (paths, longest.at[node].max(step)), None
 
-    nodes = jnp.arange(wired.shape[0])
+    nodes = jnp.arange(wired.shape[0], dtype=jnp.int32)
     (paths, longest), _ = jax.lax.scan(visit, (start, jnp.zeros_like(start)), nodes)
     depth = jnp.max(jnp.where(sink & (paths > 0), longest - 1, 0.0))
     return jnp.sum(jnp.where(sink, paths, 0.0)), depth

@@ -227,7 +227,7 @@ def _true_values(oracle: Oracle, members: np.ndarray, run: RunData) -> np.ndarra
         objectives = measured.objectives
         if isinstance(oracle, Truthful):
             objectives = cast(Truthful, oracle).truth(params, tokens)
-        return scalariser(objectives, jnp.zeros(n)), measured.violation
+        return scalariser(objectives, jnp.zeros(n, jnp.float32)), measured.violation
 
     reward, violation = jax.jit(look_up)(oracle.params(), jnp.asarray(members))
     return np.where(
