@@ -48,10 +48,10 @@ def latent_file(tmp_path_factory):
 
 def algorithm(name, latent_file, **options):
     if name.startswith("latent-"):
-        options |= dict(
-            batch=2, latent=latent_file, labels=16, members=2, fit_steps=4, capacity=64,
-            num_envs=2, num_steps=8, max_steps=4, hidden=8,
-        )  # fmt: skip
+        options |= {
+            "batch": 2, "latent": latent_file, "labels": 16, "members": 2, "fit_steps": 4,
+            "capacity": 64, "num_envs": 2, "num_steps": 8, "max_steps": 4, "hidden": 8,
+        }  # fmt: skip
     return registry.make_algorithm(name, space=SPACE, **options)
 
 
