@@ -12,7 +12,7 @@ def select(keep: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
     def pick(a: Array, b: Array) -> Array:
         if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
             data = jnp.where(keep, jax.random.key_data(a), jax.random.key_data(b))
-            return jax.random.wrap_key_data(data)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(a))
         return jnp.where(keep, a, b)
 
     return jax.tree.map(pick, new, old)

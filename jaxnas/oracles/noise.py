@@ -12,6 +12,7 @@ from jaxnas.core import tokens as tk
 from jaxnas.core import visited as vs
 from jaxnas.core.errors import UserError
 from jaxnas.core.oracle import Enumerated, Oracle, Uncertain
+from jaxnas.core.rng import wrap
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective
 
@@ -119,7 +120,7 @@ class Noisy:
             )
             draws = draws.at[slot].add(active.astype(jnp.int32))
         words = jax.vmap(lambda row: tk.digest(self.space, row))(tokens)
-        own = jax.random.wrap_key_data(state.key)
+        own = wrap(state.key)
 
         def draw(word: Array, k: Int[Array, ""]) -> Float[Array, "M"]:
             here = jax.random.fold_in(jax.random.fold_in(own, word[0]), word[1])

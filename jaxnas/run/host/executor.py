@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
-import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from jaxnas.core.oracle import Measuring, Oracle
+from jaxnas.core.rng import root_key
 from jaxnas.core.types import Measurement
 
 RETRIES = 2
@@ -86,7 +86,7 @@ class Evaluate:
         try:
             params, state = _started(self.oracle)
             _, found = self.oracle.evaluate(
-                jax.random.key(0),
+                root_key(0),
                 params,
                 state,
                 cast(Any, request.tokens[None].astype(np.int32)),
@@ -121,4 +121,4 @@ class Measure:
 def _started(oracle: Oracle) -> tuple[PyTree, PyTree]:
     """Returns an oracle's params and state, made once in each process."""
     params = oracle.params()
-    return params, oracle.init(jax.random.key(0), params)
+    return params, oracle.init(root_key(0), params)
