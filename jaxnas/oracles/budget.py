@@ -146,11 +146,13 @@ class Budgeted(OracleWrapper):
         self, ledger: Ledger, tokens: Int[Array, "B L"], active: Bool[Array, "B"]
     ) -> tuple[Ledger, Admission]:
         """Books a proposal: which lanes get an answer, and which of them cost a query."""
-        allowed = jnp.cumsum(active) <= self.max_proposals - ledger.proposals
+        allowed = (
+            jnp.cumsum(active, dtype=jnp.int32) <= self.max_proposals - ledger.proposals
+        )
         active = active & allowed
         room = self.budget - ledger.queries
         if self.resample:
-            active = active & (jnp.cumsum(active) <= room)
+            active = active & (jnp.cumsum(active, dtype=jnp.int32) <= room)
         visited, added, known, slot = vs.insert(
             self.space, ledger.visited, tokens, active, room
         )
@@ -183,7 +185,7 @@ class Budgeted(OracleWrapper):
             lane = jnp.maximum(choice, 0)
             advised = jnp.where(choice[:, None] >= 0, tokens[lane], ledger.best_tokens)
             true = jnp.where(choice >= 0, exact[lane], ledger.best_true)
-        place = ledger.queries + jnp.cumsum(fresh) - 1
+        place = ledger.queries + jnp.cumsum(fresh, dtype=jnp.int32) - 1
         place = jnp.where(fresh, place, self.budget)
         any_choice = choice[-1] >= 0
         return ledger._replace(
@@ -228,7 +230,7 @@ class Budgeted(OracleWrapper):
     def _true_reward(self, params: PyTree, tokens: Int[Array, "B L"]) -> Float[Array, "B"]:
         """Returns the reward of architectures without measurement noise."""
         truth = required(self.oracle, Truthful).truth(params, tokens)
-        return self.scalariser(truth, jnp.zeros(tokens.shape[0]))
+        return self.scalariser(truth, jnp.zeros(tokens.shape[0], jnp.float32))
 
 
 def _best_reading(
@@ -236,7 +238,7 @@ def _best_reading(
 ) -> tuple[Ledger, Int[Array, "B"]]:
     """Returns, after each lane, which lane holds the best reading; -1 for the incumbent."""
     running = jax.lax.cummax(jnp.concatenate([ledger.best_reading[None], reading]))
-    lanes = jnp.arange(reading.shape[0])
+    lanes = jnp.arange(reading.shape[0], dtype=jnp.int32)
     choice = jax.lax.cummax(jnp.where(reading > running[:-1], lanes, -1))
     return ledger._replace(best_reading=running[-1]), choice
 

@@ -11,6 +11,7 @@ from jaxnas.core import tokens as tk
 from jaxnas.core import visited as vs
 from jaxnas.core.errors import UserError
 from jaxnas.core.oracle import OracleWrapper, Repeating, Uncertain, capability, required
+from jaxnas.core.rng import wrap
 from jaxnas.core.types import Evaluation
 
 
@@ -92,16 +93,20 @@ class Noisy(OracleWrapper):
         draws = state.draws
         if self.repeats == "resample":
             slot = tk.index(self.space, tokens)
-            lanes = jnp.arange(slot.shape[0])
+            lanes = jnp.arange(slot.shape[0], dtype=jnp.int32)
             before = (slot[:, None] == slot[None, :]) & (lanes[None] < lanes[:, None])
-            number = draws[slot] + jnp.sum(before & active[None, :], axis=1)
+            number = draws[slot] + jnp.sum(
+                before & active[None, :], axis=1, dtype=jnp.int32
+            )
             draws = draws.at[slot].add(active.astype(jnp.int32))
         words = jax.vmap(lambda row: tk.digest(self.space, row))(tokens)
-        own = jax.random.wrap_key_data(state.key)
+        own = wrap(state.key)
 
         def draw(word: Array, k: Int[Array, ""]) -> Float[Array, "M"]:
             here = jax.random.fold_in(jax.random.fold_in(own, word[0]), word[1])
-            return jax.random.normal(jax.random.fold_in(here, k), (len(self.objectives),))
+            return jax.random.normal(
+                jax.random.fold_in(here, k), (len(self.objectives),), dtype=jnp.float32
+            )
 
         noise = jax.vmap(draw)(words, number)
         spread = required(self.oracle, Uncertain).spread(params, tokens)

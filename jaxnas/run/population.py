@@ -156,7 +156,7 @@ def init_member(
     padding: Bool[Array, ""],
 ) -> Member:
     """Returns a controller before its first update, from its global id alone."""
-    key = rng.controller_key(jax.random.wrap_key_data(root), controller)
+    key = rng.controller_key(rng.wrap(root), controller)
     state = oracle.init(rng.stream(key, "oracle"), params)
     stop = jnp.where(padding, oracle.max_proposals, 0).astype(jnp.int32)
     ledger = state.ledger._replace(proposals=stop)
@@ -200,7 +200,7 @@ def advance(
     step: Int[Array, ""],
 ) -> Member:
     """Returns a member after update ``step``, or unchanged when its budget is spent."""
-    key = rng.step_key(jax.random.wrap_key_data(member.key), step)
+    key = rng.step_key(rng.wrap(member.key), step)
     state, oracle_state, metrics = update(
         algo, oracle, key, params, member.algorithm, member.oracle
     )
@@ -315,7 +315,7 @@ class Programs:
 
         def member(item: Any, step: Array, *scalars: Array) -> Any:
             data = item.key if isinstance(item, Member) else item[0].key
-            key = rng.step_key(jax.random.wrap_key_data(data), step)
+            key = rng.step_key(rng.wrap(data), step)
             return phase(item, *rng.round_keys(key, self.algo.rounds), step, *scalars)
 
         def block(items: Any, *scalars: Array) -> Any:

@@ -136,7 +136,7 @@ def _evaluate_program(oracle: Budgeted) -> Any:
         values = measured
         if oracle.truthful:
             values = required(oracle, Truthful).truth(params, tokens)
-        return values, oracle.scalariser(values, jnp.zeros(tokens.shape[0]))
+        return values, oracle.scalariser(values, jnp.zeros(tokens.shape[0], jnp.float32))
 
     return jax.jit(evaluate)
 

@@ -168,7 +168,7 @@ class Surrogate:
     ) -> tuple[tuple[()], Evaluation]:
         """Returns the predictions; an evaluation stands for no time at all."""
         mean = self.predict(params, tokens).mean[:, jnp.asarray(self._places)]
-        return state, measured(mean, jnp.zeros(tokens.shape[0]), active)
+        return state, measured(mean, jnp.zeros(tokens.shape[0], jnp.float32), active)
 
     def truth(
         self, params: SurrogateParams, tokens: Int[Array | np.ndarray, "B L"]

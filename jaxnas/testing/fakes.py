@@ -72,7 +72,7 @@ class Flaky(OracleWrapper):
     ) -> tuple[PyTree, Evaluation]:
         """Returns the inner evaluation, some lanes FAILED and NaN."""
         state, found = self.oracle.evaluate(key, params, state, tokens, fidelity, active)
-        failed = jax.random.uniform(key, active.shape) < self.rate
+        failed = jax.random.uniform(key, active.shape, dtype=jnp.float32) < self.rate
         return state, found._replace(
             objectives=jnp.where(failed[:, None], jnp.nan, found.objectives),
             status=jnp.where(failed, FAILED, found.status),
@@ -114,7 +114,7 @@ class LinearLatent:
 
     def encode(self, params: LinearParams, tokens: Int[Array, "L"]) -> Float[Array, "Z"]:
         """Returns a vector of about the entries' size."""
-        one_hot = jax.nn.one_hot(tokens, self.space.vocab).reshape(-1)
+        one_hot = jax.nn.one_hot(tokens, self.space.vocab, dtype=jnp.float32).reshape(-1)
         return 0.04 * params.weights @ one_hot / self.space.length**0.5
 
     def decode(self, params: LinearParams, latent: Float[Array, "Z"]) -> Int[Array, "L"]:

@@ -90,8 +90,8 @@ def untrained_model(
         x_low=x.min(axis=0),
         x_high=x.max(axis=0),
         knots=jnp.repeat(80 + 5 * jnp.asarray(GRID)[:, None], outputs, axis=1),
-        widen=jnp.ones(outputs),
-        limit=jnp.ones(outputs),
+        widen=jnp.ones(outputs, jnp.float32),
+        limit=jnp.ones(outputs, jnp.float32),
     )
     header = Header(space.id, encoder.id, encoder.names, objectives, config, recipe(space))
     path = Path(tempfile.mkdtemp(prefix="jaxnas-")) / "surrogate.npz"

@@ -21,6 +21,7 @@ from jaxnas.core.oracle import (
     capability,
     required,
 )
+from jaxnas.core.rng import root_key
 from jaxnas.core.scalarise import weighted_sum
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Objective
@@ -220,14 +221,14 @@ def _true_values(oracle: Oracle, members: np.ndarray, run: RunData) -> np.ndarra
     scalariser = weighted_sum(run.objectives, tuple(weights) if weights else None)
 
     def look_up(params: PyTree, tokens: Int[Array, "n L"]) -> tuple[Array, Array]:
-        key, n = jax.random.key(0), tokens.shape[0]
+        key, n = root_key(0), tokens.shape[0]
         lanes = (tokens, jnp.zeros(n, jnp.int32), jnp.ones(n, bool))
         state = oracle.init(key, params)
         _, measured = oracle.evaluate(key, params, state, *lanes)
         objectives = measured.objectives
         if capability(oracle, Truthful) is not None:
             objectives = required(oracle, Truthful).truth(params, tokens)
-        return scalariser(objectives, jnp.zeros(n)), measured.violation
+        return scalariser(objectives, jnp.zeros(n, jnp.float32)), measured.violation
 
     reward, violation = jax.jit(look_up)(oracle.params(), jnp.asarray(members))
     return np.where(

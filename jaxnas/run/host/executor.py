@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
-import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.oracle import Measuring, Oracle
+from jaxnas.core.rng import root_key
 from jaxnas.core.types import Measurement
 from jaxnas.run.contracts import check_evaluation
 
@@ -90,7 +90,7 @@ class Evaluate:
         try:
             params, state = _started(self.oracle)
             _, found = self.oracle.evaluate(
-                jax.random.key(0),
+                root_key(0),
                 params,
                 state,
                 cast(Any, request.tokens[None].astype(np.int32)),
@@ -129,4 +129,4 @@ class Measure:
 def _started(oracle: Oracle) -> tuple[PyTree, PyTree]:
     """Returns an oracle's params and state, made once in each process."""
     params = oracle.params()
-    return params, oracle.init(jax.random.key(0), params)
+    return params, oracle.init(root_key(0), params)
