@@ -192,7 +192,7 @@ def make_task(run: RunData) -> Task:
     described = getattr(oracle, "info", dict)()
     noisy = str(options.get("noise", "none")) != "none"
     return Task(
-        oracle=plain_text(name or entry.get("id", "oracle")),
+        oracle=plain_text(name or str(entry.get("id", "oracle")).partition("|")[0]),
         options=options,
         space_id=run.config["space"],
         objective=_curve_objective(run),

@@ -100,7 +100,7 @@ def _size(study: Study, found: Interval) -> str:
         digits = 1 - int(np.floor(np.log10(abs(found.value))))
     size = f"{number(abs(found.value), digits)}{difference_unit(study)}"
     if not np.isfinite(found.low):
-        why = "one seed: no interval" if found.n < 2 else "neither varies: no test"
+        why = "n = 1: no interval" if found.n < 2 else "neither varies: no test"
         return f"{size} ({why})"
     ends = found.low, found.high
     if decided(found):
@@ -122,16 +122,18 @@ def tied(found: Interval) -> bool:
 def _estimate(found: Interval) -> str:
     """Returns ``(95 % interval 1.00 to 2.00, n = 6)``, or why there is none."""
     if found.n < 2:
-        return "(one seed: no interval)"
+        return "(n = 1: no interval)"
     if found.low == found.high:
         return f"(the same for all {found.n:,} controllers)"
     return f"(95 % interval {interval(found)}, n = {found.n:,})"
 
 
-def _queries(study: Study) -> str:
-    """Returns how a sentence of results begins."""
-    under = f" under {study.task.limits}" if study.task.limits else ""
-    return f"After {study.budget:,} distinct queries{under}"
+def _queries(study: Study, limits: str | None = None) -> str:
+    """Returns how a sentence of results begins; under which limits, all by default."""
+    limits = study.task.limits if limits is None else limits
+    under = f" under {limits}" if limits else ""
+    many = "query" if study.budget == 1 else "queries"
+    return f"After {study.budget:,} distinct {many}{under}"
 
 
 def _apart(study: Study, method: Method) -> str:
@@ -167,12 +169,19 @@ def headline(study: Study) -> str:
         )
     gap, second = advantage(study, best, some[1]), some[1].nice
     if tied(gap):
-        return f"{queries}, {best.nice} and {second} tie at a mean {name} of {reached}."
-    if not np.isfinite(gap.low) or decided(gap):
-        verb = "is best" if decided(gap) else "is ahead"
         return (
-            f"{queries}, {best.nice} {verb} with a mean {name} of {reached}, ahead of "
+            f"{queries}, {best.nice} and {second} tie at a mean {name} of {reached} "
+            f"{_estimate(mean)}."
+        )
+    if decided(gap):
+        return (
+            f"{queries}, {best.nice} is best with a mean {name} of {reached}, ahead of "
             f"{second} by {_size(study, gap)}."
+        )
+    if not np.isfinite(gap.low):
+        return (
+            f"{queries}, {best.nice} has the best mean {name}, {reached}, before {second} "
+            f"by {_size(study, gap)}."
         )
     return (
         f"{queries}, {best.nice} and {second} cannot be told apart: {best.nice} is ahead "
@@ -185,12 +194,12 @@ def _nothing(study: Study) -> str:
     task = study.task
     succeeded = any(np.isfinite(feasible(study, m)).any() for m in study.methods)
     if task.limits and succeeded:
-        text = f"After {study.budget:,} distinct queries, nothing met {task.limits}"
+        text = f"{_queries(study, '')}, nothing met {task.limits}"
         every = f": {task.why}" if task.why.startswith("none of all") else ""
         return f"{text}{every}; relax the constraint."
     return (
-        f"After {study.budget:,} distinct queries, no evaluation of any controller "
-        "succeeded, so there is no result."
+        f"{_queries(study, '')}, no evaluation of any controller succeeded, so there is "
+        "no result."
     )
 
 
@@ -267,7 +276,7 @@ def statistics_note() -> str:
         "interquartile means and probabilities of improvement: percentile bootstrap, "
         f"stratified by setting, {stats.RESAMPLES:,} resamples, fixed seed. Differences of "
         "two means: Welch's interval; two constant samples are not tested. Intervals end "
-        "at the range of the metric. None is corrected for the number of comparisons."
+        "at the range of the metric. Nothing is corrected for the number of comparisons."
     )
 
 
