@@ -2,6 +2,7 @@
 
 import glob
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,8 @@ class Results:
         objectives: what was measured at each, ``[P, Q, M]``.
         best_tokens: what it recommends at the end, ``[P, L]``.
         best_true: the true value of that, ``[P]``.
+        violation: how far each query broke the constraints, ``[P, Q]``; 0 where it met
+            them, NaN where not reached or not recorded.
         metrics: logged scalars by name, ``[P, U]``; NaN where frozen.
         kept: what the algorithm keeps of its own, by name, ``[P, ...]``.
     """
@@ -61,6 +64,7 @@ class Results:
     objectives: np.ndarray
     best_tokens: np.ndarray
     best_true: np.ndarray
+    violation: np.ndarray
     metrics: dict[str, np.ndarray]
     kept: dict[str, np.ndarray]
 
@@ -90,7 +94,7 @@ class RunData:
     @property
     def label(self) -> str:
         """What the method is called in tables."""
-        return self.config["label"]
+        return plain_text(self.config["label"])
 
     @property
     def algorithm(self) -> str:
@@ -104,14 +108,23 @@ class RunData:
         """What was measured, in order."""
         return tuple(
             Objective(
-                name=str(o["name"]),
-                unit=str(o.get("unit", "")),
+                name=plain_text(o["name"]),
+                unit=plain_text(o.get("unit", "")),
                 maximise=bool(o.get("maximise", True)),
-                meaning=str(o.get("meaning", "")),
+                meaning=plain_text(o.get("meaning", "")),
                 predicted=bool(o.get("predicted", False)),
             )
             for o in self.config["objectives"]
         )
+
+    @property
+    def constraints(self) -> tuple[str, ...]:
+        """What an architecture has to meet, such as ``"params<=1e6"``."""
+        entry = self.config["oracle"]
+        asked = (entry.get("options") or {}).get("constraints")
+        if asked is None:  # built in Python: its id names them
+            asked = re.findall(r"\|([^|+]+)", str(entry.get("id", "")))
+        return tuple(map(plain_text, asked))
 
     @property
     def hparams(self) -> dict[str, np.ndarray]:
@@ -140,6 +153,18 @@ class RunData:
         """A key that is equal for runs that may be compared."""
         names = ("oracle", "space", "objectives", "weights")
         return json.dumps({n: self.config.get(n) for n in names}, sort_keys=True)
+
+
+def plain_text(value: object) -> str:
+    """Returns text from outside without what no page, terminal or file can hold.
+
+    Control characters and halves of characters (an undecodable command line) become
+    visible escapes; what each format takes for markup is escaped where it is written.
+    """
+    return "".join(
+        c if c.isprintable() or c == "\xa0" else c.encode("unicode_escape").decode()
+        for c in str(value)
+    )
 
 
 def load(patterns: str | Path | Iterable[str | Path]) -> list[RunData]:
@@ -229,7 +254,7 @@ def _damaged(path: Path, why: object) -> UserError:
 def _read_json(path: Path) -> dict[str, Any]:
     """Returns a JSON object."""
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
     if not isinstance(value, dict):
@@ -278,11 +303,14 @@ def _results(path: Path, config: Mapping[str, Any]) -> Results:
     """Returns the raw arrays after checking every shape against the configuration."""
     arrays = _read_arrays(path)
     names = [n for n in Results.__dataclass_fields__ if n not in ("metrics", "kept")]
+    if "curve" in arrays:
+        arrays.setdefault("violation", np.full(arrays["curve"].shape, np.nan))
     _need(path, arrays, names)
     P, Q, M = config["controllers"], config["budget"], len(config["objectives"])
     L = arrays["tokens"].shape[-1]
     shapes = {
         "curve": (P, Q),
+        "violation": (P, Q),
         "tokens": (P, Q, L),
         "objectives": (P, Q, M),
         "best_tokens": (P, L),
@@ -305,7 +333,7 @@ def _read_rows(path: Path, *, finished: bool) -> list[dict[str, Any]]:
     """Returns the aggregate rows; a run that goes on may have half a row at its end."""
     if not path.exists():
         return []
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
