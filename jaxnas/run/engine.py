@@ -12,6 +12,7 @@ from jaxnas.core import rng
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.run.contracts import ROWS, check_tokens
+from jaxnas.run.distributed import local
 from jaxnas.run.host.cache import HostCache
 from jaxnas.run.memory import Memory
 from jaxnas.run.population import Layout, Member, programs
@@ -51,6 +52,20 @@ class Engine:
         ids[:count] = np.arange(first, first + count)
         return ids
 
+    def mine(self, members: Member, ids: np.ndarray) -> tuple[Member, np.ndarray]:
+        """Returns the members ``[blocks, width, ...]`` of this process and their ids."""
+        if self.programs.sharded.is_fully_addressable:
+            return members, ids
+        return jax.tree.map(local, members), self.my_ids(ids).reshape(-1)
+
+    def my_ids(self, ids: np.ndarray) -> np.ndarray:
+        """Returns the ids ``[blocks, width]`` of the members that this process has."""
+        blocks = self.programs.blocked(ids)
+        here = self.programs.sharded.addressable_devices_indices_map(blocks.shape)
+        rows = sorted((part or (slice(None),))[0].start or 0 for part in here.values())
+        each = len(blocks) // self.job.layout.devices
+        return np.concatenate([blocks[row : row + each] for row in rows])
+
     def start(self, ids: np.ndarray) -> Member:
         """Returns the members before the first update; compiles on first use."""
         begun = time.perf_counter()
@@ -58,8 +73,8 @@ class Engine:
         hparams = jax.tree.map(
             lambda x: np.asarray(x, np.float32)[setting], self.job.settings
         )
-        root = jax.random.key_data(rng.root_key(self.job.seed0))
-        blocks = self.programs.blocked((ids.astype(np.int32), hparams))
+        root = self.programs.share(jax.random.key_data(rng.root_key(self.job.seed0)))
+        blocks = self.programs.place(self.programs.blocked((ids.astype(np.int32), hparams)))
         members = self.programs.init(blocks, root, self.params)
         if self.cache is None:
             members = self.advance(members, 0, 0)
@@ -110,9 +125,7 @@ class Engine:
         check_tokens(algo, tokens[asked])
 
     def spent(self, members: Member) -> np.ndarray:
-        """Returns which members are finished, ``[blocks, width]``; host side."""
+        """Returns which members of this process are finished, ``[blocks, width]``."""
         ledger, book = members.oracle.ledger, self.job.oracle
-        proposals = np.asarray(ledger.proposals)
-        return (np.asarray(ledger.queries) >= book.budget) | (
-            proposals >= book.max_proposals
-        )
+        proposals = local(ledger.proposals)
+        return (local(ledger.queries) >= book.budget) | (proposals >= book.max_proposals)

@@ -230,6 +230,18 @@ def _advance_block(
     return jax.lax.while_loop(unfinished, body, (start, block))[1]
 
 
+def _put(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    """Returns leaves, whole in each process, as arrays of all processes' devices."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def put(x: Any) -> Array:
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, sharding, lambda here: x[here])
+
+    return jax.tree.map(put, tree)
+
+
 class Programs:
     """The compiled programs of one population: ``init`` and ``run`` (or ask and tell).
 
@@ -252,11 +264,11 @@ class Programs:
 
     def place(self, tree: PyTree) -> PyTree:
         """Returns ``[blocks, width, ...]`` leaves laid out over the population axis."""
-        return jax.device_put(tree, self.sharded)
+        return _put(tree, self.sharded)
 
     def share(self, tree: PyTree) -> PyTree:
         """Returns leaves that every device holds whole."""
-        return jax.device_put(tree, self.replicated)
+        return _put(tree, self.replicated)
 
     def blocked(self, tree: PyTree) -> PyTree:
         """Returns ``[n, ...]`` leaves as ``[blocks, width, ...]``."""

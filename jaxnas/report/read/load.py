@@ -13,6 +13,7 @@ import numpy as np
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Objective
 from jaxnas.data.formats.npz import read_npz
+from jaxnas.run.store import join_rows
 
 FORMAT = 1
 """The only layout of a run directory that this version reads."""
@@ -239,7 +240,7 @@ def read_run(path: Path) -> RunData:
         path=path,
         config=config,
         provenance=provenance,
-        rows=_read_rows(path / "rows.jsonl", finished=finished),
+        rows=_joined_rows(path, config, finished=finished),
         results=results,
         archive=archive,
         finished=finished,
@@ -327,6 +328,21 @@ def _results(path: Path, config: Mapping[str, Any]) -> Results:
         if column.ndim != 2 or column.shape[0] != P:
             raise _damaged(path, f"'metric_{name}' is {column.shape}, expected ({P}, U)")
     return Results(metrics=metrics, kept=kept, **{name: arrays[name] for name in names})
+
+
+def _joined_rows(
+    path: Path, config: Mapping[str, Any], *, finished: bool
+) -> list[dict[str, Any]]:
+    """Returns the aggregate rows, those of several processes as one each."""
+    rows = _read_rows(path / "rows.jsonl", finished=finished)
+    parts: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
+    for file in sorted(path.glob("rows.*.jsonl")):
+        for row in _read_rows(file, finished=finished):
+            parts.setdefault((row.get("wave"), row.get("update")), []).append(row)
+    goals = config["objectives"]
+    upward = len(goals) > 1 or bool(goals[0].get("maximise", True))
+    same = lambda row: parts.get((row.get("wave"), row.get("update")), [])
+    return [join_rows([row, *same(row)], upward=upward) for row in rows]
 
 
 def _read_rows(path: Path, *, finished: bool) -> list[dict[str, Any]]:
