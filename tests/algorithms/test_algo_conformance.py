@@ -14,9 +14,13 @@ from jaxnas.testing import algos
 
 SPACE = Toy(length=5, vocab=4)
 ORACLE = ToyOracle(SPACE)
-POLICIES = ("reinforce", "a2c", "ppo")
-GRADIENT = {n for n in registry.names("algorithm") if n.split("-")[-1] in POLICIES}
+OPTIONS = {
+    name: registry.settable("algorithm", name) for name in registry.names("algorithm")
+}
+GRADIENT = {name for name, options in OPTIONS.items() if "hidden" in options}
 """Algorithms whose state holds trained weights: not bit-equal between widths."""
+LATENT = {name for name, options in OPTIONS.items() if "latent" in options}
+"""Algorithms that move through a latent space."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def latent_file(tmp_path_factory):
 
 
 def example(name, latent_file):
-    if name.startswith("latent-"):
+    if name in LATENT:
         return registry.make_algorithm(
             name, space=SPACE, batch=2, latent=latent_file, labels=16, members=2,
             fit_steps=60, capacity=128, num_envs=4, num_steps=8, max_steps=8, hidden=16,
@@ -54,7 +58,7 @@ LIGHT = {
 def cases():
     for name in registry.names("algorithm"):
         for check in algos.ALGORITHM_CHECKS:
-            long = name.startswith("latent-") and check not in LIGHT
+            long = name in LATENT and check not in LIGHT
             marks = [pytest.mark.slow] if long else []
             yield pytest.param(name, check, marks=marks, id=f"{name}-{check.__name__}")
 
