@@ -1,4 +1,4 @@
-"""What every algorithm promises, as checks that raise ``AssertionError``.
+"""What every algorithm must do, as checks that raise ``AssertionError``.
 
 ``ALGORITHM_CHECKS`` lists those that need only an algorithm and a traced oracle over its
 space; each costs at most two compilations, shared between the checks::
@@ -164,9 +164,9 @@ def check_hparams_in_state(algo: Algorithm, oracle: Oracle) -> None:
     """Hyperparameters live in the state, traced: a grid of them is one program."""
     hparams = algo.default_hparams()
     state = jax.eval_shape(algo.init, jax.random.key(0), hparams)
-    kept = state.hparams
-    assert jax.tree.structure(kept) == jax.tree.structure(hparams)
-    assert all(leaf.shape == () for leaf in jax.tree.leaves(kept))
+    stored = state.hparams
+    assert jax.tree.structure(stored) == jax.tree.structure(hparams)
+    assert all(leaf.shape == () for leaf in jax.tree.leaves(stored))
 
 
 def check_single_and_one_trace(

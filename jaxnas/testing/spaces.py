@@ -1,4 +1,4 @@
-"""What every search space promises, as checks that raise ``AssertionError``.
+"""What every search space must do, as checks that raise ``AssertionError``.
 
 ``SPACE_CHECKS`` lists them; a test suite runs each on each space::
 
@@ -139,8 +139,8 @@ def check_crossover_and_repair(space: SearchSpace) -> None:
         mixed = tk.crossover(key, space, a, b)
         return mixed, tk.repair(key, space, a), tk.repair(key, space, w)
 
-    mixed, kept, mended = jax.jit(jax.vmap(operate))(keys, first, second, wild)
-    np.testing.assert_array_equal(kept, first)
+    mixed, same, mended = jax.jit(jax.vmap(operate))(keys, first, second, wild)
+    np.testing.assert_array_equal(same, first)
     assert _legal(space, mixed).all()
     assert _legal(space, mended).all()
 
@@ -338,4 +338,4 @@ SPACE_CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     check_projection,
     check_sampling_frequencies,
 )
-"""Every promise of a space."""
+"""Every check of a space."""
