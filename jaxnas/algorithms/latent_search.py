@@ -5,7 +5,7 @@ the architectures whose scores the latent model was trained with, which are ther
 for. A surrogate is fitted to them. From then on each update
 
 1. walks: on-policy RL in the latent environment, paid by the change of what the surrogate
-   promises, which costs no query;
+   predicts, which costs no query;
 2. looks up: of all architectures that the policy visits, the most promising ones that have
    not been asked become the next proposal;
 3. every ``refit`` updates, fits the surrogate to everything asked so far.

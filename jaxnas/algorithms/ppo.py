@@ -37,7 +37,7 @@ class PPO(TokenPolicy):
         epochs: passes over the batch.
         minibatches: gradient steps a pass; divides ``batch``.
         normalise: whether advantages are standardised within each minibatch.
-        clip_value: whether the value is kept near its old one as well.
+        clip_value: whether the value loss is clipped as well.
     """
 
     epochs: int = 4

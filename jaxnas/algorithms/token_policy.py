@@ -31,7 +31,7 @@ class Episodes(NamedTuple):
     value: Float[Array, "B L"]
     """Before each token, in units of the scaled reward."""
     aux: PyTree
-    """What a ``Replayable`` controller kept; None where nothing is."""
+    """What a ``Replayable`` controller stored; None where nothing is."""
     reward: Float[Array, "B"]
     valid: Bool[Array, "B"]
     """False where the evaluation failed or was skipped; its reward is zero and not read."""
@@ -97,13 +97,7 @@ class TokenPolicy(abc.ABC):
     def lesson(
         self, key: Key[Array, ""], state: PolicyState, scale: scales.RewardScale
     ) -> PyTree:
-        """Returns what the training step learns from: advantages, orders of minibatches.
-
-        Args:
-            key: of the learning step.
-            state: with the last batch and the moments of the batches before it.
-            scale: the moments with the last batch.
-        """
+        """Returns what the training step learns from: advantages, orders of minibatches."""
 
     @abc.abstractmethod
     def train(

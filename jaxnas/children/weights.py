@@ -80,15 +80,15 @@ def from_arrays(child: Child, arrays: Mapping[str, np.ndarray]) -> dict[str, Any
         UserError: an array that is missing, left over, of another shape, not
             finite, or a variance below zero.
     """
-    kept = {
+    given = {
         name: np.asarray(value)
         for name, value in arrays.items()
         if not name.endswith(".num_batches_tracked")
     }
     variables: dict[str, Any] = {"params": {}}
-    for name in _check_arrays(child.spec, kept):
+    for name in _check_arrays(child.spec, given):
         path, _, part = name.rpartition(".")
-        value = np.asarray(kept[name], np.float32)
+        value = np.asarray(given[name], np.float32)
         if part == "weight":
             collection, leaf = "params", _WEIGHTS[value.ndim]
             value = np.transpose(value, np.argsort(_AXES[value.ndim]))

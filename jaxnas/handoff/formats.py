@@ -272,7 +272,7 @@ def _read_aihwkit(work: Work, written: Answer) -> Answer:
     if found["rpu_config"] != written["rpu_config"]:
         raise JaxnasError(
             "The aihwkit export has another rpu_config when it is read back, so it was not "
-            "kept."
+            "stored."
         )
     return {"logits": found["logits"], "quiet_difference": gap}
 

@@ -1,4 +1,4 @@
-"""What every algorithm promises, as checks that raise ``AssertionError``.
+"""What every algorithm must do, as checks that raise ``AssertionError``.
 
 ``ALGORITHM_CHECKS`` lists those that need only an algorithm and a traced oracle over its
 space; each costs at most two compilations, shared between the checks::
@@ -170,10 +170,10 @@ def check_hparams_in_state(algo: Algorithm, oracle: Oracle) -> None:
     """Hyperparameters live in the state, traced: a grid of them is one program."""
     hparams = algo.default_hparams()
     state = jax.eval_shape(algo.init, jax.random.key(0), hparams)
-    kept = state.hparams
-    lost = f"state.hparams is {kept}; make it the {type(hparams).__name__} given to init"
-    assert jax.tree.structure(kept) == jax.tree.structure(hparams), lost
-    for path, leaf in jax.tree.leaves_with_path(kept):
+    stored = state.hparams
+    lost = f"state.hparams is {stored}; make it the {type(hparams).__name__} given to init"
+    assert jax.tree.structure(stored) == jax.tree.structure(hparams), lost
+    for path, leaf in jax.tree.leaves_with_path(stored):
         expect.shaped(f"state.hparams{jax.tree_util.keystr(path)}", leaf, ())
 
 

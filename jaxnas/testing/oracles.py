@@ -1,8 +1,8 @@
-"""What every oracle promises, as checks that raise ``AssertionError``.
+"""What every oracle must do, as checks that raise ``AssertionError``.
 
 ``ORACLE_CHECKS`` lists them; each takes an oracle, traced or host. Lanes are random valid
 architectures of its space, always ``BATCH`` of them, so that few programs are compiled.
-``SURROGATE_CHECKS`` lists what a fitted model promises beyond that.
+``SURROGATE_CHECKS`` lists what a fitted model must do beyond that.
 """
 
 import functools
@@ -76,7 +76,7 @@ def example(name: str) -> Oracle:
 def untrained_model(
     space: SearchSpace, kind: str, objectives: tuple[Objective, ...]
 ) -> str:
-    """Returns the path of a small ensemble with random weights: all that promises need."""
+    """Returns the path of a small ensemble with random weights: the checks need no more."""
     config, encoder = Ensemble(2, (8,)), make_encoder(kind, space)
     rows = samples(space)
     x = jax.jit(jax.vmap(encoder))(rows)
@@ -112,7 +112,7 @@ def ask(
     """Returns a fresh controller's evaluation of some architectures, as numpy arrays.
 
     The cost of a :class:`jaxnas.core.oracle.Measuring` oracle is the time that it took,
-    another one each time, so only its sign is kept.
+    another one each time, so only its sign stays.
     """
     key, lanes = jax.random.key(seed), len(tokens)
     params = oracle.params()
@@ -224,8 +224,8 @@ def check_inactive_skipped(oracle: Oracle) -> None:
     expect.every(off[0] == SKIPPED, "status must be SKIPPED in inactive lanes")
     expect.every(np.isnan(off[1]), "objectives must be NaN in inactive lanes")
     expect.every(off[2] == 0, "cost must be 0 in inactive lanes")
-    kept = [_map(lambda leaf: leaf[active], each) for each in (part, whole)]
-    _same(oracle, *kept)
+    both = [_map(lambda leaf: leaf[active], each) for each in (part, whole)]
+    _same(oracle, *both)
 
 
 def check_truth(oracle: Oracle) -> None:
@@ -284,7 +284,7 @@ ORACLE_CHECKS: tuple[Callable[[Oracle], None], ...] = (
     check_truth,
     check_columns,
 )
-"""Every promise of an oracle."""
+"""Every check of an oracle."""
 
 
 def _alone(oracle: Predictor) -> Callable[[np.ndarray], np.ndarray]:
@@ -384,4 +384,4 @@ SURROGATE_CHECKS: tuple[Callable[[Oracle], None], ...] = (
     check_decisions_show,
     check_predictions,
 )
-"""Every promise of a surrogate."""
+"""Every check of a surrogate."""

@@ -1,4 +1,4 @@
-"""What every search space promises, as checks that raise ``AssertionError``.
+"""What every search space must do, as checks that raise ``AssertionError``.
 
 ``SPACE_CHECKS`` lists them; a test suite runs each on each space::
 
@@ -144,8 +144,8 @@ def check_crossover_and_repair(space: SearchSpace) -> None:
         mixed = tk.crossover(key, space, a, b)
         return mixed, tk.repair(key, space, a), tk.repair(key, space, w)
 
-    mixed, kept, mended = jax.jit(jax.vmap(operate))(keys, first, second, wild)
-    expect.same(kept, first, "repair must leave a valid architecture alone")
+    mixed, same, mended = jax.jit(jax.vmap(operate))(keys, first, second, wild)
+    expect.same(same, first, "repair must leave a valid architecture alone")
     _all_legal(space, mixed, "crossover")
     _all_legal(space, mended, "repair")
 
@@ -369,4 +369,4 @@ SPACE_CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     check_projection,
     check_sampling_frequencies,
 )
-"""Every promise of a space."""
+"""Every check of a space."""

@@ -1,4 +1,4 @@
-"""Every registered algorithm keeps its promises on a small space with a known score."""
+"""Every registered algorithm conforms on a small space with a known score."""
 
 from dataclasses import dataclass
 
@@ -64,7 +64,7 @@ def cases():
 
 
 @pytest.mark.parametrize(("name", "check"), list(cases()))
-def test_algorithm_keeps_promise(name, check, latent_file):
+def test_algorithm_conforms(name, check, latent_file):
     algo = example(name, latent_file)
     if check is algos.check_single_and_one_trace:
         check(algo, ORACLE, exact=name not in GRADIENT)

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from probes import LADDER
 
 from jaxnas import registry
 from jaxnas.controllers.mlp import MLP
 from jaxnas.core.errors import UserError
 from jaxnas.envs.base import AutoReset, default_params
 from jaxnas.envs.change import ChangeEnv
-from jaxnas.envs.probes import LADDER
 from jaxnas.envs.scored import ScoredEnv
 from jaxnas.envs.tokens import TokenEnv
 from jaxnas.rl.training import EnvHparams, EnvTraining, train_population
@@ -38,7 +38,7 @@ KEY = jax.random.key(0)
 
 @pytest.mark.parametrize("check", ENV_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", ENVS)
-def test_environment_keeps_promise(name, check):
+def test_environment_conforms(name, check):
     check(ENVS[name], default_params(ENVS[name]))
 
 

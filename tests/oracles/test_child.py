@@ -64,11 +64,11 @@ def test_diverged_training_is_a_failure_without_a_score():
     assert np.isnan([found.metrics[k] for k in ("val_accuracy", "val_loss")]).all()
     assert "diverged in epoch 1" in found.message
     tokens = np.stack([CONV, SKIP])
-    _, judged = oracle(lr=1e30).evaluate(
+    _, answer = oracle(lr=1e30).evaluate(
         jax.random.key(0), (), (), tokens, np.zeros(2, np.int32), np.array([True, False])
     )
-    assert judged.status.tolist() == [FAILED, 2]
-    assert np.isnan(judged.objectives).all()
+    assert answer.status.tolist() == [FAILED, 2]
+    assert np.isnan(answer.objectives).all()
 
 
 def test_the_test_split_is_never_touched(monkeypatch):

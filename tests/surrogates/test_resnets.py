@@ -56,12 +56,12 @@ def test_costs_are_those_of_the_networks_that_the_space_builds():
 def test_the_surrogate_flags_what_was_not_measured():
     """Every measured network is inside; the largest network of the space is not."""
     oracle = make_oracle("digits-resnets", space=make_space("analog-resnet"))
-    told = predict_rows(oracle, oracle.params(), month().tokens)
-    assert not np.asarray(told.extrapolates).any()
+    predicted = predict_rows(oracle, oracle.params(), month().tokens)
+    assert not np.asarray(predicted.extrapolates).any()
     largest = np.asarray(oracle.space.tokens_from_features(np.array([[
         64, 4, 15, 15, 15, 15, 0, *[1, 0.5, 4] * 4, 0, 0, 0]])))  # fmt: skip
     assert np.asarray(predict_rows(oracle, oracle.params(), largest).extrapolates).all()
-    assert (np.asarray(told.aleatoric) > 0).all()
+    assert (np.asarray(predicted.aleatoric) > 0).all()
 
 
 def test_names_aliases_and_other_spaces():
@@ -103,9 +103,9 @@ def test_a_surrogate_orders_networks_it_has_not_seen_better_than_their_size():
         held, seen = order[: len(order) // 5], order[len(order) // 5 :]
         part = Rows(rows.tokens[seen], rows.values[seen], rows.objectives)
         fitted = fit_surrogate(encoder, part, seed=seed)
-        told = predict_rows(fitted.oracle, fitted.params, rows.tokens[held]).mean[:, 0]
+        predicted = predict_rows(fitted.oracle, fitted.params, rows.tokens[held]).mean[:, 0]
         none = np.zeros(len(held), bool)
-        for found, score in ((ours, told), (size, params[held])):
+        for found, score in ((ours, predicted), (size, params[held])):
             scored = q.Scored(rows.values[held, 0], np.asarray(score), none * 0.0, none)
             found.append(q.kendall(scored))
     assert np.mean(ours) > 0.6
