@@ -19,6 +19,7 @@ from jaxnas.core import rng, trees
 from jaxnas.core import tokens as tk
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.jax_settings import check_settings
 from jaxnas.core.layout import resolve
 from jaxnas.core.oracle import Described, Oracle
 from jaxnas.data.store.evaluations import Store
@@ -64,21 +65,21 @@ def search(
         UserError: something cannot be done as asked; nothing was started.
         DiskFullError: a write failed; the last checkpoint stands.
     """
+    check_settings()
     options = _options(options, settings)
     budgeted = checked_budget(algo, oracle, options)
     _check_host_options(oracle, options)
+    fresh = options.out is None or options.resume == "never"
+    here = {} if fresh else folders.read_config(Path(str(options.out))) or {}
+    job = _plan(algo, budgeted, options, here)
+    config = describe_run(job, options)
     with contextlib.ExitStack() as held:
         directory = None
         if options.out is not None:
             directory = folders.RunDirectory(Path(options.out))
             held.callback(directory.close)
-        if directory is not None and options.resume == "never":
-            directory.clear()
-        job = _plan(
-            algo, budgeted, options, (directory.config if directory else None) or {}
-        )
-        config = describe_run(job, options)
-        if directory is not None:
+            if fresh:
+                directory.clear()
             directory.adopt(config)
             if (directory.path / "results.npz").exists():
                 return load_result(directory.path)
