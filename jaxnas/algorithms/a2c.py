@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Key, PyTree
 from jaxnas.algorithms.actor_critic import architecture_batch
 from jaxnas.algorithms.reward_scale import RewardScale
 from jaxnas.algorithms.token_policy import PolicyState, TokenPolicy, sequence
+from jaxnas.core.ranges import HPARAMS
 from jaxnas.rl.a2c_step import a2c_update
 from jaxnas.rl.batch import PolicyBatch
 
@@ -25,6 +26,7 @@ class A2CHparams(NamedTuple):
     reward_decay: float | Float[Array, ""] = 0.95
     """Of the running moments that scale rewards."""
     max_grad_norm: float | Float[Array, ""] = 0.5
+    RANGES = HPARAMS
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from jaxnas.controllers.mlp import MLP
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.layout import branch, per_controller
+from jaxnas.core.ranges import HPARAMS
 from jaxnas.core.space import Counted, SearchSpace
 from jaxnas.core.trees import masked_mean
 from jaxnas.core.types import Evaluation, Proposal
@@ -63,6 +64,7 @@ class LatentHparams(NamedTuple):
     max_grad_norm: float | Float[Array, ""] = 0.5
     kappa: float | Float[Array, ""] = 1.0
     """Weight of the surrogate's epistemic spread in the acquisition."""
+    RANGES = HPARAMS
 
 
 class LatentState(NamedTuple):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
+from jaxnas.envs.probes import ConstantReward
 
 from jaxnas import testing
 from jaxnas.algorithms.random_search import RandomSearch
-from jaxnas.envs.probes import ConstantReward
 from jaxnas.oracles.toy import ToyOracle
 from jaxnas.spaces.toy import Toy
 from jaxnas.testing import algos, envs, oracles, spaces
