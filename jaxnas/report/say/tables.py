@@ -120,9 +120,13 @@ def asked_table(study: Study) -> Table | None:
             row += [number(mean.value) if mean.n else "nothing found", interval(mean)]
         for name in task.limited:
             values = found[name][np.isfinite(found[name])]
-            ends = {number(float(f(values))) for f in (np.min, np.max) if len(values)}
             none = "not recorded" if np.isfinite(method.final).any() else ""
-            row.append(" to ".join(sorted(ends, key=len)) or none)
+            ends = (
+                [number(float(v)) for v in np.unique(values)[[0, -1]]]
+                if len(values)
+                else []
+            )
+            row.append(" to ".join(dict.fromkeys(ends)) or none)
         if task.limited:
             shares = feasible(study, method)
             shares = shares[np.isfinite(shares)]
