@@ -116,8 +116,8 @@ def write(config: Config, rows: list[dict[str, Any]]) -> None:
     for case in config.cases:
         text += (
             f"## {case.budget} queries ({case.labels} of them the first labels of the "
-            "latent searches)\n\n| method | mean regret ± standard error | independent units "
-            "| by latent model | spent the budget | controllers | wall (s) |\n|"
+            "latent searches)\n\n| method | mean regret ± standard error "
+            "| independent units | by latent model | spent the budget | controllers | wall (s) |\n|"
             + " --- |" * 7
             + "\n"
         )
@@ -131,8 +131,8 @@ def write(config: Config, rows: list[dict[str, Any]]) -> None:
                 f"{r['spent']:.2f} | {r['n']} | {r['wall_s']:.0f} |\n"
             )
         text += (
-            "\nControllers that share a latent model and its labels are one unit: the error "
-            "of a latent search is over models.\n\n"
+            "\nControllers that share a latent model and its labels are one unit: the "
+            "error of a latent search is over models.\n\n"
         )
     out = HERE / "results"
     out.mkdir(exist_ok=True)

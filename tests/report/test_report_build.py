@@ -174,12 +174,14 @@ def test_hostile_text_is_shown_and_never_run(tmp_path):
     assert "\\|" in markdown
 
 
-NOT_ENCODABLE = "caf\udce9 \x1b[31m\x07\n# research \u7814\u7a76 \U0001f9ea \u202e_x_ ~~y~~"
+NOT_ENCODABLE = (
+    "name\udce9 \x1b[31m\x07\n# research \u7814\u7a76 \U0001f9ea \u202e_x_ ~~y~~"
+)
 
 
 def test_what_cannot_be_encoded_or_drawn_never_stops_a_report(tmp_path):
     run = report_demo.make_run(
-        tmp_path / "caf\udce9", "random", oracle_name="toy", label=NOT_ENCODABLE, seeds=2,
+        tmp_path / "runs\udce9", "random", oracle_name="toy", label=NOT_ENCODABLE, seeds=2,
         budget=8, known=False,
     )  # fmt: skip
     for name in ("provenance", "config"):
@@ -195,7 +197,7 @@ def test_what_cannot_be_encoded_or_drawn_never_stops_a_report(tmp_path):
     for text_ in (page, markdown):
         assert "research \u7814\u7a76 \U0001f9ea" in text_
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202e]", text_)
-    assert "caf\\udce9 \\x1b[31m" in page
+    assert "name\\udce9 \\x1b[31m" in page
     Page(page)
     for path in built.figures:
         assert path.stat().st_size > 1000
