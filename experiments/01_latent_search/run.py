@@ -117,9 +117,8 @@ def write(config: Config, rows: list[dict[str, Any]]) -> None:
         text += (
             f"## {case.budget} queries ({case.labels} of them the first labels of the "
             "latent searches)\n\n| method | mean regret ± standard error "
-            "| independent units | by latent model | spent the budget | controllers | wall (s) |\n|"
-            + " --- |" * 7
-            + "\n"
+            "| independent units | by latent model | spent the budget | controllers "
+            "| wall (s) |\n|" + " --- |" * 7 + "\n"
         )
         mine = [r for r in rows if r["budget"] == case.budget]
         for r in sorted(mine, key=lambda r: r["regret"]):
