@@ -16,7 +16,7 @@ from jaxnas.rl.batch import PolicyBatch
 class A2CHparams(NamedTuple):
     """Traced settings of A2C."""
 
-    lr: float | Float[Array, ""] = 3e-3
+    lr: float | Float[Array, ""] = 0.03
     entropy: float | Float[Array, ""] = 0.03
     """Weight of the entropy bonus, per nat a token."""
     temperature: float | Float[Array, ""] = 1.0
@@ -33,7 +33,7 @@ class A2CHparams(NamedTuple):
 class A2C(TokenPolicy):
     """A2C whose episode is one written architecture, each prefix with a learned value."""
 
-    id: str = "a2c-v1"
+    id: str = "a2c-v2"
     preferred_width: int = 8
     replays: ClassVar[bool] = True
 

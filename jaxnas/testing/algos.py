@@ -28,6 +28,8 @@ SEEDS = 24
 UPDATES = 60
 ALIKE = 6
 """Updates over which one controller and one of many must propose the same."""
+DISTINCT = 0.12
+"""Least share of a controller's proposals that are distinct: below it, it has collapsed."""
 LEVEL = 1e-3
 """Chance that an algorithm no better than random passes for better."""
 
@@ -243,23 +245,47 @@ def check_finite(algo: Algorithm, oracle: Oracle) -> None:
 
 
 def check_beats_random(algo: Algorithm, oracle: Oracle) -> None:
-    """In the last quarter it proposes better architectures than uniform draws are.
+    """It finds better architectures than uniform draws, and goes on finding them.
 
-    Each seed's mean reward is compared with that of as many uniform draws; the number of
-    seeds that win must have a binomial tail below ``LEVEL`` under a fair coin.
+    Three parts, each over ``SEEDS`` seeds:
+
+    - mean true reward of the proposals of the last quarter, against as many draws;
+    - mean of the distinct architectures of the whole trial, against as many distinct draws;
+    - no seed has collapsed: it proposed at least ``DISTINCT`` of its proposals only once.
+
+    In the first two the number of seeds that win must have a binomial tail below ``LEVEL``
+    under a fair coin.
     """
     trial = _trial(algo, oracle, False)
-    late = slice(3 * len(trial.tokens) // 4, None)
-    active, reward = trial.active[late], trial.reward[late]
-    assert active.any(axis=(0, 2)).all(), "nothing was proposed in the last quarter"
-    ours = np.sum(np.where(active, reward, 0.0), axis=(0, 2)) / active.sum(axis=(0, 2))
+    active, reward = trial.active, trial.reward
+    late = active & (np.arange(len(active)) >= 3 * len(active) // 4)[:, None, None]
+    assert late.any(axis=(0, 2)).all(), "nothing was proposed in the last quarter"
     sign = 1.0 if oracle.objectives[0].maximise else -1.0
-    space_rewards = sign * _all_rewards(oracle)
-    draws = np.random.default_rng(5).choice(space_rewards, size=reward.shape)
-    theirs = np.sum(np.where(active, draws, 0.0), axis=(0, 2)) / active.sum(axis=(0, 2))
-    wins = int(np.sum(ours > theirs))
-    tail = sum(math.comb(SEEDS, k) for k in range(wins, SEEDS + 1)) / 2.0**SEEDS
-    assert tail < LEVEL, f"{wins} of {SEEDS} seeds beat random, p = {tail:.2g}"
+    rewards, rng = sign * _all_rewards(oracle), np.random.default_rng(5)
+    proposals, distinct = np.zeros((2, SEEDS)), np.zeros((2, SEEDS))
+    for seed in range(SEEDS):
+        mine, ours = active[:, seed], reward[:, seed]
+        then = ours[late[:, seed]]
+        proposals[:, seed] = then.mean(), rng.choice(rewards, then.size).mean()
+        _, first = np.unique(trial.tokens[:, seed][mine], axis=0, return_index=True)
+        least = math.ceil(DISTINCT * mine.sum())
+        assert len(first) >= least, (
+            f"seed {seed} has collapsed: {len(first)} distinct architectures among "
+            f"{mine.sum()} proposals, expected {least} or more; explore for longer, such "
+            "as by a larger entropy bonus or a smaller learning rate"
+        )
+        draws = rng.choice(rewards, len(first), replace=False)
+        distinct[:, seed] = ours[mine][first].mean(), draws.mean()
+    for what, (ours, theirs) in (
+        ("the last quarter's proposals", proposals),
+        ("equally many distinct architectures", distinct),
+    ):
+        wins = int(np.sum(ours > theirs))
+        tail = sum(math.comb(SEEDS, k) for k in range(wins, SEEDS + 1)) / 2.0**SEEDS
+        assert tail < LEVEL, (
+            f"{wins} of {SEEDS} seeds beat random by the mean reward of {what}, "
+            f"p = {tail:.2g}, expected p < {LEVEL:g}"
+        )
 
 
 def _all_rewards(oracle: Oracle) -> Float[np.ndarray, "n"]:
