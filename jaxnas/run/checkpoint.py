@@ -72,7 +72,9 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.directory = directory.absolute()
         everyone = None
-        if jax.process_count() > 1:  # named, they wait by the coordinator, not by collectives
+        if (
+            jax.process_count() > 1
+        ):  # named, they wait by the coordinator, not by collectives
             everyone = set(range(jax.process_count()))
         options = ocp.CheckpointManagerOptions(
             max_to_keep=1,
