@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from probes import MatchedReward
 
 from jaxnas import registry
 from jaxnas.controllers.actions import Categorical, Gaussian
@@ -16,7 +17,6 @@ from jaxnas.core.tokens import inverse_cdf
 from jaxnas.envs.base import AutoReset, first, transition
 from jaxnas.envs.change import ChangeEnv
 from jaxnas.envs.latent import ContinuousLatentEnv, LatentEnv
-from jaxnas.envs.probes import MatchedReward
 from jaxnas.rl.agents import evaluate, load_agent, save_agent
 from jaxnas.rl.training import EnvHparams, EnvTraining, train_population
 from jaxnas.testing.fakes import LinearLatent
