@@ -9,7 +9,20 @@ result.best(5)
 
 from typing import TYPE_CHECKING, Any
 
+from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import DiskFullError, JaxnasError, UserError
+from jaxnas.core.oracle import Oracle, OracleWrapper, capability
+from jaxnas.core.space import SearchSpace
+from jaxnas.core.types import (
+    FAILED,
+    OK,
+    SKIPPED,
+    Evaluation,
+    Graph,
+    Measurement,
+    Objective,
+    Proposal,
+)
 from jaxnas.core.version import VERSION
 from jaxnas.registry import (
     make_algorithm,
@@ -34,15 +47,28 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 __all__ = [
+    "FAILED",
+    "OK",
+    "SKIPPED",
+    "Algorithm",
     "DiskFullError",
+    "Evaluation",
+    "Graph",
     "JaxnasError",
+    "Measurement",
+    "Objective",
+    "Oracle",
+    "OracleWrapper",
     "Processes",
+    "Proposal",
     "RayExecutor",
     "Result",
     "RunOptions",
+    "SearchSpace",
     "Store",
     "UserError",
     "budgeted",
+    "capability",
     "configure_host",
     "grid_settings",
     "load_result",

@@ -61,7 +61,7 @@ ALGORITHMS = {
 }
 IMAGES = {
     "digits": "jaxnas.data.images.digits:Digits",
-    "mnist-5k": "jaxnas.data.images.mnist5k:Mnist5k",
+    "mnist-5k": "jaxnas.data.images.digits:Mnist5k",
     "animals": "jaxnas.data.images.animals:Animals",
     "textures": "jaxnas.data.images.textures:Textures",
     "fashion-confusable": "jaxnas.data.images.fashion:FashionConfusable",
@@ -113,6 +113,16 @@ def describe(kind: str, name: str) -> str:
     return (inspect.getdoc(lookup(kind, name)) or "").partition("\n")[0]
 
 
+IDENTITY = ("id", "objectives", "traced")
+"""What an object says that it is, and nobody sets by name."""
+
+
+def settable(kind: str, name: str) -> dict[str, inspect.Parameter]:
+    """Returns what can be set of something registered, by name, without its identity."""
+    known = inspect.signature(lookup(kind, name)).parameters
+    return {option: p for option, p in known.items() if option not in IDENTITY}
+
+
 def make(kind: str, name: str, **options: Any) -> Any:
     """Returns ``lookup(kind, name)(**options)`` with unknown options refused by name.
 
@@ -121,12 +131,11 @@ def make(kind: str, name: str, **options: Any) -> Any:
     Raises:
         UserError: an unknown name, an option it does not take, or a value it refuses.
     """
-    target = lookup(kind, name)
+    target, known = lookup(kind, name), settable(kind, name)
     options = {option: _frozen(value) for option, value in options.items()}
-    known = inspect.signature(target).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
     for option in options:
-        if option not in known and not open_ended:
+        if option not in known and (option in IDENTITY or not open_ended):
             raise unknown_name(f"option of {kind} {name!r}:", option, known)
     for option, parameter in known.items():
         plain = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)

@@ -73,7 +73,7 @@ WALLS = {
     "orbax": {"run/checkpoint.py"},
     "matplotlib": {"report/draw/plots.py"},
     "gymnasium": {"envs/gymnasium_face.py"},
-    "torch": {"analog/bridge/"},
+    "torch": {"analog/bridge/", "latent/vqvae_checkpoint"},
     "aihwkit": {"analog/bridge/"},
     "ray": {"run/host/ray_cluster.py"},
     "sqlite3": {"data/store/evaluations.py"},

@@ -20,6 +20,7 @@ from jaxnas import registry
 from jaxnas.algorithms.token_policy import init_params, sequence
 from jaxnas.cli import main
 from jaxnas.controllers.unroll import generate
+from jaxnas.core.errors import UserError
 from jaxnas.envs.scored import ScoredEnv
 from jaxnas.rl.training import EnvTraining
 from jaxnas.testing.algos import ALGORITHM_CHECKS
@@ -86,7 +87,7 @@ def test_strangers_are_searched_listed_and_reported(stranger, capsys, tmp_path):
         main(
             [
                 "search", "--oracle", "ones", "--budget", "40",
-                "--algorithms", "random", "climber", "ppo", "--seeds", "4", "--quiet",
+                "--algorithms", "climber", "ppo", "--seeds", "4", "--quiet",
                 "--set", "ppo.controller=tiny", "--out", str(tmp_path), "--name", "run",
             ]
         )  # fmt: skip
@@ -112,3 +113,32 @@ def test_a_policy_learns_on_a_strangers_environment(stranger):
     )
     assert np.mean(metrics["return"][:5]) < 4, "a random walk ends at three of six"
     assert np.mean(metrics["return"][-5:]) > 5
+
+
+def test_identity_is_no_setting_and_an_oracle_needs_no_objective(stranger, capsys):
+    """``ones`` has no ``info`` and no ``objective``; both used to end in an error."""
+    with pytest.raises(SystemExit) as stop:
+        main(["info", "ones", "--json"])
+    assert not stop.value.code
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["id"] == "ones-v1"
+    assert facts["metrics"]["ones"]["unit"] == "bits"
+    assert facts["options"] == "space=Bits(length=6, vocab=2, id='bits-v1')"
+    for option in registry.IDENTITY:
+        with pytest.raises(UserError, match=f"'ones': '{option}'. .*Available: space"):
+            registry.make_oracle("ones", **{option: "mine"})
+    with pytest.raises(SystemExit) as stop:
+        main(["search", "--oracle", "ones", "--objective", "zeros", "--budget", "4"])
+    assert stop.value.code == 2
+    assert "Unknown option of oracle 'ones': 'objective'" in capsys.readouterr().err
+
+
+def test_a_broken_algorithm_ends_with_one_sentence(stranger, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(stranger.Climber, "default_hparams", lambda self: {"lr": 0.1})
+    with pytest.raises(SystemExit) as stop:
+        main(["search", "--oracle", "ones", "--algorithms", "climber", "--out",
+              str(tmp_path / "runs")])  # fmt: skip
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "Climber.default_hparams must return a NamedTuple of numbers, got dict" in said
+    assert not (tmp_path / "runs").exists()

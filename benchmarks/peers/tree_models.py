@@ -72,7 +72,7 @@ def read_ours(name: str):
     if name not in FITTED:
         return read(published() / f"{name}.json")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.ubj"
+        file = Path(folder) / "model.json"
         booster(name).save_model(file)
         return read(file)
 

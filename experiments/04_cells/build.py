@@ -10,7 +10,8 @@ from config import TASKS
 from scipy.stats import kendalltau, norm
 from train import HERE, cells, oracle_of
 
-from jaxnas.data.recipes import Arrays, content_checksum
+from jaxnas.data.formats.npz import content_checksum
+from jaxnas.data.recipes import Arrays
 from jaxnas.data.store.evaluations import Store
 from jaxnas.data.tables import measured_files, measured_pack
 from jaxnas.spaces.nb201_residual import classes

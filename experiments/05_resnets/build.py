@@ -15,8 +15,8 @@ from scipy.stats import kendalltau
 from train import HERE, networks, oracle_of
 
 import jaxnas
-from jaxnas.data.formats.npz import read_npz
-from jaxnas.data.recipes import Arrays, content_checksum
+from jaxnas.data.formats.npz import content_checksum, read_npz
+from jaxnas.data.recipes import Arrays
 from jaxnas.data.store.evaluations import Store
 from jaxnas.data.tables import measured_files, measured_pack
 from jaxnas.surrogates import quality as q

@@ -215,18 +215,24 @@ class LatentSearch:
         task = self._task(hparams, known, surrogate)
         agent = self.training.init(key, _rule(hparams), task)
         lookup = lookups.Lookup(
-            jnp.zeros((lanes, length), jnp.int32), jnp.zeros(lanes, bool), jnp.zeros(lanes)
+            jnp.zeros((lanes, length), jnp.int32),
+            jnp.zeros(lanes, bool),
+            jnp.zeros(lanes, jnp.float32),
         )
         size = self.env.dynamics.model.latent_size
-        zero, rewards, answered = jnp.int32(0), jnp.zeros(lanes), jnp.zeros(lanes, bool)
-        path = jnp.zeros((self.max_steps + 1, size))
+        zero, rewards, answered = (
+            jnp.int32(0),
+            jnp.zeros(lanes, jnp.float32),
+            jnp.zeros(lanes, bool),
+        )
+        path = jnp.zeros((self.max_steps + 1, size), jnp.float32)
         return LatentState(
             hparams, zero, zero, known, surrogate, agent, lookup, rewards, answered, path
         )
 
     def ask(self, key: Key[Array, ""], state: LatentState) -> tuple[LatentState, Proposal]:
         """Returns random architectures at first, then the best visited ones."""
-        number = state.asked + jnp.arange(self.batch)
+        number = state.asked + jnp.arange(self.batch, dtype=jnp.int32)
         draw = tk.sample_uniform if _uniform(self.space) else tk.sample
         tokens = jax.vmap(lambda k: draw(k, self.space))(jax.random.split(key, self.batch))
         if len(self.opening):

@@ -132,7 +132,7 @@ def advantages(
         first, _ = scales.batch_moments(reward, valid)
         reference = jnp.where(before.batches > 0, before.mean, first)
     else:
-        count = jnp.sum(valid)
+        count = jnp.sum(valid, dtype=jnp.float32)
         total = jnp.sum(jnp.where(valid, reward, 0.0))
         others = (total - reward) / jnp.maximum(count - 1, 1)
         reference = jnp.where(count > 1, others, reward)

@@ -140,12 +140,16 @@ class TokenPolicy(abc.ABC):
     ) -> Episodes:
         """Returns unscored architectures drawn from the policy."""
         shape = (self.batch, self.space.length)
-        uniforms = jax.random.uniform(key, (math.prod(shape),)).reshape(shape)
+        uniforms = jax.random.uniform(key, (math.prod(shape),), dtype=jnp.float32).reshape(
+            shape
+        )
         keep = self.replays and isinstance(self.module, Replayable)
         drawn = generate(
             self.module, params, uniforms, self.space.mask, temperature, keep_aux=keep
         )
-        return Episodes(*drawn, reward=jnp.zeros(self.batch), valid=_none(self.batch))
+        return Episodes(
+            *drawn, reward=jnp.zeros(self.batch, jnp.float32), valid=_none(self.batch)
+        )
 
     def ask(self, key: Key[Array, ""], state: PolicyState) -> tuple[PolicyState, Proposal]:
         """Returns ``batch`` architectures drawn from the policy, one PRNG call for all."""
@@ -177,14 +181,7 @@ def init_params(key: Key[Array, ""], module: Any, space: SearchSpace) -> PyTree:
 def sequence(
     module: nn.Module, params: PyTree, tokens: Int[Array, "B L"], aux: PyTree = None
 ) -> PolicyOutput:
-    """Returns logits ``[B, L, V]`` and values ``[B, L]``, teacher-forced.
-
-    Args:
-        module: a controller over tokens.
-        params: its variables.
-        tokens: what was written.
-        aux: kept by the steps that wrote them with these ``params``, or None.
-    """
+    """Returns logits ``[B, L, V]`` and values ``[B, L]``, teacher-forced."""
     if aux is None:
         out = module.apply(params, tokens, method="sequence")
     else:

@@ -34,16 +34,6 @@ def calibrate(
     magnitudes, mean over batches. A tile whose inputs are all zero keeps its range. Not for
     layers inside a lifted transformation such as ``nn.switch``.
 
-    Args:
-        variables: of the converted network.
-        images: inputs; the last incomplete batch is left out.
-        module: the network.
-        plan: its tiles.
-        method: one of the three.
-        batch: images a batch; static.
-        deviations: for ``"std"``.
-        quantile: for ``"quantile"``.
-
     Raises:
         UserError: an unknown method, digital variables, tiles without ranges or no image.
     """

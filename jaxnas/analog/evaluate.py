@@ -148,7 +148,7 @@ def evaluate(
         keys = jax.random.split(time_key, times.shape[0])
         return jax.lax.map(lambda kt: one_time((kt[0], chip, kt[1])), (keys, times))
 
-    found = settings.over(one_draw, jnp.arange(settings.draws))
+    found = settings.over(one_draw, jnp.arange(settings.draws, dtype=jnp.int32))
     return Accuracy(found[0], found[1] if settings.logits else None)
 
 
@@ -163,19 +163,7 @@ def forward(
     source: str = "counter",
     bank: Float[Array, "Z"] | None = None,
 ) -> Float[Array, "N B ..."]:
-    """Returns the network's outputs with given weights on its tiles, batch after batch.
-
-    Args:
-        key: of the output noise.
-        variables: of the converted network.
-        held: what the tiles hold.
-        batches: inputs.
-        hyper: numbers of the model.
-        module: the network.
-        plan: its tiles.
-        source: of the output noise.
-        bank: for ``source="bank"``.
-    """
+    """Returns the network's outputs with given weights on its tiles, batch after batch."""
     values = tile_values(variables, held)
 
     def one_batch(item: tuple[Array, Array]) -> Array:
@@ -187,7 +175,7 @@ def forward(
             module, plan, flax_variables(variables), values, x, noise_source, hyper
         )
 
-    return jax.lax.map(one_batch, (jnp.arange(batches.shape[0]), batches))
+    return jax.lax.map(one_batch, (jnp.arange(batches.shape[0], dtype=jnp.int32), batches))
 
 
 def digital_parts(

@@ -234,7 +234,7 @@ def forward(
     values = TileValues(
         weights,
         state.scale,
-        jnp.ones(plan.num_tiles),
+        jnp.ones(plan.num_tiles, jnp.float32),
         positive_range(learned.input_range),
         learned.out_scale,
     )
@@ -272,11 +272,6 @@ def project(
     Gaussian clip: ``|w| <= clip_sigma * std(w)`` over the tile (unbiased). Remap: a learned
     output scale is multiplied into the weights, ``s <- max|W|``, so ``max|w| = 1``; the
     network's own weights ``W`` do not change by it.
-
-    Args:
-        variables: of the converted network.
-        training: the bounds.
-        plan: the network's tiles.
     """
     structure = plan.structure
     learned, state = variables["analog"], variables["tiles"]
@@ -291,7 +286,7 @@ def project(
     if structure.remap:
         if structure.out_scale:
             full = full * learned.out_scale[jnp.asarray(plan.column_of)]
-            learned = learned._replace(out_scale=jnp.ones(plan.num_columns))
+            learned = learned._replace(out_scale=jnp.ones(plan.num_columns, jnp.float32))
         state = state._replace(scale=largest_scale(plan, full, 1.0))
     params = unflatten(plan, full, variables["params"])
     return {**variables, "params": params, "analog": learned, "tiles": state}
@@ -359,18 +354,6 @@ def fine_tune(
     momentum is kept in units of ``W`` (the toolkit keeps it in tile units, which differ
     only while scales move).
 
-    Args:
-        key: decides batches and noise.
-        variables: of the converted network, trained digitally before.
-        images: inputs.
-        labels: classes.
-        hyper: numbers of the analog model.
-        training: numbers of training; traced.
-        learning_rate: of the first step; traced.
-        module: the network.
-        plan: its tiles.
-        settings: what is static.
-
     Raises:
         UserError: fewer images than a batch.
     """
@@ -422,6 +405,6 @@ def fine_tune(
         return (project({**updated, **moved}, training, plan=plan), state), loss
 
     state = optimiser.init({name: variables[name] for name in LEARNED})
-    numbers = jnp.arange(order.shape[0])
+    numbers = jnp.arange(order.shape[0], dtype=jnp.int32)
     (variables, _), losses = jax.lax.scan(step, (dict(variables), state), (numbers, order))
     return variables, losses

@@ -240,13 +240,7 @@ def _convolution(
 def unfold(
     x: Float[Array, "B H W C"], window: tuple[int, ...], geometry: dict[str, Any]
 ) -> Float[Array, "B Ho Wo I"]:
-    """Returns the input vector of every output pixel: channel, row, column.
-
-    Args:
-        x: images.
-        window: kernel height and width.
-        geometry: strides, padding and dilations of the convolution.
-    """
+    """Returns the input vector of every output pixel: channel, row, column."""
     strides, dilation = geometry["window_strides"], geometry["rhs_dilation"]
     padding = geometry["padding"]
     inner = [(n - 1) * d + 1 for n, d in zip(x.shape[1:3], geometry["lhs_dilation"])]

@@ -47,12 +47,7 @@ class ChoiceChild(nn.Module):
     def __call__(
         self, x: Float[Array, "B H W C"], train: bool = False
     ) -> Float[Array, "B classes"]:
-        """Returns the logits of the chosen architecture.
-
-        Args:
-            x: images, channels last.
-            train: as of :class:`jaxnas.children.build.Child`.
-        """
+        """Returns the logits of the chosen architecture."""
         spec = json.loads(self.text)
         length = 1 + max(place for _, place, _ in self.choices)
         tokens = self.variable("choice", "tokens", jnp.zeros, length, jnp.int32).value
@@ -160,13 +155,7 @@ def choose(
 def select(
     module: ChoiceChild, variables: Mapping[str, Any], tokens: np.ndarray
 ) -> dict[str, Any]:
-    """Returns the variables of one architecture, for :class:`jaxnas.children.build.Child`.
-
-    Args:
-        module: the network of all architectures.
-        variables: its ``params`` and ``batch_stats``.
-        tokens: ``int[L]``.
-    """
+    """Returns one architecture's variables, for :class:`jaxnas.children.build.Child`."""
     wanted = {f"{path}@{int(tokens[place])}": path for path, place, _ in module.choices}
     found: dict[str, Any] = {}
     for collection in ("params", "batch_stats"):

@@ -137,7 +137,7 @@ def _compile_seconds() -> float:
         return jnp.sum(jnp.tanh(weights @ weights))
 
     begun = time.perf_counter()
-    jax.jit(jax.grad(loss)).lower(jnp.ones((64, 64))).compile()
+    jax.jit(jax.grad(loss)).lower(jnp.ones((64, 64), jnp.float32)).compile()
     return time.perf_counter() - begun
 
 

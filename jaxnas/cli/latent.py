@@ -24,6 +24,7 @@ from jaxnas.cli.common.latent_parts import (
     write_rows,
 )
 from jaxnas.cli.common.options import parse_axis
+from jaxnas.core.rng import root_key
 from jaxnas.run.devices import configure_host
 from jaxnas.run.store import write_json
 
@@ -170,7 +171,6 @@ class Sweep:
     def run(self) -> int:
         """Runs all trials, prints the best and writes the figure."""
         configure_host(1)
-        import jax
         import jax.numpy as jnp
 
         from jaxnas.latent import labels, sweep
@@ -186,7 +186,7 @@ class Sweep:
         trials = sweep.sweep(
             VQVAE(made.oracle.space),
             Plan(steps=self.steps),
-            jax.random.key(self.data.seed),
+            root_key(self.data.seed),
             jnp.asarray(made.train),
             labels.make_labels(made.labelled, made.scores),
             jnp.asarray(made.heldout),
@@ -246,7 +246,7 @@ class InfoOf:
 
 @dataclass(frozen=True)
 class Import:
-    """Imports the original's decoder and codebook checkpoints; no torch is needed."""
+    """Imports the VQ-VAE + PPO project's torch checkpoints; needs jaxnas[analog]."""
 
     decoder: Annotated[Path, tyro.conf.Positional]
     """Checkpoint of the decoder."""

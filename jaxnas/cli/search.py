@@ -1,6 +1,7 @@
 """``jaxnas search``: several methods, one budget, one report."""
 
 import contextlib
+import dataclasses
 import inspect
 import json
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from jaxnas.cli.common.options import (
 from jaxnas.cli.common.progress import Reporter
 from jaxnas.core.errors import UserError
 from jaxnas.core.oracle import Oracle
+from jaxnas.run import distributed
 from jaxnas.run.config import grid_settings
 
 DEFAULTS = {
@@ -76,12 +78,32 @@ class Common:
     another; auto is wide on accelerators and blocked on CPUs, where each is faster."""
     width: int | None = None
     """Controllers that a device advances together; measured default when not given."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where a run has several processes; auto under SLURM or Open
+    MPI, which say so themselves. See docs/clusters.md."""
+    process: int | None = None
+    """Which process of the run this is, from 0."""
+    processes: int | None = None
+    """Processes of the run; each has the same command but for --process."""
     fresh: bool = False
     """Delete what the run directory holds and start over."""
     quiet: bool = False
     """Print the final table only."""
     json: bool = False
     """Print progress and result as JSON lines."""
+
+    def start(self, command: Any) -> contextlib.AbstractContextManager[None]:
+        """Sets up the devices and returns, as a context, the processes of the run.
+
+        Args:
+            command: the sub-command, whose options all processes must have alike.
+        """
+        self.evaluating.configure()
+        options = dataclasses.asdict(command)
+        common = {**options.pop("common"), "process": None}
+        return distributed.joined(
+            self.coordinator, self.process, self.processes, {**common, **options}
+        )
 
     def make_oracle(self) -> Oracle:
         """Returns the oracle as asked for."""
@@ -96,26 +118,26 @@ class Common:
             space=space,
             noise=self.noise,
             constraints=self.constraint,
-            objective=self.metric,
+            **({"objective": self.metric} if self.metric else {}),
             **parse_options(self.oracle_set),
         )
 
     @property
     def metric(self) -> str:
-        """The metric as asked for, or the oracle's own."""
-        return str(self.objective or self._default("objective"))
+        """The metric as asked for, or the oracle's own; empty where there is no choice."""
+        own = self._default("objective")
+        return str(self.objective or ("" if own is inspect.Parameter.empty else own or ""))
 
     def _default(self, option: str) -> Any:
         """Returns the default of an option of the oracle."""
-        target = registry.lookup("oracle", self.oracle)
-        found = inspect.signature(target).parameters.get(option)
+        found = registry.settable("oracle", self.oracle).get(option)
         return None if found is None else found.default
 
     @property
     def directory(self) -> Path:
         """The run directory."""
         objective = self.metric.replace(",", "+").replace(" ", "")
-        return self.out / (self.name or f"{self.oracle}-{objective}")
+        return self.out / (self.name or f"{self.oracle}-{objective}".rstrip("-"))
 
     def host(
         self, oracle: Oracle, runs: Sequence[Path], reporter: Reporter
@@ -128,6 +150,8 @@ class Common:
         """How progress is shown."""
         if self.quiet and self.json:
             raise UserError("Choose either --quiet or --json.")
+        if distributed.index():
+            return Reporter("quiet")
         return Reporter("quiet" if self.quiet else "json" if self.json else "auto")
 
 
@@ -154,22 +178,25 @@ class Search:
 
     def run(self) -> int:
         """Runs all algorithms and builds the report."""
-        self.common.evaluating.configure()
+        with self.common.start(self):
+            return self._run()
+
+    def _run(self) -> int:
+        """Runs all algorithms in this process, among the others."""
         oracle = self.common.make_oracle()
         names = self.algorithms or DEFAULTS[self.env]
         if len(set(names)) != len(names):
             raise UserError(
                 "Name each algorithm once, for example --algorithms random ppo."
             )
-        latent = None
-        if any(name.startswith("latent-") for name in names):
-            latent = self._latent_model(oracle)
+        moving = [n for n in names if "latent" in registry.settable("algorithm", n)]
+        latent = distributed.first(lambda: self._latent_model(oracle)) if moving else {}
         chosen = [
             make_algorithm(
                 name,
                 oracle.space,
                 for_algorithm(self.common.set, name, names),
-                {} if latent is None or not name.startswith("latent-") else latent,
+                latent if name in moving else {},
             )
             for name in names
         ]
@@ -279,6 +306,8 @@ def conclude(
     common: Common, paths: Sequence[Path], reporter: Reporter, out: Path | None = None
 ) -> int:
     """Builds the report and prints the tables and where it is."""
+    if distributed.index():
+        return 0
     from jaxnas import report
 
     reporter.say("report: drawing")

@@ -150,7 +150,7 @@ class Eval:
     """Shows how good a model is on architectures that it was not fitted on."""
 
     model: Annotated[str, tyro.conf.Positional]
-    """A file of `jaxnas surrogate fit`, or an XGBoost model in JSON or UBJ."""
+    """A file of `jaxnas surrogate fit`, or an XGBoost model in JSON."""
     oracle: str = "analog-nasbench"
     """What gives the true labels."""
     csv: Path | None = None
@@ -235,13 +235,7 @@ def _one_source(asked: "Fit | Eval") -> None:
 
 
 def assess(oracle: Any, params: Any, held: Labels) -> dict[str, dict[str, Any]]:
-    """Returns the quality of every objective on held-out rows, JSON-able.
-
-    Args:
-        oracle: a :class:`jaxnas.surrogates.oracle.Surrogate`.
-        params: its parameters.
-        held: rows that it was not fitted on.
-    """
+    """Returns the quality of every objective on held-out rows, JSON-able."""
     import jax
 
     from jaxnas.surrogates import quality as q

@@ -32,7 +32,11 @@ class Sweep:
 
     def run(self) -> int:
         """Runs every cell and builds the report."""
-        self.common.evaluating.configure()
+        with self.common.start(self):
+            return self._run()
+
+    def _run(self) -> int:
+        """Runs every cell in this process, among the others."""
         oracle = self.common.make_oracle()
         grid = parse_grid(self.grid, self.algorithm)
         if not grid:

@@ -123,15 +123,7 @@ class Validate:
 def training_oracle(
     study: Any, data: str | None, size: str | None, epochs: int, seed: int
 ) -> Any:
-    """Returns how candidates are trained: as in the search, where it trained.
-
-    Args:
-        study: a search.
-        data: image task instead of the search's, or of digits.
-        size: sizes instead of the search's, or of ``channels:8,cells:1``.
-        epochs: of training.
-        seed: of training.
-    """
+    """Returns how candidates are trained: as in the search, where it trained."""
     from jaxnas import registry
     from jaxnas.oracles.child import ChildOracle
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.files import replacing
-from jaxnas.data.formats.npz import read_npz
+from jaxnas.data.formats.npz import content_checksum, read_npz
 
 Arrays = dict[str, np.ndarray]
 
@@ -79,16 +79,6 @@ def cache_dir() -> Path:
 def cache_path(recipe: Recipe) -> Path:
     """Returns where the converted arrays of a recipe are kept."""
     return cache_dir() / f"{recipe.name}-{recipe.content_sha256[:12]}.npz"
-
-
-def content_checksum(arrays: Arrays) -> str:
-    """Returns the SHA-256 of names, types, shapes and values; not of a file layout."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def load(recipe: Recipe) -> Arrays:

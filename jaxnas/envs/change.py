@@ -121,14 +121,7 @@ class ChangeEnv(OracleEnv):
         moves: Moves,
         ledger: Float[Array, "E"],
     ) -> Paid:
-        """Returns the rewards of a rollout, and the scores that it went through.
-
-        Args:
-            key: of the oracle.
-            params: the task.
-            moves: what happened.
-            ledger: score held by each running episode; not read where one begins.
-        """
+        """Returns the rewards of a rollout, and the scores that it went through."""
         after_key, start_key = jax.random.split(key)
         shape, rows = moves.begins.shape, moves.begins.size
         flat = lambda tree: jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), tree)
@@ -139,7 +132,7 @@ class ChangeEnv(OracleEnv):
             first = self._score_starts(start_key, params, starts, flat(moves.begins))
             first = first.reshape(shape)
         else:
-            first = jnp.zeros(shape)
+            first = jnp.zeros(shape, jnp.float32)
 
         def pay(held: Float[Array, "E"], step: Any) -> tuple[Array, tuple[Array, Array]]:
             """Returns the scores held after a step, and those before and after it."""
@@ -179,12 +172,12 @@ class ChangeEnv(OracleEnv):
         Episodes are longer than one step, so most states are no start.
         """
         size = min(STARTS_AT_ONCE, begins.shape[0])
-        rank = jnp.cumsum(begins)
+        rank = jnp.cumsum(begins, dtype=jnp.int32)
 
         def some(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             """Scores the next ``size`` starts."""
             done, scores = carry
-            wanted = done + 1 + jnp.arange(size)
+            wanted = done + 1 + jnp.arange(size, dtype=jnp.int32)
             rows = jnp.searchsorted(rank, wanted)
             present = wanted <= rank[-1]
             rows = jnp.where(present, rows, 0)
@@ -193,7 +186,7 @@ class ChangeEnv(OracleEnv):
             found = self.score(here, params, part, present)
             return done + size, scores.at[rows].add(jnp.where(present, found, 0.0))
 
-        begin = (jnp.int32(0), jnp.zeros(begins.shape[0]))
+        begin = (jnp.int32(0), jnp.zeros(begins.shape[0], jnp.float32))
         return jax.lax.while_loop(lambda carry: carry[0] < rank[-1], some, begin)[1]
 
 

@@ -170,12 +170,7 @@ class Latent(abc.ABC):
         return LatentParams(model, entries, spread, data, move.astype(jnp.float32))
 
     def encode(self, model: PyTree, tokens: Int[Array, "N L"]) -> Float[Array, "N Z"]:
-        """Returns the latent vectors of architectures, as ``params(data=...)`` takes them.
-
-        Args:
-            model: parameters of ``self.model``.
-            tokens: of the architectures.
-        """
+        """Returns latent vectors of architectures, as ``params(data=...)`` takes them."""
         return jax.vmap(lambda one: self.model.encode(model, one))(tokens)
 
     def reset(
@@ -202,11 +197,11 @@ class Latent(abc.ABC):
         """Returns the latent vector that an episode starts from."""
         codes, size = params.entries.shape
         if self.start == "normal":
-            return jax.random.normal(key, (size,))
+            return jax.random.normal(key, (size,), dtype=jnp.float32)
         if self.start == "codebook":
-            chosen = jax.random.randint(key, (size,), 0, codes)
-            return params.entries[chosen, jnp.arange(size)]
-        row = jax.random.randint(key, (), 0, params.data.shape[0])
+            chosen = jax.random.randint(key, (size,), 0, codes, dtype=jnp.int32)
+            return params.entries[chosen, jnp.arange(size, dtype=jnp.int32)]
+        row = jax.random.randint(key, (), 0, params.data.shape[0], dtype=jnp.int32)
         return params.data[row]
 
     def _moved(
@@ -237,7 +232,7 @@ class Latent(abc.ABC):
         return state, transition(
             self._observe(state, params),
             self._mask(),
-            jnp.zeros(()),
+            jnp.zeros((), jnp.float32),
             state.ended,
             state.time >= self.max_steps,
         )
@@ -272,12 +267,6 @@ class LatentEnv(Latent):
       stops at its last allowed step is terminated.
     * every action is always legal. One out of range moves nothing, is not remembered and
       uses up a step; the gymnasium face refuses it.
-
-    Args:
-        model: the latent space.
-        history: number of past actions in an observation.
-        max_steps: limit of an episode.
-        start: ``normal``, ``codebook`` or ``data``.
     """
 
     @property
@@ -307,9 +296,9 @@ class LatentEnv(Latent):
         size = self.model.latent_size
         stop = self.num_actions - 1
         writes = (action >= 0) & (action < stop)
-        place = jnp.arange(size) == action % size
+        place = jnp.arange(size, dtype=jnp.int32) == action % size
         # A dense pick: a gather costs more than K Z comparisons on CPU.
-        row = jnp.arange(self.model.num_codes) == action // size
+        row = jnp.arange(self.model.num_codes, dtype=jnp.int32) == action // size
         value = jnp.sum(jnp.where(row[:, None], params.entries, 0.0), axis=0)
         latent = jnp.where(place, value, state.latent)
         chosen = action.astype(jnp.int32)
@@ -321,8 +310,8 @@ class LatentEnv(Latent):
             return obs.latent
         codes, size = self.model.num_codes, self.model.latent_size
         known = obs.actions[:, None] != NONE
-        code = (obs.actions[:, None] // size == jnp.arange(codes)) & known
-        place = (obs.actions[:, None] % size == jnp.arange(size)) & known
+        code = (obs.actions[:, None] // size == jnp.arange(codes, dtype=jnp.int32)) & known
+        place = (obs.actions[:, None] % size == jnp.arange(size, dtype=jnp.int32)) & known
         past = jnp.concatenate([code, place], axis=1).astype(jnp.float32)
         return jnp.concatenate([obs.latent, past.reshape(-1)])
 
@@ -341,12 +330,6 @@ class ContinuousLatentEnv(Latent):
       actions, zeros where there was none.
     * reward: zero; ``ChangeEnv`` pays every step, ``ScoredEnv`` the last.
     * termination: never; the step limit truncates.
-
-    Args:
-        model: the latent space.
-        history: number of past actions in an observation.
-        max_steps: limit of an episode.
-        start: ``normal``, ``codebook`` or ``data``.
     """
 
     @property
@@ -390,4 +373,4 @@ class ContinuousLatentEnv(Latent):
 
     def _no_action(self) -> Float[Array, "Z"]:
         """Returns zeros."""
-        return jnp.zeros(self.model.latent_size)
+        return jnp.zeros(self.model.latent_size, jnp.float32)

@@ -82,7 +82,7 @@ class Probe(abc.ABC):
 
     def reset(self, key: Key[Array, ""], params: PyTree) -> tuple[ProbeState, Timestep]:
         """Returns the first observation."""
-        start, cut = jax.random.uniform(key, (2,))
+        start, cut = jax.random.uniform(key, (2,), dtype=jnp.float32)
         obs = self.opening(start).astype(jnp.float32)[None]
         state = ProbeState(obs, jnp.int32(0), cut)
         return state, first(obs, jnp.ones(2, bool))
@@ -164,7 +164,9 @@ class DelayedReward(Probe):
         """Returns observation 1, the second time with reward 1 and the end."""
         second = state.time == 1
         reward = jnp.where(second, 1.0, 0.0)
-        return Outcome(jnp.ones(1), reward, second, ~second & (state.cut < 0.5))
+        return Outcome(
+            jnp.ones(1, jnp.float32), reward, second, ~second & (state.cut < 0.5)
+        )
 
     def known(self, gamma: float) -> Known:
         """V(0) = gamma, V(1) = 1."""

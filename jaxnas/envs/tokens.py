@@ -33,9 +33,6 @@ class TokenEnv:
       range. Such an action writes nothing and sets ``state.illegal``; the tokens held are
       then not an architecture (:meth:`complete` is False). Never truncated.
     * after the end every action is allowed and changes nothing: the state is absorbing.
-
-    Args:
-        space: what is written.
     """
 
     space: SearchSpace
@@ -77,7 +74,7 @@ class TokenEnv:
         token = jnp.clip(action, 0, self.space.vocab - 1)
         legal = self._mask(state)[token] & (token == action)
         running = ~self._over(state)
-        here = jnp.arange(self.space.length) == state.position
+        here = jnp.arange(self.space.length, dtype=jnp.int32) == state.position
         tokens = jnp.where(here & legal & running, token, state.tokens)
         state = TokenState(
             tokens.astype(jnp.int32),
@@ -86,7 +83,11 @@ class TokenEnv:
         )
         never = jnp.asarray(False)
         return state, transition(
-            self._observe(state), self._mask(state), jnp.zeros(()), self._over(state), never
+            self._observe(state),
+            self._mask(state),
+            jnp.zeros((), jnp.float32),
+            self._over(state),
+            never,
         )
 
     def queries(self, state: TokenState, params: PyTree = ()) -> Int[Array, "L"]:
@@ -99,8 +100,9 @@ class TokenEnv:
 
     def flatten(self, obs: TokenObs) -> Float[Array, "F"]:
         """Returns one-hot tokens ``[L V]``, zero where unwritten, and the written share."""
-        written = jnp.arange(self.space.length) < obs.position
-        one_hot = jax.nn.one_hot(obs.tokens, self.space.vocab) * written[:, None]
+        written = jnp.arange(self.space.length, dtype=jnp.int32) < obs.position
+        one_hot = jax.nn.one_hot(obs.tokens, self.space.vocab, dtype=jnp.float32)
+        one_hot *= written[:, None]
         share = obs.position.astype(jnp.float32) / self.space.length
         return jnp.append(one_hot.reshape(-1), share)
 

@@ -186,12 +186,7 @@ def _load(work: Work, written: Answer) -> Answer:
 def _by_process(
     kind: str, keep: bool
 ) -> tuple[Callable[[Work], Answer], Callable[..., Answer]]:
-    """Returns how a format is written and read by the exporter.
-
-    Args:
-        kind: the format.
-        keep: leave ``spec.json`` and ``weights.npz`` beside it.
-    """
+    """Returns how a format is written and read by the exporter."""
 
     def write(work: Work) -> Answer:
         _save(work)

@@ -29,6 +29,7 @@ from jaxnas.children.weights import SPEC_FILE, from_arrays, save_network, to_arr
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.files import replacing
+from jaxnas.core.rng import root_key
 from jaxnas.core.statistics import welch_p
 from jaxnas.data.formats.npz import read_npz
 from jaxnas.data.images.task import ImageData
@@ -256,17 +257,11 @@ def _row(
 def simulate(
     oracle: ChildOracle, folder: Path, settings: Settings
 ) -> tuple[np.ndarray, Plan]:
-    """Returns accuracies ``[draws, times]`` of the fine-tuned network in the simulator.
-
-    Args:
-        oracle: has the test images.
-        folder: of a candidate whose ``weights_hwa.npz`` the runner has written.
-        settings: draws, times and preset.
-    """
+    """Returns accuracies ``[draws, times]`` of the fine-tuned network in the simulator."""
     preset, data = config.preset(settings.preset), oracle.images
     child, plan, variables = tuned_network(folder, preset)
     found = evaluate.evaluate_compiled(
-        jax.random.key(settings.seed),
+        root_key(settings.seed),
         variables,
         jnp.asarray(data.x_test),
         jnp.asarray(data.y_test),
@@ -282,12 +277,7 @@ def simulate(
 def tuned_network(
     folder: Path, preset: config.Preset
 ) -> tuple[Child, Plan, dict[str, Any]]:
-    """Returns the network that the runner fine-tuned, its tiles and its variables on them.
-
-    Args:
-        folder: with ``spec.json`` and ``weights_hwa.npz``.
-        preset: of the analog model.
-    """
+    """Returns the network that the runner fine-tuned, its tiles and their variables."""
     child = build(json.loads((folder / SPEC_FILE).read_text()))
     weights, ranges = jobs.split_ranges(read_npz(folder / "weights_hwa.npz"))
     variables = from_arrays(child, weights)

@@ -1,10 +1,11 @@
-"""The original's trained decoder and codebook, read from its checkpoints.
+"""The decoder and codebook that the VQ-VAE + PPO project trained, from its checkpoints.
 
 Its decoder is dense layers with ReLU, the output too: 8 -> 512, then five layers that halve
 (256, 128, 64, 32, 16), then 22 features. Its codebook is 14 codes of 8 numbers, one for
 each bin of the score. There is no encoder in its files, and no score head.
 """
 
+import io
 import itertools
 import re
 from pathlib import Path
@@ -15,7 +16,6 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.space import Featured, SearchSpace
-from jaxnas.data.formats import torch_file
 from jaxnas.latent.vqvae import VQVAE, Params
 
 SHRINK = 2
@@ -37,7 +37,7 @@ def read(
         UserError: not such checkpoints, or of other sizes than each other or the space.
     """
     layers = _layers(decoder)
-    codes = torch_file.read(codebook)
+    codes = _load(codebook)
     if not isinstance(codes, np.ndarray) or codes.ndim != 2:
         raise UserError(f"{codebook} is not a codebook: one tensor of codes by numbers.")
     widths = [len(bias) for _, bias in layers]
@@ -70,15 +70,40 @@ def read(
         name: {"kernel": jnp.asarray(weight.T), "bias": jnp.asarray(bias)}
         for name, (weight, bias) in zip(names, layers, strict=True)
     }
-    usage = jnp.full(model.codes, 1.0 / model.codes)
+    usage = jnp.full(model.codes, 1.0 / model.codes, jnp.float32)
     zero, one = jnp.float32(0.0), jnp.float32(1.0)
     params = Params(None, {"params": net}, None, jnp.asarray(codes), usage, zero, one)
     return model, params
 
 
+def _load(path: str | Path) -> Any:
+    """Returns the tensor of a checkpoint, or its dictionary of tensors, as numpy arrays."""
+    try:
+        content = Path(path).read_bytes()
+        import torch
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+    except ImportError as error:
+        raise UserError(
+            "Reading a torch checkpoint needs torch, which is not installed; run: "
+            'pip install "jaxnas[analog]"'
+        ) from error
+    try:
+        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged checkpoint can raise almost anything
+        raise UserError(
+            f"{path} is not a torch checkpoint of tensors alone, or is damaged; save it "
+            "again with torch.save(model.state_dict(), path)."
+        ) from error
+    plain = lambda x: x.numpy(force=True) if isinstance(x, torch.Tensor) else x
+    if isinstance(found, dict):
+        return {name: plain(value) for name, value in found.items()}
+    return plain(found)
+
+
 def _layers(path: str | Path) -> list[tuple[np.ndarray, np.ndarray]]:
     """Returns weight ``[out, in]`` and bias of each layer in order, all float32."""
-    state: Any = torch_file.read(path)
+    state = _load(path)
     tensors = state if isinstance(state, dict) else {}
     inner = sorted(
         int(found[1])

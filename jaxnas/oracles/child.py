@@ -18,6 +18,7 @@ from jaxnas.children.choice import ChoiceChild, build_choice, choose, select
 from jaxnas.children.count import count_costs
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
+from jaxnas.core.rng import root_key
 from jaxnas.core.space import Imaged, SearchSpace
 from jaxnas.core.types import FAILED, OK, Evaluation, Measurement, Objective
 from jaxnas.data.images.sources import load_images
@@ -228,7 +229,7 @@ class ChildOracle:
         variables = _initial(module)(start, images.x_train[:1])
         if one_for_all:
             variables = choose(variables, jnp.asarray(tokens))
-        key = jax.random.fold_in(jax.random.key(self.seed), 1)
+        key = jax.random.fold_in(root_key(self.seed), 1)
         trained, curves = _program(module, training)(variables, images, key, hparams)
         return module, trained, curves
 

@@ -183,61 +183,44 @@ def _make(
     return TableOracle(space, name, chosen)
 
 
-def analog_nasbench(
-    space: SearchSpace | None = None, objective: str | Sequence[str] = "analog_1month"
-) -> TableOracle:
-    """AnalogNAS-Bench: 13 CIFAR-10 accuracies, digital and on drifting analog hardware.
+def _factory(name: str, default: str, about: str) -> Callable[..., TableOracle]:
+    """Returns a function that makes the oracle over one table, for the registry."""
+
+    def make(
+        space: SearchSpace | None = None, objective: str | Sequence[str] = default
+    ) -> TableOracle:
+        return _make(name, space, objective)
+
+    make.__name__ = name.replace("-", "_")
+    make.__doc__ = f"""{about}
 
     Args:
-        space: the nb201 space; made when None.
+        space: the space that the table enumerates; made when None.
         objective: a metric or an alias, several joined by commas, or a sequence of them.
 
     Raises:
-        UserError: an unknown metric, another space, or a missing or altered package.
+        UserError: an unknown metric, another space, or a missing or altered source.
     """
-    return _make("analog-nasbench", space, objective)
+    return make
 
 
-def nb201_table(
-    space: SearchSpace | None = None, objective: str | Sequence[str] = "cifar10"
-) -> TableOracle:
-    """NAS-Bench-201: accuracy on three data sets, training time, latency and size.
-
-    Args:
-        space: the nb201 space; made when None.
-        objective: a metric or an alias, several joined by commas, or a sequence of them.
-
-    Raises:
-        UserError: an unknown metric, another space, or a missing or altered package.
-    """
-    return _make("nb201-table", space, objective)
-
-
-def digits_cells(
-    space: SearchSpace | None = None, objective: str | Sequence[str] = "analog_1month"
-) -> TableOracle:
-    """Digits: every residual nb201 cell trained by us, digital and on simulated chips.
-
-    Args:
-        space: the nb201-residual space; made when None.
-        objective: a metric or an alias, several joined by commas, or a sequence of them.
-
-    Raises:
-        UserError: an unknown metric, another space, or a missing or altered file.
-    """
-    return _make("digits-cells", space, objective)
-
-
-def fashion_cells(
-    space: SearchSpace | None = None, objective: str | Sequence[str] = "analog_1month"
-) -> TableOracle:
-    """Fashion-MNIST subset: the same cells trained on small pictures of clothes.
-
-    Args:
-        space: the nb201-residual space; made when None.
-        objective: a metric or an alias, several joined by commas, or a sequence of them.
-
-    Raises:
-        UserError: an unknown metric, another space, or a missing or altered file.
-    """
-    return _make("fashion-cells", space, objective)
+analog_nasbench = _factory(
+    "analog-nasbench",
+    "analog_1month",
+    "AnalogNAS-Bench: 13 CIFAR-10 accuracies, digital and on drifting analog hardware.",
+)
+nb201_table = _factory(
+    "nb201-table",
+    "cifar10",
+    "NAS-Bench-201: accuracy on three data sets, training time, latency and size.",
+)
+digits_cells = _factory(
+    "digits-cells",
+    "analog_1month",
+    "Digits: every residual nb201 cell trained by us, digital and on simulated chips.",
+)
+fashion_cells = _factory(
+    "fashion-cells",
+    "analog_1month",
+    "Fashion-MNIST subset: the same cells trained on small pictures of clothes.",
+)

@@ -8,22 +8,18 @@ from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.files import replacing
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.trees import select
-from jaxnas.data.formats.npz import read_npz
-from jaxnas.data.recipes import content_checksum
+from jaxnas.data.formats.npz import FileKind, content_checksum, named_leaves
 from jaxnas.envs.base import Continuing, done
 from jaxnas.envs.change import ChangeEnv
 from jaxnas.rl.rollout import head_of, policy
 from jaxnas.rl.training import EnvTraining
 
-FORMAT, VERSION = "jaxnas-agent", 1
-_HEADER = "header"
+KIND = FileKind("agent", "jaxnas-agent-v1", "save it again with `save_agent`.")
 
 
 @runtime_checkable
@@ -104,7 +100,7 @@ def _episode(
         memory, out = policy(module, params, memory, obs, first[None])
         if greedy:
             return memory, head.best(out.logits, mask)[0]
-        uniform = jax.random.uniform(key, (1, *head.num_uniforms))
+        uniform = jax.random.uniform(key, (1, *head.num_uniforms), dtype=jnp.float32)
         return memory, head.sample(uniform, out.logits, mask, 1.0)[0]
 
     def step(carried: PyTree, t: Int[Array, ""]) -> tuple[PyTree, None]:
@@ -125,7 +121,9 @@ def _episode(
     no, zero = jnp.asarray(False), jnp.float32(0.0)
     played = Episodes(zero, jnp.int32(0), no, jnp.float32(jnp.nan), ())
     begin = (state, seen, module.initial_carry(1), played)
-    (state, seen, _, played), _ = jax.lax.scan(step, begin, jnp.arange(horizon))
+    (state, seen, _, played), _ = jax.lax.scan(
+        step, begin, jnp.arange(horizon, dtype=jnp.int32)
+    )
     if isinstance(env, ChangeEnv):
         held = jax.tree.map(lambda x: x[None], state.dynamics)
         score = env.score(score_key, env_params, held, jnp.ones(1, bool))[0]
@@ -143,30 +141,13 @@ def save_agent(
         training: what trained it.
         params: of the controller.
         task: what it only makes sense with, such as the parameters of the dynamics; their
-            checksum is kept.
+            checksum is stored.
 
     Raises:
         UserError: it cannot be written there.
     """
-    path = Path(path)
-    arrays = dict(_leaves(params))
-    header = {
-        "format": FORMAT,
-        "version": VERSION,
-        "checksum": content_checksum(arrays),
-        "task": _task_checksum(task),
-        **_description(training),
-    }
-    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as handle:
-            np.savez(handle, **cast(Any, {**arrays, _HEADER: text}))
-    except OSError as error:
-        raise UserError(
-            f"The agent cannot be written to {path} ({error.strerror}); choose another "
-            "path."
-        ) from error
+    header = {"task": _task_checksum(task), **_description(training)}
+    KIND.write(Path(path), header, named_leaves(params))
 
 
 def load_agent(path: str | Path, training: EnvTraining, task: PyTree = None) -> PyTree:
@@ -181,8 +162,7 @@ def load_agent(path: str | Path, training: EnvTraining, task: PyTree = None) -> 
         UserError: no such file, damaged, of another version, space, environment,
             controller or task.
     """
-    path = Path(path)
-    header, arrays = _read(path)
+    header, arrays = KIND.read(Path(path))
     here = _description(training)
     for part, value in here.items():
         if header.get(part) != value:
@@ -196,11 +176,7 @@ def load_agent(path: str | Path, training: EnvTraining, task: PyTree = None) -> 
             "model; load that one, or train again."
         )
     like = jax.eval_shape(_fresh(training))
-    named = _leaves(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like))
-    if any(n not in arrays or arrays[n].shape != leaf.shape for n, leaf in named):
-        raise UserError(f"The agent in {path} does not fit its own configuration.")
-    leaves = [jnp.asarray(arrays[name]) for name, _ in named]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+    return KIND.fill(path, like, arrays)
 
 
 def _fresh(training: EnvTraining) -> Any:
@@ -209,7 +185,7 @@ def _fresh(training: EnvTraining) -> Any:
     module: Any = training.module
 
     def make() -> PyTree:
-        obs = jnp.zeros((1, env.observation_size))
+        obs = jnp.zeros((1, env.observation_size), jnp.float32)
         begin = module.initial_carry(1), obs, jnp.ones(1, bool)
         return module.init(jax.random.key(0), *begin)
 
@@ -242,29 +218,4 @@ def _space_hash(space: SearchSpace) -> str:
 
 def _task_checksum(task: PyTree) -> str | None:
     """Returns the checksum of traced parameters, None where there are none."""
-    return None if task is None else content_checksum(dict(_leaves(task)))
-
-
-def _leaves(tree: PyTree) -> list[tuple[str, np.ndarray]]:
-    """Returns the leaves with their paths as text."""
-    found, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [(jax.tree_util.keystr(place), np.asarray(leaf)) for place, leaf in found]
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns header and arrays of an agent's file, checked."""
-    if not path.is_file():
-        raise UserError(f"There is no agent at {path}; save one with `save_agent`.")
-    try:
-        arrays = read_npz(path)
-        header = json.loads(arrays.pop(_HEADER).tobytes())
-        if header["format"] != FORMAT or header["checksum"] != content_checksum(arrays):
-            raise ValueError(header["format"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not an agent or is damaged; save it again.") from error
-    if header["version"] != VERSION:
-        raise UserError(
-            f"{path} has format version {header['version']} and this jaxnas reads "
-            f"{VERSION}; use the version that wrote it."
-        )
-    return header, arrays
+    return None if task is None else content_checksum(named_leaves(task))

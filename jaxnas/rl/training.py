@@ -180,7 +180,7 @@ class EnvTraining:
         metrics = {
             **metrics,
             "return": masked_mean(rollout.returns, ended, jnp.nan),
-            "episodes": jnp.sum(ended).astype(jnp.float32),
+            "episodes": jnp.sum(ended, dtype=jnp.float32),
         }
         return TrainState(hp, params, adam, after), metrics
 
@@ -201,7 +201,7 @@ class EnvTraining:
             """Makes update ``i``."""
             return self.update(step_key(key, i), state, env_params)
 
-        return jax.lax.scan(one, state, start + jnp.arange(num_updates))
+        return jax.lax.scan(one, state, start + jnp.arange(num_updates, dtype=jnp.int32))
 
     def act(self, params: PyTree, obs: Float[Array, "n F"]) -> PolicyOutput:
         """Returns policy and value of first observations, memory empty."""

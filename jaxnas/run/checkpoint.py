@@ -54,11 +54,17 @@ def _flat(tree: PyTree) -> dict[str, Any]:
     return {f"{i:04d}": leaf for i, leaf in leaves if leaf.size}
 
 
+def _spread(leaf: Any) -> Any:
+    """Returns how a leaf lies over several processes, each of which reads its own."""
+    return leaf.sharding if jax.process_count() > 1 else None
+
+
 class Checkpoints:
     """The checkpoints of one run directory; only the newest is kept.
 
     Args:
-        directory: where they live; made on first use.
+        directory: where they live; made on first use. Several processes share it, and each
+            writes what its devices hold.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -77,7 +83,9 @@ class Checkpoints:
         Raises:
             DiskFullError: it did not fit; the one before it stands.
         """
-        flat = jax.tree.map(np.asarray, _flat(arrays))
+        flat = _flat(arrays)
+        if jax.process_count() == 1:
+            flat = jax.tree.map(np.asarray, flat)
         args = ocp.args.Composite(
             arrays=ocp.args.StandardSave(flat), record=ocp.args.JsonSave(record)
         )
@@ -104,15 +112,17 @@ class Checkpoints:
             UserError: the checkpoint cannot be read or has other shapes.
         """
         shapes = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_spread(leaf))
             for name, leaf in _flat(like).items()
         }
         args = ocp.args.Composite(arrays=ocp.args.StandardRestore(shapes))
         found = self._read(args)["arrays"]
         leaves = [
-            np.asarray(found[f"{i:04d}"]) if leaf.size else np.zeros(leaf.shape, leaf.dtype)
+            found[f"{i:04d}"] if leaf.size else np.zeros(leaf.shape, leaf.dtype)
             for i, leaf in enumerate(jax.tree.leaves(like))
         ]
+        if jax.process_count() == 1:
+            leaves = [np.asarray(leaf) for leaf in leaves]
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     def _read(self, args: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import datetime
 import fcntl
+import itertools
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.files import replacing
 from jaxnas.core.version import VERSION
 from jaxnas.data.formats.npz import read_npz
+from jaxnas.run import distributed
 from jaxnas.run.checkpoint import disk_errors
 
 FORMAT = 1
@@ -62,14 +64,16 @@ class RunDirectory:
     """A run's directory, locked for one writer.
 
     Args:
-        path: the directory; made when absent.
+        path: the directory; made when absent. Of several processes, process 0 locks it.
 
     Raises:
         UserError: it is a file, not writable, or another process is writing to it.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._lock = path, None
+        if distributed.index():
+            return
         try:
             path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
@@ -90,7 +94,8 @@ class RunDirectory:
 
     def close(self) -> None:
         """Gives the directory back."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def clear(self) -> None:
         """Deletes everything that a run has written here.
@@ -150,8 +155,11 @@ class RunDirectory:
 
     @property
     def rows_path(self) -> Path:
-        """The aggregate rows."""
-        return self.path / "rows.jsonl"
+        """The aggregate rows of this process."""
+        return self._rows_of(distributed.index())
+
+    def _rows_of(self, process: int) -> Path:
+        return self.path / (f"rows.{process}.jsonl" if process else "rows.jsonl")
 
     def append_row(self, row: dict[str, Any]) -> int:
         """Appends one row and returns the file's length in bytes."""
@@ -161,11 +169,51 @@ class RunDirectory:
             os.fsync(handle.fileno())
             return handle.tell()
 
-    def truncate_rows(self, length: int) -> None:
-        """Drops what was appended after the checkpoint that is being resumed."""
-        if self.rows_path.exists():
-            with open(self.rows_path, "r+b") as handle:
-                handle.truncate(length)
+    def row_lengths(self) -> list[int]:
+        """Returns the bytes of the rows of all processes that have written any."""
+        found = (self._rows_of(i) for i in itertools.count())
+        return [p.stat().st_size for p in itertools.takewhile(Path.exists, found)]
+
+    def truncate_rows(self, lengths: Sequence[int]) -> int:
+        """Drops what was appended after the checkpoint that is being resumed.
+
+        Args:
+            lengths: bytes of each process's rows at the checkpoint. Process 0 also sees to
+                the rows of processes that there are no more.
+
+        Returns:
+            The bytes of this process's rows.
+        """
+        me, total = distributed.index(), distributed.count()
+        mine = [me] if me else [0, *range(total, len(self.row_lengths()))]
+        for i in mine:
+            if self._rows_of(i).exists():
+                length = lengths[i] if i < len(lengths) else 0
+                os.truncate(self._rows_of(i), length)
+        return self.rows_path.stat().st_size if self.rows_path.exists() else 0
+
+
+def join_rows(rows: Sequence[dict[str, Any]], *, upward: bool) -> dict[str, Any]:
+    """Returns the row of all controllers from those of each process, at one update.
+
+    Args:
+        rows: as they stand in the processes' ``rows.jsonl``.
+        upward: whether a greater best value is a better one.
+    """
+    if len(rows) == 1:
+        return rows[0]
+    whole = dict(rows[0])
+    for name in ("controllers", "proposals", "queries"):
+        whole[name] = sum(row[name] for row in rows)
+    whole["wall_s"] = max(row["wall_s"] for row in rows)
+    whole["queries_per_s"] = round(whole["queries"] / max(whole["wall_s"], 1e-9), 1)
+    for name in ("best_mean", "finished", "spent", "entropy", "unique", "collapsed"):
+        known = [(row[name], row["controllers"]) for row in rows if row[name] is not None]
+        total = sum(n for _, n in known)
+        whole[name] = sum(value * n for value, n in known) / total if total else None
+    tops = [row["best_max"] for row in rows if row["best_max"] is not None]
+    whole["best_max"] = (max if upward else min)(tops) if tops else None
+    return whole
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

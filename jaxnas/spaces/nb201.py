@@ -89,13 +89,7 @@ class NB201:
     def for_images(
         self, image: tuple[int, int, int], num_classes: int, **size: int
     ) -> "NB201":
-        """Returns the same cells in networks for other images.
-
-        Args:
-            image: height, width, channels.
-            num_classes: of the data set.
-            **size: ``channels`` of the first stage, ``cells`` a stage.
-        """
+        """Returns the same cells in networks for other images."""
         return sp.resized(self, ("channels", "cells"), image, num_classes, size)
 
     def mask(self, tokens: Int[Array, "L"], t: Int[Array, ""]) -> Bool[Array, "V"]:

@@ -28,12 +28,6 @@ CONVOLUTIONS = (2, 3)
 class NB201Residual(nb201.NB201):
     """The NAS-Bench-201 cells with a shortcut from input to output: 3,125 architectures.
 
-    Args:
-        channels: of the first stage; they double twice.
-        cells: per stage.
-        num_classes: of the data set.
-        image: height, width and channels of an input.
-
     Raises:
         UserError: a size that no network has.
     """

@@ -22,11 +22,6 @@ def branch(kind: str, channels: int, features: int) -> dict[str, Any]:
 
         A: 9 i o + 9 o^2 + 4 o              B: i m + 9 m^2 + m o + 4 m + 2 o
         C: 9 i + i o + 2 o                  D: 9 i o + 2 o
-
-    Args:
-        kind: one letter of ``TYPES``.
-        channels: that arrive.
-        features: that leave.
     """
     inner = max(1, features // BOTTLENECK)
     if kind == "A":

@@ -1,7 +1,7 @@
 """One file for a fitted ensemble: arrays and a JSON header in an npz, nothing executable.
 
     header          UTF-8 JSON as bytes: what the arrays mean and where they come from
-    rows            architectures that it was fitted on, which no evaluation may count
+    rows            architectures that it was fitted on, which no held-out measure may count
     kernel0, ...    and every other field of ``EnsembleParams`` under its own name
 
 The header carries a checksum of the arrays, so that a damaged or edited file is refused.
@@ -9,9 +9,7 @@ The header carries a checksum of the arrays, so that a damaged or edited file is
 
 import functools
 import hashlib
-import io
 import itertools
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,17 +21,18 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.files import replacing
 from jaxnas.core.types import Objective
 from jaxnas.data.formats import xgboost_model as xm
-from jaxnas.data.formats.npz import read_npz
-from jaxnas.data.recipes import content_checksum
+from jaxnas.data.formats.npz import FileKind
 from jaxnas.surrogates import trees
 from jaxnas.surrogates.ensemble import GRID, Ensemble, EnsembleParams
 from jaxnas.surrogates.trees import TreeParams
 
-FORMAT = "jaxnas-surrogate-v1"
-"""Bump it when the meaning of a field changes."""
+KIND = FileKind(
+    "surrogate",
+    "jaxnas-surrogate-v1",
+    "fit it with 'jaxnas surrogate fit', or save an XGBoost model as JSON.",
+)
 
 
 @dataclass(frozen=True)
@@ -72,18 +71,7 @@ def save(path: Path, model: Model) -> None:
     """
     header, params, rows = model
     arrays = {"rows": rows.astype(np.int32), **_arrays(params)}
-    facts = {"format": FORMAT, **asdict(header), "checksum": content_checksum(arrays)}
-    text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-    stream = io.BytesIO()
-    np.savez_compressed(stream, header=text, **arrays)
-    try:
-        with replacing(path) as file:
-            file.write(stream.getvalue())
-    except OSError as error:
-        raise UserError(
-            f"The model cannot be written to {path}: {error.strerror}; choose another "
-            "--out."
-        ) from error
+    KIND.write(path, asdict(header), arrays)
 
 
 def parse(content: bytes, name: str) -> Model:
@@ -92,35 +80,12 @@ def parse(content: bytes, name: str) -> Model:
     Raises:
         UserError: no model of this format, a damaged one, or one of another version.
     """
-    try:
-        arrays = read_npz(content)
-        facts = json.loads(arrays.pop("header").tobytes())
-        version = facts["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _not_a_model(name) from error
-    if version != FORMAT:
-        raise UserError(
-            f"The model {name} has the format {version!r} and this jaxnas reads "
-            f"{FORMAT!r}; fit it again with 'jaxnas surrogate fit'."
-        )
-    if content_checksum(arrays) != facts.get("checksum"):
-        raise UserError(
-            f"The numbers in {name} are not those that were saved; take an intact copy or "
-            "fit it again with 'jaxnas surrogate fit'."
-        )
+    facts, arrays = KIND.read(content, name)
     try:
         header = _header(facts)
         return Model(header, _params(header, arrays), arrays["rows"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _not_a_model(name) from error
-
-
-def _not_a_model(name: str) -> UserError:
-    """Returns the error for a file that is no model, or only part of one."""
-    return UserError(
-        f"The file {name} is no intact surrogate: neither what 'jaxnas surrogate fit' "
-        "writes nor an XGBoost model in JSON or UBJ."
-    )
+        raise KIND.damaged(name) from error
 
 
 def _header(facts: Mapping[str, Any]) -> Header:

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxnas import registry
+from jaxnas.core.rng import root_key
 from jaxnas.core.space import Featured, SearchSpace
 from jaxnas.core.types import Objective
-from jaxnas.data.recipes import content_checksum
+from jaxnas.data.formats.npz import content_checksum
 from jaxnas.surrogates import ensemble as en
 from jaxnas.surrogates.features import Encoder
 from jaxnas.surrogates.file import Header, Model, save
@@ -74,7 +75,7 @@ def fit_surrogate(
     def task(key: Any, *data: Any) -> en.EnsembleParams:
         return en.fit(config, key, *data, hparams=hparams)
 
-    arguments = (jax.random.key(seed), x, y, weight)
+    arguments = (root_key(seed), x, y, weight)
     begin = time.perf_counter()
     compiled = jax.jit(task).lower(*arguments).compile()
     middle = time.perf_counter()
@@ -85,11 +86,6 @@ def fit_surrogate(
 
 def keep(path: Path, fitted: Fitted, facts: Mapping[str, Any]) -> None:
     """Writes a fitted surrogate whole or not at all.
-
-    Args:
-        path: of the file.
-        fitted: the surrogate.
-        facts: about the fit, JSON-able: source of the labels, seed, quality, ...
 
     Raises:
         UserError: the file cannot be written there.

@@ -61,7 +61,7 @@ def _updater(algo: Algorithm, oracle: Oracle) -> Callable[..., Any]:
             _, found = oracle.evaluate(score_key, params, inner, *proposal[:3])
             reward = sign * found.objectives[:, 0]
             seen.append((proposal.tokens, proposal.active, reward))
-            failed = jax.random.uniform(fail_key, reward.shape) < rate
+            failed = jax.random.uniform(fail_key, reward.shape, dtype=jnp.float32) < rate
             found = _failing(found._replace(reward=reward), failed)
             state = algo.tell(tell_key, state, proposal, found)
         state, metrics = algo.learn(learn_key, state)
@@ -110,7 +110,7 @@ def _many(algo: Algorithm, oracle: Oracle) -> Callable[..., Any]:
             )
             return (state, early), seen
 
-        xs = (jnp.arange(UPDATES), keys, rates)
+        xs = (jnp.arange(UPDATES, dtype=jnp.int32), keys, rates)
         (state, early), seen = jax.lax.scan(step, (state, state), xs)
         return state, early, seen
 

@@ -25,14 +25,20 @@ def _rollout(
         state, mask = carry
         act_key, step_key = jax.random.split(jax.random.fold_in(key, i))
         if size := action_size(env):
-            action = jax.random.uniform(act_key, (size,), minval=-1.0, maxval=1.0)
+            action = jax.random.uniform(
+                act_key, (size,), minval=-1.0, maxval=1.0, dtype=jnp.float32
+            )
         else:
-            action = inverse_cdf(jax.random.uniform(act_key), mask.astype(jnp.float32))
+            action = inverse_cdf(
+                jax.random.uniform(act_key, dtype=jnp.float32), mask.astype(jnp.float32)
+            )
         state, timestep = env.step(step_key, state, action, params)
         return (state, timestep.mask), (action, timestep)
 
     state, first = env.reset(key, params)
-    return first, jax.lax.scan(step, (state, first.mask), jnp.arange(steps))[1]
+    return first, jax.lax.scan(
+        step, (state, first.mask), jnp.arange(steps, dtype=jnp.int32)
+    )[1]
 
 
 def _equal(a: PyTree, b: PyTree) -> None:

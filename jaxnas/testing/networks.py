@@ -15,10 +15,6 @@ def random_arrays(spec: Spec, seed: int) -> dict[str, np.ndarray]:
     """Returns weights as if trained: running statistics, scales and biases all differ.
 
     Kernels are normal with variance 1 / fan-in, so that logits stay of order one.
-
-    Args:
-        spec: the network.
-        seed: of numpy's generator.
     """
     rng = np.random.default_rng(seed)
     made = {}

@@ -93,7 +93,7 @@ def check_mask_reads_prefix_only(space: SearchSpace) -> None:
     """``mask`` and ``completions`` ignore tokens from ``t`` on, and some token is legal."""
     tokens = samples(space)
     noise = jax.random.randint(jax.random.key(2), tokens.shape, 0, space.vocab, jnp.int32)
-    places = jnp.arange(space.length)
+    places = jnp.arange(space.length, dtype=jnp.int32)
     scrambled = jnp.where(places[None, None, :] < places[None, :, None], tokens[:, None], 0)
     scrambled = scrambled + jnp.where(
         places[None, None, :] >= places[None, :, None], noise[:, None], 0
@@ -212,7 +212,7 @@ def check_completions(space: SearchSpace) -> None:
         return
     counted = cast(Counted, space)
     tokens = jnp.asarray(_members(space)[:FULL])
-    places = jnp.arange(space.length)
+    places = jnp.arange(space.length, dtype=jnp.int32)
     shares = jax.jit(
         jax.vmap(lambda r: jax.vmap(lambda t: counted.completions(r, t))(places))
     )(tokens)

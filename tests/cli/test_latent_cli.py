@@ -77,7 +77,9 @@ def test_sweep_prints_the_best_by_held_out_quality(capsys, tmp_path):
     assert (tmp_path / "latent_sweep.png").exists()
 
 
-def test_import_of_the_ancestors_files(capsys, tmp_path, shared_folder):
+@pytest.mark.external
+def test_import_of_torch_checkpoints(capsys, tmp_path, shared_folder):
+    pytest.importorskip("torch")
     out = tmp_path / "imported.npz"
     files = [str(shared_folder / f"vqvae_{n}.pth") for n in ("decoder_model", "codebook")]
     code, text, err = run(capsys, "import", *files, "--out", str(out))

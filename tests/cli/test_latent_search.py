@@ -67,7 +67,7 @@ def test_a_search_moves_through_the_latent_space(capsys, tmp_path, model):
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("none.npz", "no latent model"), ("text.npz", "not a latent model or is damaged")],
+    [("none.npz", "no latent model"), ("text.npz", "no intact latent model")],
 )
 def test_a_file_that_is_no_model_is_refused(capsys, tmp_path, text, says):
     if text.startswith("text"):

@@ -10,7 +10,8 @@ import pytest
 
 from jaxnas.core.errors import UserError
 from jaxnas.data import recipes
-from jaxnas.data.recipes import Recipe, cache_dir, content_checksum, load
+from jaxnas.data.formats.npz import content_checksum
+from jaxnas.data.recipes import Recipe, cache_dir, load
 
 ARRAYS = {"x": np.arange(6.0).reshape(2, 3), "n": np.array([1, 2])}
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
-from jaxnas.data.recipes import content_checksum, source_bytes
+from jaxnas.data.formats.npz import content_checksum
+from jaxnas.data.recipes import source_bytes
 from jaxnas.data.tables import analog_nasbench, nb201
 
 

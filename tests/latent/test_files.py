@@ -81,10 +81,12 @@ def refused(path, text, space=None):
 def test_another_space_or_version_is_refused(saved):
     refused(saved, "of the space 'toy-v1', not of 'nb201-v1'", make_space("nb201"))
     refused(saved, "does not fit its space", Toy(length=6, vocab=4))
+    altered(saved, format="jaxnas-latent", version=1)  # as files up to 0.1 say it
+    assert files.load(saved).model == MODEL
     altered(saved, version=99)
-    refused(saved, "format version 99 and this jaxnas reads 1")
+    refused(saved, "format 'jaxnas-latent-v99' and this jaxnas reads 'jaxnas-latent-v1'")
     altered(saved, version=1, format="other")
-    refused(saved, "not a latent model or is damaged")
+    refused(saved, "no intact latent model")
 
 
 def test_a_space_without_a_name_must_be_given(tmp_path, params):
@@ -100,13 +102,13 @@ def test_a_value_that_changed_is_seen(saved):
         arrays = {name: file[name] for name in file.files}
     arrays["params.codes"] = arrays["params.codes"] + 1
     np.savez(saved, **arrays)
-    refused(saved, "not a latent model or is damaged")
+    refused(saved, "no intact latent model")
 
 
 @pytest.mark.parametrize("kept", [0, 10, 200, -30])
 def test_a_truncated_file_is_refused(saved, kept):
     saved.write_bytes(saved.read_bytes()[:kept])
-    refused(saved, "not a latent model or is damaged")
+    refused(saved, "no intact latent model")
 
 
 class Attack:
@@ -119,11 +121,11 @@ def test_what_is_no_model_is_refused_and_nothing_is_run(tmp_path):
     refused(path, "There is no latent model at")
     for content in (b"text", pickle.dumps(Attack())):
         path.write_bytes(content)
-        refused(path, "not a latent model or is damaged")
+        refused(path, "no intact latent model")
     np.savez(path, header=np.array([Attack()], dtype=object))
-    refused(path, "not a latent model or is damaged")
+    refused(path, "no intact latent model")
     np.savez(path, x=np.ones(3))
-    refused(path, "not a latent model or is damaged")
+    refused(path, "no intact latent model")
 
 
 def test_an_unwritable_place_is_one_sentence(tmp_path, params):

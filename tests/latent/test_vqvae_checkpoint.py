@@ -1,4 +1,7 @@
-"""The original's checkpoints: forward pass, actions, and refusals."""
+"""The VQ-VAE + PPO project's checkpoints: forward pass, actions, and refusals."""
+
+import pickle
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +10,6 @@ import pytest
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.data.formats import torch_file
 from jaxnas.latent import vqvae_checkpoint
 from jaxnas.registry import make_space
 
@@ -28,6 +30,7 @@ ONES = [3.85367, 0, 1.024629, 0, 0, 0, 0, 0.402759, 0, 0.755843, *[0] * 12]
 
 @pytest.fixture(scope="module")
 def paths(shared_folder):
+    pytest.importorskip("torch")
     return (
         shared_folder / "vqvae_decoder_model.pth",
         shared_folder / "vqvae_codebook.pth",
@@ -41,13 +44,14 @@ def found(paths):
 
 def forward(path, x):
     """The decoder in numpy, float64, straight from the checkpoint."""
-    state = torch_file.read(path)
+    state = vqvae_checkpoint._load(path)
     for name in ("fc1", *(f"layers.{i}.0" for i in range(5)), "fc2"):
         weight, bias = (state[f"{name}.{p}"].astype(np.float64) for p in ("weight", "bias"))
         x = np.maximum(x @ weight.T + bias, 0)
     return x
 
 
+@pytest.mark.external
 def test_the_forward_pass_is_torchs(found, paths):
     model, params = found
     assert model.widths == (512, 256, 128, 64, 32, 16)
@@ -64,6 +68,7 @@ def test_the_forward_pass_is_torchs(found, paths):
     np.testing.assert_allclose(ours, forward(paths[0], latents), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.external
 def test_decoding_is_the_projection_of_the_outputs_and_valid(found):
     model, params = found
     latents = jax.random.normal(jax.random.key(0), (100, 8))
@@ -73,6 +78,7 @@ def test_decoding_is_the_projection_of_the_outputs_and_valid(found):
     assert jax.vmap(lambda t: tk.is_valid(model.space, t))(decoded).all()
 
 
+@pytest.mark.external
 def test_entries_are_the_codebook_that_actions_write(found):
     """Action 17 of 14 x 8 writes codebook[2, 1] into dimension 1."""
     model, params = found
@@ -84,6 +90,7 @@ def test_entries_are_the_codebook_that_actions_write(found):
         model.encode(params, jnp.zeros(22, jnp.int32))
 
 
+@pytest.mark.external
 def test_other_files_and_spaces_are_refused(paths):
     space = make_space("analog-resnet", variant="csv")
     decoder, codebook = paths
@@ -95,3 +102,42 @@ def test_other_files_and_spaces_are_refused(paths):
         UserError, match="writes 22 features and the space 'nb201-v1' has 0"
     ):
         vqvae_checkpoint.read(decoder, codebook, make_space("nb201"))
+
+
+def test_without_torch_the_sentence_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "a.pth").write_bytes(b"PK")
+    (tmp_path / "b.pth").write_bytes(b"PK")
+    space = make_space("analog-resnet", variant="csv")
+    with pytest.raises(UserError, match=r"needs torch.*jaxnas\[analog\]"):
+        vqvae_checkpoint.read(tmp_path / "a.pth", tmp_path / "b.pth", space)
+
+
+class Attack:
+    """Runs code when an ordinary unpickler reads it."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return open, (str(self.marker), "w")
+
+
+@pytest.mark.external
+def test_damaged_files_are_one_sentence_and_no_code_is_run(tmp_path):
+    torch = pytest.importorskip("torch")
+    path, marker = tmp_path / "m.pth", tmp_path / "ran"
+    with pytest.raises(UserError, match="cannot be read"):
+        vqvae_checkpoint._load(path)
+    torch.save({"weight": torch.zeros(2), "more": Attack(marker)}, path)
+    torch.load(path, weights_only=False)["more"].close()
+    assert marker.exists()
+    marker.unlink()
+    contents = [path.read_bytes(), path.read_bytes()[:99], b"", b"x", pickle.dumps(open)]
+    for content in contents:
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"not a torch checkpoint of tensors alone"):
+            vqvae_checkpoint._load(path)
+    assert not marker.exists()
+    torch.save([torch.arange(3)], path)
+    assert isinstance(vqvae_checkpoint._load(path), list)

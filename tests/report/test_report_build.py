@@ -288,7 +288,7 @@ def test_one_seed_and_failed_evaluations_do_not_break_a_report(toy_runs, tmp_pat
     (chapter,) = _chapters(run, lone)
     rows = {r[0]: r for r in tables.main_table(chapter.study).rows}
     assert rows["random"][-1] == "5 of 6"
-    assert rows["evolution"][3] == "n/a"
+    assert rows["evolution"][3] == "none: n = 1"
     assert "1 of 6 controllers of random never had" in " ".join(chapter.warnings)
     assert "does not hold" in " ".join(chapter.warnings)  # the audit saw the forgery
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnas.rl.returns import discounted_returns, gae, n_step_returns
+from jaxnas.rl.returns import gae
 
 T = 23  # longer than one unrolled piece of the reverse scan
 RNG = np.random.default_rng(0)
@@ -68,28 +68,16 @@ def test_gae_limits_are_td_error_and_monte_carlo():
     args = (REWARD, VALUE[:-1], VALUE[1:], no(T), no(T))
     td = REWARD + 0.9 * VALUE[1:] - VALUE[:-1]
     np.testing.assert_allclose(gae(*args, 0.9, 0.0), td, rtol=1e-5, atol=1e-6)
-    whole = discounted_returns(REWARD, jnp.full(T, 0.9), VALUE[-1]) - VALUE[:-1]
-    np.testing.assert_allclose(gae(*args, 0.9, 1.0), whole, rtol=1e-4, atol=1e-5)
-
-
-def test_one_step_and_long_n_step_returns():
-    one = n_step_returns(REWARD, DISCOUNT, VALUE[1:], 1)
-    np.testing.assert_allclose(one, REWARD + DISCOUNT * VALUE[1:], rtol=1e-6)
-    long = n_step_returns(REWARD, DISCOUNT, VALUE[1:], T + 5)
-    whole = discounted_returns(REWARD, DISCOUNT, VALUE[-1])
-    np.testing.assert_allclose(long, whole, rtol=1e-4, atol=1e-5)
+    whole, following = np.zeros(T), float(VALUE[-1])
+    for t in reversed(range(T)):
+        following = whole[t] = float(REWARD[t]) + 0.9 * following
+    monte_carlo = whole - VALUE[:-1]
+    np.testing.assert_allclose(gae(*args, 0.9, 1.0), monte_carlo, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:Rlax")
 def test_parity_with_rlax():
     rlax = pytest.importorskip("rlax", reason="rlax (extra dev) is not installed")
-    ours = discounted_returns(REWARD, DISCOUNT, VALUE[-1])
-    theirs = rlax.discounted_returns(REWARD, DISCOUNT, jnp.broadcast_to(VALUE[-1], (T,)))
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-    for n in (1, 3, 7):
-        ours = n_step_returns(REWARD, DISCOUNT, VALUE[1:], n)
-        theirs = rlax.n_step_bootstrapped_returns(REWARD, DISCOUNT, VALUE[1:], n)
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     terminated = jnp.asarray(DISCOUNT == 0.0)
     ours = gae(REWARD, VALUE[:-1], VALUE[1:], terminated, no(T), 0.9, 0.7)
     theirs = rlax.truncated_generalized_advantage_estimation(REWARD, DISCOUNT, 0.7, VALUE)
@@ -97,6 +85,7 @@ def test_parity_with_rlax():
 
 
 def test_streams_are_vmapped():
-    reward = jnp.stack([REWARD, 2.0 * REWARD])
-    both = jax.vmap(discounted_returns, in_axes=(0, None))(reward, DISCOUNT)
+    reward, value = jnp.stack([REWARD, 2.0 * REWARD]), jnp.zeros((2, T))
+    rest = (no(T), no(T), 0.9, 0.7)
+    both = jax.vmap(lambda r, v: gae(r, v, v, *rest))(reward, value)
     np.testing.assert_allclose(both[1], 2.0 * both[0], rtol=1e-5)

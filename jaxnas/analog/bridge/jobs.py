@@ -59,12 +59,7 @@ class Metrics(NamedTuple):
 
 
 def probe(python: str = sys.executable, timeout: float = 120.0) -> Probe:
-    """Returns whether the runner can work in an interpreter, tried in a process of its own.
-
-    Args:
-        python: the interpreter.
-        timeout: seconds after which it counts as broken.
-    """
+    """Returns whether the runner works in an interpreter, tried in its own process."""
     try:
         done = subprocess.run(
             [python, str(RUNNER), "--probe"],
@@ -121,13 +116,7 @@ def write_job(
     images: Mapping[str, np.ndarray],
     job: Mapping[str, Any],
 ) -> None:
-    """Writes ``data.npz`` and ``job.json`` beside a saved network.
-
-    Args:
-        folder: where ``spec.json`` and ``weights.npz`` are.
-        images: ``x_train``, ``y_train``, ``x_test``, ``y_test``.
-        job: settings of ``runner.JOB``.
-    """
+    """Writes ``data.npz`` and ``job.json`` beside a saved network."""
     folder = Path(folder)
     arrays: dict[str, Any] = {k: np.asarray(v, np.float32) for k, v in images.items()}
     np.savez(folder / "data.npz", **arrays)
@@ -138,11 +127,6 @@ def run_job(
     folder: str | Path, python: str = sys.executable, progress: Progress | None = None
 ) -> Metrics:
     """Runs the runner on a folder in a process of its own and returns what it measured.
-
-    Args:
-        folder: a job.
-        python: the interpreter with torch and aihwkit.
-        progress: called with each event that the runner prints.
 
     Raises:
         UserError: the runner refused the job, crashed, or left no metrics.

@@ -40,12 +40,6 @@ def measure(name: str, split: str, rows: int, seeds: int) -> Hardness:
     A seed draws ``rows`` training images at random; where there are no more than that, all
     are used, once.
 
-    Args:
-        name: of a task, or a path.
-        split: ``"validation"`` or ``"test"``.
-        rows: most training images.
-        seeds: draws of the training images.
-
     Raises:
         UserError: the task cannot be read, or a number is out of range.
     """

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from jaxnas.cli.common.options import parse_axis
 from jaxnas.cli.common.progress import Reporter
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.files import replacing
+from jaxnas.core.rng import root_key
 
 SHOWN = (
     ("match", "exact reconstruction", "{:.4f} of {heldout:,} held-out architectures"),
@@ -117,15 +118,15 @@ def parse_hparams(pairs: Sequence[str]) -> Any:
 
 def _scores(oracle: Any, tokens: np.ndarray) -> np.ndarray:
     """Returns the true scores of architectures, or readings where truth is not known."""
-    import jax
     import jax.numpy as jnp
 
-    from jaxnas.core.oracle import Truthful
+    from jaxnas.core.oracle import Truthful, capability
 
     params, rows = oracle.params(), jnp.asarray(tokens)
-    if isinstance(oracle, Truthful):
-        return np.asarray(cast(Truthful, oracle).truth(params, rows))[:, 0]
-    key = jax.random.key(0)
+    known = capability(oracle, Truthful)
+    if known is not None:
+        return np.asarray(known.truth(params, rows))[:, 0]
+    key = root_key(0)
     size = len(tokens)
     state = oracle.init(key, params)
     zeros, active = jnp.zeros(size, jnp.int32), jnp.ones(size, bool)
@@ -152,7 +153,7 @@ def fit_timed(
     train = lambda key, x, known, settings, bins: fit(
         model, key, x, known, settings, plan, bins
     )
-    arguments = (jax.random.key(seed), jnp.asarray(tokens), labels, hparams, rows)
+    arguments = (root_key(seed), jnp.asarray(tokens), labels, hparams, rows)
     begun = time.perf_counter()
     compiled = jax.jit(train).lower(*arguments).compile()
     built = time.perf_counter()
@@ -169,7 +170,7 @@ def measure(model: Any, params: Any, seed: int, made: Made) -> Any:
 
     run = jax.jit(lambda p, key, x, y: assess(model, p, key, x, y))
     truth = jnp.asarray(made.truth, jnp.float32)
-    return run(params, jax.random.key(seed + 1), jnp.asarray(made.heldout), truth)
+    return run(params, root_key(seed + 1), jnp.asarray(made.heldout), truth)
 
 
 def print_quality(metrics: dict[str, float], counts: dict[str, int]) -> None:

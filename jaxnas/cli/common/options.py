@@ -11,6 +11,7 @@ from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.space import SearchSpace
 from jaxnas.run.config import hparam_names
+from jaxnas.run.contracts import check_algorithm
 
 
 def parse_value(text: str) -> bool | int | float | str:
@@ -115,17 +116,10 @@ def make_algorithm(
 ) -> Chosen:
     """Returns an algorithm with ``NAME=VALUE`` settings, structural or numeric.
 
-    Args:
-        name: a registered algorithm.
-        space: where it searches.
-        settings: as typed.
-        options: structural ones that another flag stands for.
-
     Raises:
         UserError: an unknown algorithm or setting, or a value that it refuses.
     """
-    target: Any = registry.lookup("algorithm", name)
-    structural = {f.name for f in dataclasses.fields(target)} - {"space", "id", "rounds"}
+    structural = registry.settable("algorithm", name).keys() - {"space", "rounds"}
     fields: dict[str, Any] = dict(options or {})
     numeric: dict[str, float] = {}
     for item in settings:
@@ -137,6 +131,7 @@ def make_algorithm(
         else:
             numeric[key] = _number(key, values[0])
     algo = registry.make_algorithm(name, space=space, **fields)
+    check_algorithm(algo)
     names = hparam_names(algo)
     for key in numeric:
         if key not in names:

@@ -11,11 +11,6 @@ from jaxnas.core.errors import UserError
 def read_rows(content: bytes, file: str, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns images ``uint8[n, side, side, 1]`` and labels ``int32[n]``.
 
-    Args:
-        content: the gzipped file.
-        file: what to call it in an error.
-        side: height and width of the images.
-
     Raises:
         UserError: it does not hold side^2 + 1 whole numbers in [0, 255] a row.
     """

@@ -7,7 +7,7 @@ the module they name is never imported. Everything else is refused before it is 
 
 import io
 import pickle
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from jaxnas.core.errors import UserError
@@ -20,15 +20,9 @@ class _ForbiddenError(Exception):
 class _Restricted(pickle.Unpickler):
     """An unpickler whose only globals are those it was given."""
 
-    def __init__(
-        self,
-        content: bytes,
-        stand_ins: Mapping[tuple[str, str], Any],
-        refer: Callable[[Any], Any] | None = None,
-    ):
+    def __init__(self, content: bytes, stand_ins: Mapping[tuple[str, str], Any]):
         super().__init__(io.BytesIO(content))
         self._stand_ins = stand_ins
-        self._refer = refer
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         """Returns the stand-in for a listed class and refuses every other global."""
@@ -36,12 +30,6 @@ class _Restricted(pickle.Unpickler):
             return self._stand_ins[module_name, global_name]
         except KeyError:
             raise _ForbiddenError(f"{module_name}.{global_name}") from None
-
-    def persistent_load(self, pid: Any, /) -> Any:
-        """Returns what a reference out of the pickle stands for."""
-        if self._refer is None:
-            raise pickle.UnpicklingError("a reference to something outside the pickle")
-        return self._refer(pid)
 
 
 def loads(content: bytes, name: str, allowed: Collection[tuple[str, str]] = ()) -> Any:
@@ -60,13 +48,7 @@ def loads(content: bytes, name: str, allowed: Collection[tuple[str, str]] = ()) 
     return loads_with(content, name, inert)
 
 
-def loads_with(
-    content: bytes,
-    name: str,
-    stand_ins: Mapping[tuple[str, str], Any],
-    refer: Callable[[Any], Any] | None = None,
-    mend: str = "reinstall the package that it belongs to",
-) -> Any:
+def loads_with(content: bytes, name: str, stand_ins: Mapping[tuple[str, str], Any]) -> Any:
     """Returns the object in a pickle whose globals are replaced by ours.
 
     Args:
@@ -74,14 +56,12 @@ def loads_with(
         name: what to call the file in an error.
         stand_ins: ``(module, name)`` -> what the pickle gets; it may call it with anything,
             so each must be safe for any arguments.
-        refer: gives what a persistent reference stands for; None refuses them.
-        mend: what to do about a damaged file, for its error.
 
     Raises:
         UserError: the pickle names anything else, or cannot be read.
     """
     try:
-        return _Restricted(content, stand_ins, refer).load()
+        return _Restricted(content, stand_ins).load()
     except _ForbiddenError as error:
         raise UserError(
             f"The file {name} tries to use {error}, which a data file has no reason to do; "
@@ -89,5 +69,6 @@ def loads_with(
         ) from error
     except Exception as error:  # a damaged pickle can raise almost anything
         raise UserError(
-            f"The file {name} is not a readable pickle ({type(error).__name__}); {mend}."
+            f"The file {name} is not a readable pickle ({type(error).__name__}); reinstall "
+            "the package that it belongs to."
         ) from error

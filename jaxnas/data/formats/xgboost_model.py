@@ -1,4 +1,4 @@
-"""Boosted trees as XGBoost saves them, JSON or UBJ, read into plain arrays.
+"""Boosted trees as XGBoost saves them in JSON, read into plain arrays.
 
 XGBoost itself is not needed. A file is data and never trusted: child pointers are checked
 to form one tree, features and categories to be in range, numbers to be finite.
@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnas.core.errors import UserError
-from jaxnas.data.formats import ubjson
 
 IDENTITY = (
     "reg:squarederror",
@@ -82,7 +81,7 @@ class TreeModel(NamedTuple):
 
 
 def read(path: str | Path) -> TreeModel:
-    """Returns the model in an XGBoost file, JSON or UBJ by content, whatever its name.
+    """Returns the model in an XGBoost file in JSON, whatever its name.
 
     All trees count, as in ``Booster.predict``; a ``best_iteration`` is not applied.
 
@@ -150,28 +149,30 @@ def _broken(name: str, why: str) -> UserError:
 
 
 def _document(content: bytes, name: str) -> dict[str, Any]:
-    """Returns the outer object of a JSON or UBJ file."""
+    """Returns the outer object of a JSON file."""
     if _is_old_binary(content):
         raise UserError(
             f"The file {name} is in XGBoost's old binary format, which no current version "
             f"reads; {CONVERT}."
         )
     if content[:1] == b"{" and content[1:2] in (b"i", b"U", b"I", b"l", b"L", b"$", b"#"):
-        document = ubjson.loads(content, name)
-    else:
-        try:
-            document = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            looks = content.lstrip()[:1] == b"{"
-            what = "is damaged or cut short" if looks else "is not an XGBoost model"
-            raise UserError(
-                f"The file {name} {what} ({type(error).__name__}); give a model saved "
-                "with Booster.save_model('model.json') or 'model.ubj'."
-            ) from error
+        raise UserError(
+            f"The file {name} is in UBJSON; convert it to JSON with xgboost: "
+            "b = xgboost.Booster(model_file=OLD); b.save_model('model.json')."
+        )
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        looks = content.lstrip()[:1] == b"{"
+        what = "is damaged or cut short" if looks else "is not an XGBoost model"
+        raise UserError(
+            f"The file {name} {what} ({type(error).__name__}); give a model saved with "
+            "Booster.save_model('model.json')."
+        ) from error
     if not isinstance(document, dict) or "learner" not in document:
         raise UserError(
             f"The file {name} is not an XGBoost model: it has no 'learner'; give a model "
-            "saved with Booster.save_model('model.json') or 'model.ubj'."
+            "saved with Booster.save_model('model.json')."
         )
     return document
 

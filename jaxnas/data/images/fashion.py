@@ -12,7 +12,7 @@ import numpy as np
 from jaxnas.core.errors import UserError
 from jaxnas.data.formats.idx import parse
 from jaxnas.data.images.splits import Splits, block_sums, first_rows, three
-from jaxnas.data.images.task import pack, unpack
+from jaxnas.data.images.task import Packaged, pack
 from jaxnas.data.recipes import Arrays, Recipe
 
 CLASSES = (
@@ -118,7 +118,7 @@ RECIPE_CONFUSABLE = _recipe(
 )
 
 
-class FashionMnist:
+class FashionMnist(Packaged):
     """Fashion-MNIST, 28x28: ten kinds of clothing, 70,000 images."""
 
     recipe = RECIPE
@@ -126,16 +126,8 @@ class FashionMnist:
     top = 255
     note = "published test split; validation is one sixth of the published training split"
 
-    def read(self) -> Splits:
-        """Returns 50,000 train, 10,000 validation and the published 10,000 test images.
 
-        Raises:
-            UserError: the package is missing, damaged or altered.
-        """
-        return unpack(RECIPE)
-
-
-class Fashion8x8:
+class Fashion8x8(Packaged):
     """Fashion-MNIST reduced to 8x8, a subset of 10,000 images."""
 
     recipe = RECIPE_8X8
@@ -143,27 +135,11 @@ class Fashion8x8:
     top = 255 * 16
     note = "6,000 / 2,000 / 2,000 of fashion-mnist's own splits, stratified"
 
-    def read(self) -> Splits:
-        """Returns the splits.
 
-        Raises:
-            UserError: the package is missing, damaged or altered.
-        """
-        return unpack(RECIPE_8X8)
-
-
-class FashionConfusable:
+class FashionConfusable(Packaged):
     """T-shirt, pullover, coat and shirt of Fashion-MNIST at 14x14, 10,000 images."""
 
     recipe = RECIPE_CONFUSABLE
     classes = tuple(CLASSES[c] for c in CONFUSABLE)
     top = 255 * 4
     note = "6,000 / 2,000 / 2,000 of fashion-mnist's own splits, stratified"
-
-    def read(self) -> Splits:
-        """Returns the splits.
-
-        Raises:
-            UserError: the package is missing, damaged or altered.
-        """
-        return unpack(RECIPE_CONFUSABLE)

@@ -9,8 +9,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from jaxnas.core.errors import UserError
+from jaxnas.data.formats.npz import content_checksum
 from jaxnas.data.images.splits import Splits, block_sums, drop_shared, first_rows
-from jaxnas.data.recipes import Arrays, Recipe, content_checksum, load
+from jaxnas.data.recipes import Arrays, Recipe, load
 
 
 class ImageData(NamedTuple):
@@ -57,6 +58,16 @@ class ImageSource(Protocol):
         ...
 
 
+class Packaged:
+    """Images that a package ships; the arrays of the recipe are the six of the splits."""
+
+    recipe: Recipe
+
+    def read(self) -> Splits:
+        """Returns the splits, verified; see :class:`ImageSource`."""
+        return Splits(**load(self.recipe))
+
+
 class Opened(NamedTuple):
     """What a name or a path stands for, before it is cut, reduced and scaled."""
 
@@ -75,11 +86,6 @@ class Opened(NamedTuple):
 def pack(splits: Splits) -> Arrays:
     """Returns splits as the arrays of a recipe."""
     return splits._asdict()
-
-
-def unpack(recipe: Recipe) -> Splits:
-    """Returns the splits that a recipe holds."""
-    return Splits(**load(recipe))
 
 
 def finish(

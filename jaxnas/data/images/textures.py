@@ -2,17 +2,18 @@
 
 A photograph is cut into patches of 16 x 16 that share no pixel, in grey. Those of its left
 half are for training, the next sixth of the width is for validation, the rest for testing:
-what is judged lies apart from what was learned. The same number of patches is taken from
+what is tested lies apart from what was learned. The same number of patches is taken from
 each photograph, those with the lowest keys.
 """
 
+import io
 from collections.abc import Mapping
 
 import numpy as np
+from PIL import Image
 
-from jaxnas.data.formats.png import decode
 from jaxnas.data.images.splits import Splits, drop_shared, keys
-from jaxnas.data.images.task import pack, unpack
+from jaxnas.data.images.task import Packaged, pack
 from jaxnas.data.recipes import Arrays, Recipe
 
 NAMES = (
@@ -25,13 +26,9 @@ PER_CLASS = (210, 70, 140)
 
 
 def convert(contents: Mapping[str, bytes]) -> Arrays:
-    """Returns the splits, ``uint8[n, 16, 16, 1]`` in [0, 255] and ``int32[n]``.
-
-    Raises:
-        UserError: a file is not the PNG that it should be.
-    """
-    images = [decode(contents[_path(name)], _path(name)) for name in NAMES]
-    parts = [patches(grey(image)) for image in images]
+    """Returns the splits, ``uint8[n, 16, 16, 1]`` in [0, 255] and ``int32[n]``."""
+    images = [Image.open(io.BytesIO(contents[_path(name)])) for name in NAMES]
+    parts = [patches(grey(np.asarray(image))) for image in images]
     arrays = []
     for split, count in enumerate(PER_CLASS):
         x = np.concatenate([part[split] for part in parts])
@@ -46,8 +43,8 @@ def convert(contents: Mapping[str, bytes]) -> Arrays:
 
 def grey(image: np.ndarray) -> np.ndarray:
     """Returns ``uint8[H, W]``: the luma of BT.601 of an RGB image, rounded."""
-    if image.shape[2] == 1:
-        return image[..., 0]
+    if image.ndim == 2:
+        return image
     luma = image[..., :3].astype(np.int64) @ np.array([299, 587, 114])
     return ((luma + 500) // 1000).astype(np.uint8)
 
@@ -94,18 +91,10 @@ RECIPE = Recipe(
 )
 
 
-class Textures:
+class Textures(Packaged):
     """Grey 16x16 patches of ten photographs, held-out patches from another part."""
 
     recipe = RECIPE
     classes = NAMES
     top = 255
     note = "left half of each photograph / its next sixth / its right third"
-
-    def read(self) -> Splits:
-        """Returns 210 train, 70 validation and 140 test patches of each photograph.
-
-        Raises:
-            UserError: the package is missing, damaged or altered.
-        """
-        return unpack(RECIPE)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from jaxnas.core.errors import UserError
-from jaxnas.data.formats.png import encode
 from jaxnas.data.images.sources import open_images
 from jaxnas.data.images.task import Opened
 from jaxnas.data.images.tfds import data_dir, dataset_name, import_tfds, open_tfds
@@ -97,10 +97,17 @@ def _builder(tfds: Any, name: str, opened: Opened, folder: Path) -> Any:
         ) -> Iterator[tuple[int, dict[str, Any]]]:
             """Yields each image with its class."""
             for i, (image, label) in enumerate(zip(x, y)):
-                stored = encode(image) if as_png else image
-                yield i, {"image": stored, "label": int(label)}
+                yield i, {"image": _png(image) if as_png else image, "label": int(label)}
 
     return Task(data_dir=str(folder), file_format="array_record")
+
+
+def _png(image: np.ndarray) -> bytes:
+    """Returns ``uint8[H, W, C]`` of 1 or 3 channels as a PNG file."""
+    file = io.BytesIO()
+    grey = image.shape[2] == 1
+    Image.fromarray(image[..., 0] if grey else image).save(file, "PNG")
+    return file.getvalue()
 
 
 @contextlib.contextmanager

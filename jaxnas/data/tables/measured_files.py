@@ -19,8 +19,8 @@ from importlib import resources
 from pathlib import Path
 
 from jaxnas.core.errors import UserError
-from jaxnas.data.formats.npz import read_npz
-from jaxnas.data.recipes import Arrays, content_checksum
+from jaxnas.data.formats.npz import content_checksum, read_npz
+from jaxnas.data.recipes import Arrays
 from jaxnas.data.tables.columns import Metric
 
 CHECKSUMS = {
@@ -96,9 +96,6 @@ def path_of(name: str) -> str:
 
 def read(name: str) -> Arrays:
     """Returns the arrays of a file, verified and read-only.
-
-    Args:
-        name: a key of :data:`CHECKSUMS`.
 
     Raises:
         UserError: the file is missing or not the one that was released.

@@ -23,11 +23,6 @@ COSTS = ("params", "flops", "tiles")
 def collect(store: Store, oracle: Oracle, rows: Int[np.ndarray, "n L"]) -> list[Record]:
     """Returns what the store holds of an oracle's full measurements, one a row.
 
-    Args:
-        store: of evaluations.
-        oracle: a :class:`~jaxnas.core.oracle.Measuring` one.
-        rows: architectures.
-
     Raises:
         UserError: one is missing or failed.
     """
