@@ -219,6 +219,32 @@ def make_controller(name: str, **options: Any) -> Any:
     return make("controller", name, **options)
 
 
-def make_env(name: str, **options: Any) -> Any:
-    """Returns an environment by name."""
-    return make("env", name, **options)
+def make_env(name: str, *, oracle: Oracle | None = None, **options: Any) -> Any:
+    """Returns an environment by name, for example ``make_env("tokens", oracle=oracle)``.
+
+    ``env.reset(key)`` gives ``(state, timestep)`` and so does ``env.step(key, state,
+    action)``; both are pure, and ``jax.vmap`` over them makes many environments. A last
+    argument ``params``, ``env.params()`` by default, names another task.
+
+    Args:
+        name: a registered environment.
+        oracle: pays the rewards; without one they are zero.
+        **options: the environment's own, such as ``space``, which is the oracle's where
+            there is one; and with an oracle ``reward``, ``penalty`` and ``weights``, as
+            :func:`jaxnas.envs.change.scored` takes them.
+
+    Raises:
+        UserError: an unknown name or option, or an oracle that cannot pay.
+    """
+    known = inspect.signature(lookup("env", name)).parameters
+    if oracle is None or "oracle" in known:
+        return make(
+            "env", name, **options, **({} if oracle is None else {"oracle": oracle})
+        )
+    names = [n for n in ("reward", "penalty", "weights") if n in options and n not in known]
+    paying = {n: _frozen(options.pop(n)) for n in names}
+    if "space" in known:
+        options.setdefault("space", oracle.space)
+    return _load("jaxnas.envs.change:scored")(
+        make("env", name, **options), oracle, **paying
+    )

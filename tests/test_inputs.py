@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from probes import LADDER
 
 from jaxnas import registry
 from jaxnas.controllers.mlp import MLP
 from jaxnas.core import tokens as tk
 from jaxnas.envs.base import default_params
 from jaxnas.envs.change import ChangeEnv
-from jaxnas.envs.probes import LADDER
 from jaxnas.envs.scored import ScoredEnv
 from jaxnas.envs.tokens import TokenEnv
 from jaxnas.latent import files, fit, labels

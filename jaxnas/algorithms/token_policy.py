@@ -97,13 +97,7 @@ class TokenPolicy(abc.ABC):
     def lesson(
         self, key: Key[Array, ""], state: PolicyState, scale: scales.RewardScale
     ) -> PyTree:
-        """Returns what the training step learns from: advantages, orders of minibatches.
-
-        Args:
-            key: of the learning step.
-            state: with the last batch and the moments of the batches before it.
-            scale: the moments with the last batch.
-        """
+        """Returns what the training step learns from: advantages, orders of minibatches."""
 
     @abc.abstractmethod
     def train(

@@ -26,9 +26,6 @@ class Child(nn.Module):
     Every layer is a direct submodule whose name is its path: ``PATH`` for ``conv``,
     ``linear`` and ``batch_norm``, ``PATH.conv`` and ``PATH.norm`` for ``relu_conv_bn``.
     Collections: ``params`` and ``batch_stats``.
-
-    Args:
-        text: canonical JSON of a spec; use :func:`build`.
     """
 
     text: str

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Timestep, TokenObs
-from jaxnas.envs.base import first, transition
+from jaxnas.envs.base import timestep
 
 
 class TokenState(NamedTuple):
@@ -61,14 +61,20 @@ class TokenEnv:
         """Returns nothing: the dynamics have no parameters."""
         return ()
 
-    def reset(self, key: Key[Array, ""], params: PyTree) -> tuple[TokenState, Timestep]:
+    def reset(
+        self, key: Key[Array, ""], params: PyTree = ()
+    ) -> tuple[TokenState, Timestep]:
         """Returns the empty prefix; ``key`` is not used."""
         tokens = jnp.zeros(self.space.length, jnp.int32)
         state = TokenState(tokens, jnp.int32(0), jnp.asarray(False))
-        return state, first(self._observe(state), self._mask(state))
+        return state, timestep(self._observe(state), self._mask(state))
 
     def step(
-        self, key: Key[Array, ""], state: TokenState, action: Int[Array, ""], params: PyTree
+        self,
+        key: Key[Array, ""],
+        state: TokenState,
+        action: Int[Array, ""],
+        params: PyTree = (),
     ) -> tuple[TokenState, Timestep]:
         """Returns the prefix with ``action`` appended if it may be; ``key`` is not used."""
         token = jnp.clip(action, 0, self.space.vocab - 1)
@@ -82,7 +88,7 @@ class TokenEnv:
             state.illegal | (running & ~legal),
         )
         never = jnp.asarray(False)
-        return state, transition(
+        return state, timestep(
             self._observe(state),
             self._mask(state),
             jnp.zeros((), jnp.float32),

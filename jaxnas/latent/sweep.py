@@ -122,21 +122,6 @@ def sweep(
 ) -> list[Trial]:
     """Returns all trials, best first; compiles once for each structural combination.
 
-    Args:
-        model: gives what the axes do not: space, codes, positions; instance mode.
-        plan: lengths; ``batch`` is an axis.
-        key: of the fits; all settings share it, so that they differ by setting alone.
-        tokens: to learn from.
-        labels: scored ones among them.
-        heldout: architectures that rank the settings.
-        scores: their true scores.
-        grid: values by axis, of :func:`check_grid`.
-        hparams: what the axes do not set.
-        trials: settings to try, at least 1.
-        seeds: fits of each setting; quality is their mean.
-        seed: which settings are drawn.
-        tell: is given a line of progress for each structural combination.
-
     Raises:
         UserError: no trial, no seed, or a model in label mode.
     """

@@ -56,13 +56,6 @@ def fit_surrogate(
 ) -> Fitted:
     """Returns an ensemble fitted to every row.
 
-    Args:
-        encoder: what the model sees of an architecture.
-        rows: what it is fitted to.
-        config: of the ensemble; the preset when None.
-        hparams: of its training; the preset when None.
-        seed: decides folds, first weights and minibatches.
-
     Raises:
         UserError: labels that are not finite, or too few of them.
     """

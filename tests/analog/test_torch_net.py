@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from networks import random_arrays  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from jaxnas.analog.bridge import torch_net as tn  # noqa: E402
@@ -23,7 +24,6 @@ from jaxnas.core import tokens as tk  # noqa: E402
 from jaxnas.spaces import spec as sp  # noqa: E402
 from jaxnas.spaces.analog_resnet import AnalogResNet  # noqa: E402
 from jaxnas.spaces.nb201 import NB201  # noqa: E402
-from jaxnas.testing.networks import random_arrays  # noqa: E402
 
 NB = NB201(channels=4, cells=1, image=(8, 8, 1))
 SMALL = {"groups": 2, "blocks": 2, "branches": 2, "image": (12, 11, 3), "pool": 4}

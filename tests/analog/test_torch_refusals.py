@@ -7,10 +7,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from networks import damaged, random_arrays  # noqa: E402
+
 from jaxnas.analog.bridge import torch_net as tn  # noqa: E402
 from jaxnas.spaces import spec as sp  # noqa: E402
 from jaxnas.spaces.nb201 import NB201  # noqa: E402
-from jaxnas.testing.networks import damaged, random_arrays  # noqa: E402
 
 NB = NB201(channels=4, cells=1, image=(8, 8, 1))
 

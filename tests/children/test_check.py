@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import pytest
+from networks import damaged
 
 from jaxnas.children.build import build
 from jaxnas.children.check import check
@@ -14,7 +15,6 @@ from jaxnas.spaces import spec as sp
 from jaxnas.spaces.analog_resnet import AnalogResNet
 from jaxnas.spaces.nb201 import NB201
 from jaxnas.spaces.toy import Toy
-from jaxnas.testing.networks import damaged
 
 NB = NB201(channels=4, cells=1, image=(8, 8, 1))
 BIG = {"kernel": 1, "stride": 1, "padding": 0, "features": 2**24}

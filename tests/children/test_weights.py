@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from networks import random_arrays
 
 from jaxnas.children.build import build
 from jaxnas.children.count import arrays as array_shapes
 from jaxnas.children.weights import from_arrays, load_network, save_network, to_arrays
 from jaxnas.core.errors import UserError
 from jaxnas.spaces.nb201 import NB201
-from jaxnas.testing.networks import random_arrays
 
 NB = NB201(channels=4, cells=1, image=(8, 8, 1))
 SPEC = NB.to_spec(np.array([2, 3, 0, 4, 1, 2]))

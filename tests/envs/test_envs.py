@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from probes import LADDER
 
 from jaxnas import registry
 from jaxnas.controllers.mlp import MLP
 from jaxnas.core.errors import UserError
 from jaxnas.envs.base import AutoReset, default_params
 from jaxnas.envs.change import ChangeEnv
-from jaxnas.envs.probes import LADDER
 from jaxnas.envs.scored import ScoredEnv
 from jaxnas.envs.tokens import TokenEnv
 from jaxnas.rl.training import EnvHparams, EnvTraining, train_population

@@ -22,10 +22,6 @@ SPLITS = {"train": ("train",), "validation": ("val",), "test": ("t10k", "test")}
 def parse(content: bytes, name: str) -> np.ndarray:
     """Returns the array of an IDX file, in the machine's byte order.
 
-    Args:
-        content: of the file, gzipped or not.
-        name: what to call the file in an error.
-
     Raises:
         UserError: a damaged gzip stream, another format, or another number of values than
             the header says.

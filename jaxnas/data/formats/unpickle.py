@@ -35,11 +35,6 @@ class _Restricted(pickle.Unpickler):
 def loads(content: bytes, name: str, allowed: Collection[tuple[str, str]] = ()) -> Any:
     """Returns the object in a pickle, with listed classes as attribute bags.
 
-    Args:
-        content: the pickle.
-        name: what to call the file in an error.
-        allowed: ``(module, class)`` pairs that may occur, as inert stand-ins.
-
     Raises:
         UserError: the pickle names anything else, or cannot be read.
     """

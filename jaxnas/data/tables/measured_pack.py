@@ -50,13 +50,7 @@ def pack(
     again: Int[np.ndarray, "m"],
     others: Sequence[Sequence[Record]],
 ) -> Arrays:
-    """Returns the arrays of a file of measurements.
-
-    Args:
-        records: one measurement of each architecture.
-        again: rows that were trained with other seeds.
-        others: for each of those seeds, their measurements.
-    """
+    """Returns the arrays of a file of measurements."""
     names = [metric.name for metric in metrics("")]
     by_seed = [[records[row] for row in again], *others]
 

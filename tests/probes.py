@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.types import Timestep
-from jaxnas.envs.base import first, transition
+from jaxnas.envs.base import timestep
 
 
 class ProbeState(NamedTuple):
@@ -85,7 +85,7 @@ class Probe(abc.ABC):
         start, cut = jax.random.uniform(key, (2,), dtype=jnp.float32)
         obs = self.opening(start).astype(jnp.float32)[None]
         state = ProbeState(obs, jnp.int32(0), cut)
-        return state, first(obs, jnp.ones(2, bool))
+        return state, timestep(obs, jnp.ones(2, bool))
 
     def step(
         self, key: Key[Array, ""], state: ProbeState, action: Int[Array, ""], params: PyTree
@@ -93,7 +93,7 @@ class Probe(abc.ABC):
         """Returns what the action leads to; ``key`` is not used."""
         out = self.outcome(state, action)
         state = ProbeState(out.obs, state.time + 1, state.cut)
-        return state, transition(
+        return state, timestep(
             out.obs, jnp.ones(2, bool), out.reward, out.terminated, out.truncated
         )
 
