@@ -87,7 +87,7 @@ def test_strangers_are_searched_listed_and_reported(stranger, capsys, tmp_path):
         main(
             [
                 "search", "--oracle", "ones", "--budget", "40",
-                "--algorithms", "random", "climber", "ppo", "--seeds", "4", "--quiet",
+                "--algorithms", "climber", "ppo", "--seeds", "4", "--quiet",
                 "--set", "ppo.controller=tiny", "--out", str(tmp_path), "--name", "run",
             ]
         )  # fmt: skip
@@ -100,6 +100,19 @@ def test_strangers_are_searched_listed_and_reported(stranger, capsys, tmp_path):
         main(["list"])
     listed = capsys.readouterr().out
     assert all(name in listed for named in POINTS.values() for name in named)
+
+
+def test_a_policy_learns_on_a_strangers_environment(stranger):
+    env = ScoredEnv(stranger.Flips(), stranger.Ones())
+    module = registry.make_controller("tiny", num_actions=env.num_actions, hidden=32)
+    training = EnvTraining(env, module, num_envs=16, num_steps=12)
+    hparams = training.default_hparams()._replace(lr=3e-3)
+    state = training.init(jax.random.key(0), hparams, env.params())
+    _, metrics = jax.jit(lambda s: training.train(jax.random.key(1), s, env.params(), 60))(
+        state
+    )
+    assert np.mean(metrics["return"][:5]) < 4, "a random walk ends at three of six"
+    assert np.mean(metrics["return"][-5:]) > 5
 
 
 def test_identity_is_no_setting_and_an_oracle_needs_no_objective(stranger, capsys):
@@ -129,16 +142,3 @@ def test_a_broken_algorithm_ends_with_one_sentence(stranger, capsys, monkeypatch
     said = capsys.readouterr().err
     assert "Climber.default_hparams must return a NamedTuple of numbers, got dict" in said
     assert not (tmp_path / "runs").exists()
-
-
-def test_a_policy_learns_on_a_strangers_environment(stranger):
-    env = ScoredEnv(stranger.Flips(), stranger.Ones())
-    module = registry.make_controller("tiny", num_actions=env.num_actions, hidden=32)
-    training = EnvTraining(env, module, num_envs=16, num_steps=12)
-    hparams = training.default_hparams()._replace(lr=3e-3)
-    state = training.init(jax.random.key(0), hparams, env.params())
-    _, metrics = jax.jit(lambda s: training.train(jax.random.key(1), s, env.params(), 60))(
-        state
-    )
-    assert np.mean(metrics["return"][:5]) < 4, "a random walk ends at three of six"
-    assert np.mean(metrics["return"][-5:]) > 5

@@ -56,32 +56,24 @@ def read(run: Path) -> dict[str, Any]:
 
 def search_table(document: dict[str, Any]) -> str:
     """Returns one row a method, best first, as a Markdown table."""
-    lines = [
-        "| method | mean best (%) | 95 % interval | regret | class-mean regret | spent | n |",
-        "|" + " --- |" * 7,
-    ]
+    header = ["method", "mean best (%)", "95 % interval", "regret"]
+    header += ["class-mean regret", "spent", "n"]
+    rows = []
     for row in sorted(document["methods"], key=lambda row: -row["mean"]):
-        lines.append(
-            f"| {row['method']} | {row['mean']:.2f} | {row['low']:.2f} to {row['high']:.2f} "
-            f"| {row['regret']:.2f} | {row['class_mean_regret']:.2f} | {row['spent']:.0%} "
-            f"| {row['n']} |".replace("%", " %")
-        )
-    return "\n".join(lines) + "\n"
+        cells = [f"{row['mean']:.2f}", f"{row['low']:.2f} to {row['high']:.2f}"]
+        cells += [f"{row[key]:.2f}" for key in ("regret", "class_mean_regret")]
+        rows.append([row["method"], *cells, f"{100 * row['spent']:.0f} %", row["n"]])
+    return harness.markdown(header, rows)
 
 
 def validation_table(document: dict[str, Any]) -> str:
     """Returns one row an architecture: accuracies in % over chips, first and last time."""
-    lines = [
-        "| network | digital | aihwkit, a minute | simulator | aihwkit, a month | simulator |",
-        "|" + " --- |" * 6,
-    ]
+    header = ["network", "digital", "aihwkit, a minute", "simulator", "aihwkit, a month"]
+    rows = []
     for row in document["validation"]["candidates"]:
-        cells = [
-            row["digital"],
-            *(row[k][t] for t in (0, -1) for k in ("aihwkit", "simulated")),
-        ]
-        lines.append("| " + " | ".join([row["name"], *(f"{x:.1f}" for x in cells)]) + " |")
-    return "\n".join(lines) + "\n"
+        chips = [row[kind][t] for t in (0, -1) for kind in ("aihwkit", "simulated")]
+        rows.append([row["name"], *(f"{x:.1f}" for x in (row["digital"], *chips))])
+    return harness.markdown([*header, "simulator"], rows)
 
 
 def _validation(record: dict[str, Any] | None) -> dict[str, Any] | None:
