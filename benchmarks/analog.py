@@ -114,7 +114,7 @@ def page(facts: dict[str, Any], rows: list[dict], agreed: list[dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.Parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--draws", type=int, default=25)
     parser.add_argument("--cell", default="220421", help="tokens of the cell")

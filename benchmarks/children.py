@@ -5,7 +5,6 @@ digits, a new random architecture each turn; the exact route compiles each. ``co
 3x3 convolutions with gradient inside a loop, as one matrix product and as XLA's own.
 """
 
-import argparse
 from typing import Any
 
 import harness
@@ -78,7 +77,7 @@ def conv(rounds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.Parser(__doc__)
     parser.add_argument("sections", nargs="*", default=["routes", "conv"])
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()

@@ -109,7 +109,7 @@ def run(devices: int, orthogonal: bool, pool: bool, patience: float, cache: str)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.Parser(__doc__)
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--patience", type=float, default=60)
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 8])

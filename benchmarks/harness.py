@@ -6,6 +6,7 @@ never run at once), prepared before anything is timed. Then they take turns, A B
 the process per unit of work: median over the rounds, with minimum and maximum.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -22,6 +23,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESULTS = HERE / "results"
 ROUNDS = 7
+CHANGES = "+changes"
+ALLOWED = "JAXNAS_BENCH_ALLOW_DIRTY"
+"""Set by ``--allow-dirty``, for the processes that a benchmark starts."""
 XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false"
 """The default thread pool has been seen to hang; see hang.py. All JAX workers get this."""
 ROW_FIELDS = (
@@ -150,19 +154,49 @@ def summarise(
     }
 
 
+class Parser(argparse.ArgumentParser):
+    """Options of a benchmark; ends it where the code is not what a commit holds."""
+
+    def __init__(self, text: str | None) -> None:
+        super().__init__(description=text)
+        self.add_argument(
+            "--allow-dirty",
+            action="store_true",
+            help="run with uncommitted changes; every row is marked +changes",
+        )
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the options, and says no to uncommitted code unless it is allowed."""
+        options = super().parse_args(*args, **kwargs)
+        if options.allow_dirty:
+            os.environ[ALLOWED] = "1"
+        elif commit().endswith(CHANGES) and ALLOWED not in os.environ:
+            self.error(
+                "the code has uncommitted changes, so nobody could run this again; commit "
+                f"them, or give --allow-dirty to mark every row {CHANGES}"
+            )
+        return options
+
+
+def commit() -> str:
+    """Returns the commit of the code, ``+changes`` behind it where they are uncommitted."""
+    git = ["git", "-C", str(ROOT)]
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True)
+    if head.returncode:
+        return f"unknown{CHANGES}"
+    paths = ["jaxnas", "benchmarks/*.py"]
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "--", *paths], capture_output=True
+    )
+    return head.stdout.decode().strip() + (CHANGES if changed.stdout.strip() else "")
+
+
 def provenance() -> dict[str, Any]:
     """Returns where and when: device, cores, commit, date."""
-    git = ["git", "-C", str(ROOT)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True)
-    dirty = subprocess.run(
-        [*git, "status", "--porcelain", "--", "jaxnas", "benchmarks/*.py"],
-        capture_output=True,
-    )
-    suffix = "+changes" if dirty.stdout.strip() else ""
     return {
         "device": _cpu_name(),
         "cores": os.cpu_count(),
-        "commit": commit.stdout.decode().strip() + suffix,
+        "commit": commit(),
         "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
     }
 

@@ -6,7 +6,6 @@ critic of 64 x 64 each. With ``--data``, the folder of the original's files, the
 the trees are its own; without, they have the same sizes and random content.
 """
 
-import argparse
 import os
 import subprocess
 import tempfile
@@ -104,7 +103,7 @@ def report(rows: list[dict[str, Any]], source: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.Parser(__doc__)
     parser.add_argument("--data", help="folder with the original's files")
     parser.add_argument("--rounds", type=int, default=harness.ROUNDS)
     args = parser.parse_args()

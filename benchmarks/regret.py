@@ -6,7 +6,6 @@ value found. Ours run their presets through ``jaxnas.search``; the references ar
 NumPy; TPE runs in the peers' environment, and its curves are cached in ``--cache``.
 """
 
-import argparse
 import json
 import subprocess
 import time
@@ -189,7 +188,7 @@ def judgement(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.Parser(__doc__)
     parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES))
     parser.add_argument("--methods", nargs="*", default=list(OURS))
     parser.add_argument("--seeds", type=int, default=1000, help="of the cheap methods")

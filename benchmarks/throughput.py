@@ -6,7 +6,6 @@ and where the rest goes), ``compile`` (each method's program in a fresh process)
 writes ``results/throughput_SECTION.json`` and ``.md``.
 """
 
-import argparse
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -266,7 +265,7 @@ SECTIONS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.Parser(__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--rounds", type=int, default=harness.ROUNDS)
     args = parser.parse_args()

@@ -7,7 +7,6 @@ published ones are measured where their files are; ``climb`` and ``walk`` take t
 four.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -131,7 +130,7 @@ SECTIONS = {"batch": section_batch, "climb": section_climb, "walk": section_walk
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.Parser(__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--models", nargs="+", help="default: all that can be had here")
     parser.add_argument("--rounds", type=int, default=harness.ROUNDS)

@@ -12,7 +12,6 @@ at random, then every single change of the best, again and again. What the surro
 over the decoder's whole reach, wherever an episode begins, is searched by evolution.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -287,7 +286,7 @@ def report(document: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the original's files")
     parser.add_argument("--draws", type=int, default=32)
     args = parser.parse_args()

@@ -9,7 +9,20 @@ result.best(5)
 
 from typing import TYPE_CHECKING, Any
 
+from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import DiskFullError, JaxnasError, UserError
+from jaxnas.core.oracle import Oracle, OracleWrapper, capability
+from jaxnas.core.space import SearchSpace
+from jaxnas.core.types import (
+    FAILED,
+    OK,
+    SKIPPED,
+    Evaluation,
+    Graph,
+    Measurement,
+    Objective,
+    Proposal,
+)
 from jaxnas.core.version import VERSION
 from jaxnas.registry import (
     make_algorithm,
@@ -21,8 +34,11 @@ from jaxnas.registry import (
 )
 
 if TYPE_CHECKING:
+    from jaxnas import rl
     from jaxnas.data.store.evaluations import Store
+    from jaxnas.envs.base import timestep
     from jaxnas.oracles.budget import budgeted
+    from jaxnas.oracles.function import oracle_from
     from jaxnas.run.config import grid_settings
     from jaxnas.run.devices import configure_host
     from jaxnas.run.host.processes import Processes
@@ -34,15 +50,28 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 __all__ = [
+    "FAILED",
+    "OK",
+    "SKIPPED",
+    "Algorithm",
     "DiskFullError",
+    "Evaluation",
+    "Graph",
     "JaxnasError",
+    "Measurement",
+    "Objective",
+    "Oracle",
+    "OracleWrapper",
     "Processes",
+    "Proposal",
     "RayExecutor",
     "Result",
     "RunOptions",
+    "SearchSpace",
     "Store",
     "UserError",
     "budgeted",
+    "capability",
     "configure_host",
     "grid_settings",
     "load_result",
@@ -52,7 +81,10 @@ __all__ = [
     "make_oracle",
     "make_space",
     "names",
+    "oracle_from",
+    "rl",
     "search",
+    "timestep",
     "update",
 ]
 
@@ -66,7 +98,10 @@ _LAZY = {
     "configure_host": "jaxnas.run.devices",
     "grid_settings": "jaxnas.run.config",
     "load_result": "jaxnas.run.search",
+    "oracle_from": "jaxnas.oracles.function",
+    "rl": "jaxnas.rl",
     "search": "jaxnas.run.search",
+    "timestep": "jaxnas.envs.base",
     "update": "jaxnas.run.population",
 }
 
@@ -77,4 +112,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'jaxnas' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    module = importlib.import_module(_LAZY[name])
+    return module if _LAZY[name] == f"jaxnas.{name}" else getattr(module, name)

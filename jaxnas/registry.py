@@ -17,6 +17,7 @@ from typing import Any
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.oracle import Oracle
+from jaxnas.core.ranges import check_hparams, check_option
 from jaxnas.core.space import SearchSpace
 
 SPACES = {
@@ -113,6 +114,16 @@ def describe(kind: str, name: str) -> str:
     return (inspect.getdoc(lookup(kind, name)) or "").partition("\n")[0]
 
 
+IDENTITY = ("id", "objectives", "traced")
+"""What an object says that it is, and nobody sets by name."""
+
+
+def settable(kind: str, name: str) -> dict[str, inspect.Parameter]:
+    """Returns what can be set of something registered, by name, without its identity."""
+    known = inspect.signature(lookup(kind, name)).parameters
+    return {option: p for option, p in known.items() if option not in IDENTITY}
+
+
 def make(kind: str, name: str, **options: Any) -> Any:
     """Returns ``lookup(kind, name)(**options)`` with unknown options refused by name.
 
@@ -121,17 +132,20 @@ def make(kind: str, name: str, **options: Any) -> Any:
     Raises:
         UserError: an unknown name, an option it does not take, or a value it refuses.
     """
-    target = lookup(kind, name)
+    target, known = lookup(kind, name), settable(kind, name)
     options = {option: _frozen(value) for option, value in options.items()}
-    known = inspect.signature(target).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
     for option in options:
-        if option not in known and not open_ended:
+        if option not in known and (option in IDENTITY or not open_ended):
             raise unknown_name(f"option of {kind} {name!r}:", option, known)
     for option, parameter in known.items():
         plain = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         if plain and parameter.default is parameter.empty and option not in options:
             raise UserError(f"The {kind} {name!r} needs the option {option!r}.")
+        elif option in options:
+            what = f"The option {option!r} of {kind} {name!r}"
+            check_option(what, parameter.annotation, options[option])
+    check_hparams(target, options, f"The {kind} {name!r}: ")
     try:
         made = target(**options)
     except UserError:
@@ -210,6 +224,32 @@ def make_controller(name: str, **options: Any) -> Any:
     return make("controller", name, **options)
 
 
-def make_env(name: str, **options: Any) -> Any:
-    """Returns an environment by name."""
-    return make("env", name, **options)
+def make_env(name: str, *, oracle: Oracle | None = None, **options: Any) -> Any:
+    """Returns an environment by name, for example ``make_env("tokens", oracle=oracle)``.
+
+    ``env.reset(key)`` gives ``(state, timestep)`` and so does ``env.step(key, state,
+    action)``; both are pure, and ``jax.vmap`` over them makes many environments. A last
+    argument ``params``, ``env.params()`` by default, names another task.
+
+    Args:
+        name: a registered environment.
+        oracle: pays the rewards; without one they are zero.
+        **options: the environment's own, such as ``space``, which is the oracle's where
+            there is one; and with an oracle ``reward``, ``penalty`` and ``weights``, as
+            :func:`jaxnas.envs.change.scored` takes them.
+
+    Raises:
+        UserError: an unknown name or option, or an oracle that cannot pay.
+    """
+    known = inspect.signature(lookup("env", name)).parameters
+    if oracle is None or "oracle" in known:
+        return make(
+            "env", name, **options, **({} if oracle is None else {"oracle": oracle})
+        )
+    names = [n for n in ("reward", "penalty", "weights") if n in options and n not in known]
+    paying = {n: _frozen(options.pop(n)) for n in names}
+    if "space" in known:
+        options.setdefault("space", oracle.space)
+    return _load("jaxnas.envs.change:scored")(
+        make("env", name, **options), oracle, **paying
+    )

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.types import Timestep
-from jaxnas.envs.base import first, transition
+from jaxnas.envs.base import timestep
 
 
 class ProbeState(NamedTuple):
@@ -82,10 +82,10 @@ class Probe(abc.ABC):
 
     def reset(self, key: Key[Array, ""], params: PyTree) -> tuple[ProbeState, Timestep]:
         """Returns the first observation."""
-        start, cut = jax.random.uniform(key, (2,))
+        start, cut = jax.random.uniform(key, (2,), dtype=jnp.float32)
         obs = self.opening(start).astype(jnp.float32)[None]
         state = ProbeState(obs, jnp.int32(0), cut)
-        return state, first(obs, jnp.ones(2, bool))
+        return state, timestep(obs, jnp.ones(2, bool))
 
     def step(
         self, key: Key[Array, ""], state: ProbeState, action: Int[Array, ""], params: PyTree
@@ -93,7 +93,7 @@ class Probe(abc.ABC):
         """Returns what the action leads to; ``key`` is not used."""
         out = self.outcome(state, action)
         state = ProbeState(out.obs, state.time + 1, state.cut)
-        return state, transition(
+        return state, timestep(
             out.obs, jnp.ones(2, bool), out.reward, out.terminated, out.truncated
         )
 
@@ -164,7 +164,9 @@ class DelayedReward(Probe):
         """Returns observation 1, the second time with reward 1 and the end."""
         second = state.time == 1
         reward = jnp.where(second, 1.0, 0.0)
-        return Outcome(jnp.ones(1), reward, second, ~second & (state.cut < 0.5))
+        return Outcome(
+            jnp.ones(1, jnp.float32), reward, second, ~second & (state.cut < 0.5)
+        )
 
     def known(self, gamma: float) -> Known:
         """V(0) = gamma, V(1) = 1."""

@@ -1,6 +1,7 @@
 """The benchmarks' arithmetic: what is counted, summarised and compared."""
 
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -113,3 +114,34 @@ def test_a_method_is_compared_by_the_combined_standard_error(load):
     row = {"regret": [0.0, 1.05] + [0.0] * 4, "se": [0.03] * 6}
     assert regret.worse(row, 1.0, 0.04, 100) == (pytest.approx(1.0), False)
     assert regret.worse(row, 0.9, 0.04, 100)[1]
+
+
+def test_uncommitted_code_is_refused_or_marked(load, tmp_path, monkeypatch, capsys):
+    harness = load("harness")
+    monkeypatch.delenv(harness.ALLOWED, raising=False)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    run = lambda *args: subprocess.run([*git, *args], check=True, capture_output=True)
+    monkeypatch.setattr(harness, "ROOT", tmp_path)
+    assert harness.commit() == "unknown+changes"
+    (tmp_path / "jaxnas").mkdir()
+    source = tmp_path / "jaxnas" / "a.py"
+    source.write_text("1")
+    for args in (["init"], ["add", "."], ["commit", "-m", "a"]):
+        run(*args)
+    assert not harness.Parser("text").parse_args([]).allow_dirty
+    source.write_text("2")
+    with pytest.raises(SystemExit):
+        harness.Parser("text").parse_args([])
+    assert "--allow-dirty" in capsys.readouterr().err
+    monkeypatch.setenv(harness.ALLOWED, "")
+    harness.Parser("text").parse_args(["--allow-dirty"])
+    assert harness.provenance()["commit"].endswith("+changes")
+
+
+def test_every_benchmark_asks_the_harness(load):
+    own = [
+        p.name
+        for p in BENCHMARKS.glob("*.py")
+        if "argparse.ArgumentParser" in p.read_text()
+    ]
+    assert own == ["harness.py"]

@@ -17,7 +17,7 @@ def architecture_advantages(
 ) -> Float[Array, "B L"]:
     """Returns the advantage of every token when the reward comes after the last."""
     length = value.shape[1]
-    last = jnp.arange(length) == length - 1
+    last = jnp.arange(length, dtype=jnp.int32) == length - 1
     follows = jnp.roll(value, -1, axis=1)
 
     def lane(

@@ -49,7 +49,12 @@ class Visits(NamedTuple):
 def nothing_known(capacity: int, length: int) -> Known:
     """Returns room for ``capacity`` answers."""
     tokens = jnp.zeros((capacity, length), jnp.int32)
-    return Known(tokens, jnp.zeros(capacity), jnp.zeros(capacity), jnp.int32(0))
+    return Known(
+        tokens,
+        jnp.zeros(capacity, jnp.float32),
+        jnp.zeros(capacity, jnp.float32),
+        jnp.int32(0),
+    )
 
 
 def remember(
@@ -61,7 +66,7 @@ def remember(
     """
     valid = (evaluation.status == OK) & proposal.active & jnp.isfinite(evaluation.reward)
     capacity = known.weight.shape[0]
-    place = (known.answers + jnp.cumsum(valid) - 1) % capacity
+    place = (known.answers + jnp.cumsum(valid, dtype=jnp.int32) - 1) % capacity
     place = jnp.where(valid, place, capacity)
     reward = jnp.where(valid, evaluation.reward, 0.0)
     added = Known(
@@ -100,7 +105,9 @@ def visit(
     def move(carry: PyTree, keys: Key[Array, "2"]) -> tuple[PyTree, PyTree]:
         """Acts once in every episode."""
         state, obs, mask = carry
-        uniform = jax.random.uniform(keys[0], (episodes, *head.num_uniforms))
+        uniform = jax.random.uniform(
+            keys[0], (episodes, *head.num_uniforms), dtype=jnp.float32
+        )
         out = training.act(agent.params, obs)
         action = head.sample(uniform, out.logits, mask, agent.hparams.temperature)
         after, seen = step(jax.random.split(keys[1], episodes), state, action, task)

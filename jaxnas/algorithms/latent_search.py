@@ -29,6 +29,7 @@ from jaxnas.controllers.mlp import MLP
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.layout import branch, per_controller
+from jaxnas.core.ranges import HPARAMS
 from jaxnas.core.space import Counted, SearchSpace
 from jaxnas.core.trees import masked_mean
 from jaxnas.core.types import Evaluation, Proposal
@@ -63,6 +64,7 @@ class LatentHparams(NamedTuple):
     max_grad_norm: float | Float[Array, ""] = 0.5
     kappa: float | Float[Array, ""] = 1.0
     """Weight of the surrogate's epistemic spread in the acquisition."""
+    RANGES = HPARAMS
 
 
 class LatentState(NamedTuple):
@@ -215,18 +217,24 @@ class LatentSearch:
         task = self._task(hparams, known, surrogate)
         agent = self.training.init(key, _rule(hparams), task)
         lookup = lookups.Lookup(
-            jnp.zeros((lanes, length), jnp.int32), jnp.zeros(lanes, bool), jnp.zeros(lanes)
+            jnp.zeros((lanes, length), jnp.int32),
+            jnp.zeros(lanes, bool),
+            jnp.zeros(lanes, jnp.float32),
         )
         size = self.env.dynamics.model.latent_size
-        zero, rewards, answered = jnp.int32(0), jnp.zeros(lanes), jnp.zeros(lanes, bool)
-        path = jnp.zeros((self.max_steps + 1, size))
+        zero, rewards, answered = (
+            jnp.int32(0),
+            jnp.zeros(lanes, jnp.float32),
+            jnp.zeros(lanes, bool),
+        )
+        path = jnp.zeros((self.max_steps + 1, size), jnp.float32)
         return LatentState(
             hparams, zero, zero, known, surrogate, agent, lookup, rewards, answered, path
         )
 
     def ask(self, key: Key[Array, ""], state: LatentState) -> tuple[LatentState, Proposal]:
         """Returns random architectures at first, then the best visited ones."""
-        number = state.asked + jnp.arange(self.batch)
+        number = state.asked + jnp.arange(self.batch, dtype=jnp.int32)
         draw = tk.sample_uniform if _uniform(self.space) else tk.sample
         tokens = jax.vmap(lambda k: draw(k, self.space))(jax.random.split(key, self.batch))
         if len(self.opening):

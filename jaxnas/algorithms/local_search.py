@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
+from jaxnas.core.ranges import HPARAMS
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import OK, Evaluation, Proposal
 
@@ -17,6 +18,7 @@ class LocalSearchHparams(NamedTuple):
     """How many random architectures come before the first climb."""
 
     starts: Float[Array, ""]
+    RANGES = HPARAMS
 
 
 class LocalSearchState(NamedTuple):
@@ -92,7 +94,7 @@ class LocalSearch:
             jnp.int32(0),
             jnp.zeros(L, jnp.int32),
             jnp.float32(-jnp.inf),
-            jnp.arange(R),
+            jnp.arange(R, dtype=jnp.int32),
             jnp.int32(R),
         )
 
@@ -104,7 +106,9 @@ class LocalSearch:
             centre=state.pool[best],
             climbing=state.fitness[best],
             fitness=state.fitness.at[best].set(-jnp.inf),
-            order=jnp.argsort(jax.random.uniform(key, (R,))).astype(jnp.int32),
+            order=jnp.argsort(jax.random.uniform(key, (R,), dtype=jnp.float32)).astype(
+                jnp.int32
+            ),
             next=jnp.int32(0),
         )
 
@@ -122,7 +126,7 @@ class LocalSearch:
         fresh_keys = jax.random.split(fresh_key, self.batch)
         fresh = jax.vmap(lambda k: tk.sample_uniform(k, self.space))(fresh_keys)
         rows, legal = tk.neighbours(self.space, state.centre)
-        place = state.next + jnp.arange(self.batch)
+        place = state.next + jnp.arange(self.batch, dtype=jnp.int32)
         row = state.order[jnp.minimum(place, self.neighbourhood - 1)]
         # From a dead end (nothing left to expand) the search starts afresh.
         restart = starting | (state.climbing == -jnp.inf)
@@ -142,7 +146,7 @@ class LocalSearch:
         """Returns the pool with what was scored, each architecture at most once."""
         ok = proposal.active & (evaluation.status == OK)
         known = self._known(state, proposal.tokens)
-        evaluated = jnp.cumsum(ok) - 1
+        evaluated = jnp.cumsum(ok, dtype=jnp.int32) - 1
         place = jnp.where(ok, (state.evaluated + evaluated) % self.capacity, self.capacity)
         reward = jnp.where(ok & ~known, evaluation.reward, -jnp.inf)
         return state._replace(
@@ -155,9 +159,9 @@ class LocalSearch:
         self, state: LocalSearchState, tokens: Int[Array, "B L"]
     ) -> Bool[Array, "B"]:
         """Returns which architectures are in the pool already, or earlier in the batch."""
-        filled = jnp.arange(self.capacity) < state.evaluated
+        filled = jnp.arange(self.capacity, dtype=jnp.int32) < state.evaluated
         same = jnp.all(tokens[:, None] == state.pool[None], axis=-1)
-        lanes = jnp.arange(self.batch)
+        lanes = jnp.arange(self.batch, dtype=jnp.int32)
         twins = jnp.all(tokens[:, None] == tokens[None], axis=-1)
         before = jnp.any(twins & (lanes[None] < lanes[:, None]), axis=1)
         return jnp.any(same & filled, axis=1) | before

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from jaxnas.core import tokens as tk
+from jaxnas.core.rng import wrap
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Proposal
 
@@ -52,14 +53,14 @@ class RandomSearch:
 
     def ask(self, key: Key[Array, ""], state: RandomState) -> tuple[RandomState, Proposal]:
         """Returns the next ``batch`` architectures; lanes past the last are inactive."""
-        number = state.position + jnp.arange(self.batch)
+        number = state.position + jnp.arange(self.batch, dtype=jnp.int32)
         total = tk.count(self.space)
         if total is not None and total <= tk.ENUMERABLE:
             row = permuted(state.key, jnp.minimum(number, total - 1), total)
             tokens = jnp.asarray(tk.enumerate_space(self.space))[row]
             active = number < total
         else:
-            order = jax.random.wrap_key_data(state.key)
+            order = wrap(state.key)
             keys = jax.vmap(lambda i: jax.random.fold_in(order, i))(number)
             tokens = jax.vmap(lambda k: tk.sample_uniform(k, self.space))(keys)
             active = jnp.ones(self.batch, bool)
@@ -87,7 +88,7 @@ def permuted(key_data: Array, number: Int[Array, "n"], total: int) -> Int[Array,
     """Returns where a keyed permutation of ``range(total)`` sends each number."""
     half = max(1, -(-(total - 1).bit_length() // 2))
     mask = jnp.uint32((1 << half) - 1)
-    seeds = jax.random.bits(jax.random.wrap_key_data(key_data), (4,), jnp.uint32)
+    seeds = jax.random.bits(wrap(key_data), (4,), jnp.uint32)
 
     def encipher(x: Array) -> Array:
         left, right = x >> half, x & mask

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
+from jaxnas.core.ranges import HPARAMS
 from jaxnas.core.space import Mutable, SearchSpace
 from jaxnas.core.types import OK, Evaluation, Proposal
 
@@ -18,6 +19,7 @@ class EvolutionHparams(NamedTuple):
 
     sample: Float[Array, ""]
     """Tournament size, at most the population."""
+    RANGES = HPARAMS
 
 
 class EvolutionState(NamedTuple):
@@ -87,8 +89,10 @@ class RegularizedEvolution:
 
         def child(key: Key[Array, ""]) -> Int[Array, "L"]:
             fresh_key, pick_key, mutate_key = jax.random.split(key, 3)
-            order = jnp.argsort(jax.random.uniform(pick_key, (self.population,)))
-            entered = jnp.arange(self.population) < state.hparams.sample
+            order = jnp.argsort(
+                jax.random.uniform(pick_key, (self.population,), dtype=jnp.float32)
+            )
+            entered = jnp.arange(self.population, dtype=jnp.int32) < state.hparams.sample
             fitness = jnp.where(entered, state.fitness[order], -jnp.inf)
             parent = state.tokens[order[jnp.argmax(fitness)]]
             fresh = tk.sample_uniform(fresh_key, self.space)
@@ -112,7 +116,7 @@ class RegularizedEvolution:
         evaluation: Evaluation,
     ) -> EvolutionState:
         """Returns the population with the children in the places of the oldest."""
-        place = (state.born + jnp.arange(self.batch)) % self.population
+        place = (state.born + jnp.arange(self.batch, dtype=jnp.int32)) % self.population
         reward = jnp.where(evaluation.status == OK, evaluation.reward, -jnp.inf)
         return state._replace(
             tokens=state.tokens.at[place].set(proposal.tokens),

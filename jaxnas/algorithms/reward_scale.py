@@ -29,7 +29,9 @@ def check(standardise: str) -> None:
 
 def init() -> RewardScale:
     """Returns the scale before any reward."""
-    return RewardScale(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
+    return RewardScale(
+        jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)
+    )
 
 
 def batch_moments(
@@ -77,7 +79,7 @@ def centre_and_spread(
         valid: which rewards exist.
     """
     if standardise == "none":
-        return jnp.zeros(()), jnp.ones(())
+        return jnp.zeros((), jnp.float32), jnp.ones((), jnp.float32)
     mean, variance = scale.mean, scale.variance
     if standardise == "batch":
         mean, variance = batch_moments(reward, valid)

@@ -148,7 +148,7 @@ def evaluate(
         keys = jax.random.split(time_key, times.shape[0])
         return jax.lax.map(lambda kt: one_time((kt[0], chip, kt[1])), (keys, times))
 
-    found = settings.over(one_draw, jnp.arange(settings.draws))
+    found = settings.over(one_draw, jnp.arange(settings.draws, dtype=jnp.int32))
     return Accuracy(found[0], found[1] if settings.logits else None)
 
 
@@ -175,7 +175,7 @@ def forward(
             module, plan, flax_variables(variables), values, x, noise_source, hyper
         )
 
-    return jax.lax.map(one_batch, (jnp.arange(batches.shape[0]), batches))
+    return jax.lax.map(one_batch, (jnp.arange(batches.shape[0], dtype=jnp.int32), batches))
 
 
 def digital_parts(

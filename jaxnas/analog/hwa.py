@@ -234,7 +234,7 @@ def forward(
     values = TileValues(
         weights,
         state.scale,
-        jnp.ones(plan.num_tiles),
+        jnp.ones(plan.num_tiles, jnp.float32),
         positive_range(learned.input_range),
         learned.out_scale,
     )
@@ -286,7 +286,7 @@ def project(
     if structure.remap:
         if structure.out_scale:
             full = full * learned.out_scale[jnp.asarray(plan.column_of)]
-            learned = learned._replace(out_scale=jnp.ones(plan.num_columns))
+            learned = learned._replace(out_scale=jnp.ones(plan.num_columns, jnp.float32))
         state = state._replace(scale=largest_scale(plan, full, 1.0))
     params = unflatten(plan, full, variables["params"])
     return {**variables, "params": params, "analog": learned, "tiles": state}
@@ -405,6 +405,6 @@ def fine_tune(
         return (project({**updated, **moved}, training, plan=plan), state), loss
 
     state = optimiser.init({name: variables[name] for name in LEARNED})
-    numbers = jnp.arange(order.shape[0])
+    numbers = jnp.arange(order.shape[0], dtype=jnp.int32)
     (variables, _), losses = jax.lax.scan(step, (dict(variables), state), (numbers, order))
     return variables, losses

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
 
 from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.rng import wrap
 
 SOURCES = ("counter", "threefry", "bank")
 
@@ -66,7 +67,7 @@ def counter_normal(
 
 def make_bank(key: Key[Array, ""], size: int) -> Float[Array, "size"]:
     """Returns numbers to be read again and again at random offsets."""
-    return jax.random.normal(key, (size,))
+    return jax.random.normal(key, (size,), dtype=jnp.float32)
 
 
 def normal(
@@ -91,7 +92,7 @@ def normal(
     if check_source(source) == "counter":
         return counter_normal(stream, shape)
     if source == "threefry":
-        return jax.random.normal(jax.random.wrap_key_data(stream), shape)
+        return jax.random.normal(wrap(stream), shape, dtype=jnp.float32)
     if bank is None:
         raise UserError("Noise from a bank needs a bank; make one with make_bank.")
     count = 1

@@ -314,6 +314,6 @@ def largest_scale(plan: Plan, flat: Float[Array, "P"], omega: Scalar) -> Float[A
     All ones with ``scaling="none"``, and where all weights are zero.
     """
     if plan.structure.scaling == "none":
-        return jnp.ones(plan.num_scales)
+        return jnp.ones(plan.num_scales, jnp.float32)
     largest = tile_maximum(flat, jnp.asarray(plan.scale_of), plan.num_scales)
     return jnp.where(largest > 0, largest / omega, 1.0)

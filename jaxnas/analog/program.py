@@ -106,7 +106,7 @@ def drift(
         programmed.weights, programmed.nu, largest, seconds, draw, hyper.device
     )
     if plan.structure.compensation == "none":
-        return Drifted(weights, jnp.ones(plan.num_tiles))
+        return Drifted(weights, jnp.ones(plan.num_tiles, jnp.float32))
     readout = _readout(streams[1], weights, plan, hyper, source)
     return Drifted(weights, programmed.baseline / readout)
 
@@ -114,7 +114,7 @@ def drift(
 def ideal(variables: PyTree, plan: Plan) -> Drifted:
     """Returns tiles that hold the network's weights exactly."""
     check_converted(variables)
-    return Drifted(normalised(plan, variables), jnp.ones(plan.num_tiles))
+    return Drifted(normalised(plan, variables), jnp.ones(plan.num_tiles, jnp.float32))
 
 
 def tile_values(variables: PyTree, drifted: Drifted) -> TileValues:

@@ -133,7 +133,7 @@ def unfolded(
         clipped = jnp.clip(u, -1, 1)
         u = u + jax.lax.stop_gradient(clipped - u) if straight else clipped
     linear = u @ weights.T
-    peak = jnp.ones((*u.shape[:-1], 1))
+    peak = jnp.ones((*u.shape[:-1], 1), jnp.float32)
     if structure.noise_management == "abs-max":
         peak = jnp.max(jnp.abs(u), axis=-1, keepdims=True)
         peak = jnp.where(peak > 0, peak, 1.0)
@@ -198,7 +198,7 @@ def one_product(
     size = weights.shape[1]
     if structure.ir_drop:
         a = (size * LINE_RATIO) * (jnp.abs(u) @ jnp.abs(weights).T)
-        depth = 1 - (1 - jnp.arange(size) / size) ** 2
+        depth = 1 - (1 - jnp.arange(size, dtype=jnp.int32) / size) ** 2
         c = a * (0.5 - 0.2 * a + 0.05 * a**2)
         y = y - periphery.ir_drop * c * ((u * depth) @ weights.T)
     sigma = periphery.out_noise

@@ -54,9 +54,12 @@ def convert(
     """
     flat = flatten(plan, variables["params"])
     learned = Learned(
-        jnp.full(plan.num_tiles, input_range, jnp.float32), jnp.ones(plan.num_columns)
+        jnp.full(plan.num_tiles, input_range, jnp.float32),
+        jnp.ones(plan.num_columns, jnp.float32),
     )
-    state = TileState(largest_scale(plan, flat, omega), jnp.zeros(plan.num_tiles))
+    state = TileState(
+        largest_scale(plan, flat, omega), jnp.zeros(plan.num_tiles, jnp.float32)
+    )
     return {**variables, "analog": learned, "tiles": state}
 
 

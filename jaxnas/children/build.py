@@ -66,9 +66,13 @@ def build(spec: Spec) -> Child:
     """Returns the flax network that a spec describes.
 
     Example:
-        >>> child = build(space.to_spec(tokens))
-        >>> variables = child.init(jax.random.key(0), images)
-        >>> logits = child.apply(variables, images)
+        >>> import jax, jaxnas, numpy
+        >>> nb201 = jaxnas.make_space("nb201")
+        >>> space = nb201.for_images((8, 8, 1), 10, channels=4, cells=1)
+        >>> child = build(space.to_spec(numpy.array([2, 0, 4, 1, 3, 2])))
+        >>> images = jax.numpy.zeros((5, 8, 8, 1))
+        >>> child.init_with_output(jax.random.key(0), images)[0].shape
+        (5, 10)
 
     Raises:
         UserError: a spec that no network can be built from (see

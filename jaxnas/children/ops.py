@@ -262,7 +262,8 @@ def _flax_avg_pool(xs: Sequence[Array], a: Attributes, path: str, train: bool) -
     """Mean over the pixels of a window; padding is not counted, as in NAS-Bench-201."""
     window, stride = (a["kernel"],) * 2, (a["stride"],) * 2
     sides: Any = ((a["padding"],) * 2,) * 2
-    return nn.avg_pool(xs[0], window, stride, sides, count_include_pad=False)
+    pooled = nn.avg_pool(xs[0], window, stride, sides, count_include_pad=False)
+    return pooled.astype(xs[0].dtype)
 
 
 def _flax_shift(xs: Sequence[Array], a: Attributes, path: str, train: bool) -> Array:

@@ -106,7 +106,7 @@ class Images(NamedTuple):
 
 def step_size(training: Training, hparams: Hparams, step: Array, steps: int) -> Array:
     """Returns the step size of a step: linear warm-up, then cosine to zero or constant."""
-    done = (step + 1) / steps
+    done = jnp.asarray(step + 1, jnp.float32) / steps
     rise = jnp.minimum(1.0, done / jnp.maximum(hparams.warmup, 1e-9))
     if training.schedule == "constant":
         return hparams.lr * rise
@@ -125,13 +125,15 @@ def augment(
     n = training.pixels
     shift_key, flip_key = jax.random.split(key)
     padded = jnp.pad(images, ((0, 0), (n, n), (n, n), (0, 0)))
-    offsets = jax.random.randint(shift_key, (B, 2), 0, 2 * n + 1)
-    rows = offsets[:, :1] + jnp.arange(H)
-    columns = offsets[:, 1:] + jnp.arange(W)
+    offsets = jax.random.randint(shift_key, (B, 2), 0, 2 * n + 1, dtype=jnp.int32)
+    rows = offsets[:, :1] + jnp.arange(H, dtype=jnp.int32)
+    columns = offsets[:, 1:] + jnp.arange(W, dtype=jnp.int32)
     if training.augment == "shift-flip":
-        mirrored = jax.random.bernoulli(flip_key, shape=(B, 1))
+        mirrored = jax.random.uniform(flip_key, (B, 1), jnp.float32) < 0.5
         columns = jnp.where(mirrored, columns[:, ::-1], columns)
-    return padded[jnp.arange(B)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return padded[
+        jnp.arange(B, dtype=jnp.int32)[:, None, None], rows[:, :, None], columns[:, None, :]
+    ]
 
 
 def cross_entropy(
@@ -140,7 +142,7 @@ def cross_entropy(
     smoothing: float | Array = 0.0,
 ) -> Float[Array, "B"]:
     """Returns the cross-entropy in nats; ``smoothing`` is spread over all classes."""
-    one_hot = jax.nn.one_hot(labels, logits.shape[1])
+    one_hot = jax.nn.one_hot(labels, logits.shape[1], dtype=jnp.float32)
     target = (1.0 - smoothing) * one_hot + smoothing / logits.shape[1]
     return optax.softmax_cross_entropy(logits, target)
 
@@ -156,8 +158,10 @@ def evaluate(
     n = x.shape[0]
     batch = min(batch, n)
     count = -(-n // batch)
-    rows = jnp.minimum(jnp.arange(count * batch), n - 1).reshape(count, batch)
-    real = (jnp.arange(count * batch) < n).reshape(count, batch)
+    rows = jnp.minimum(jnp.arange(count * batch, dtype=jnp.int32), n - 1).reshape(
+        count, batch
+    )
+    real = (jnp.arange(count * batch, dtype=jnp.int32) < n).reshape(count, batch)
 
     def one(item: tuple[Array, Array]) -> tuple[Array, Array]:
         chosen, there = item
@@ -165,10 +169,12 @@ def evaluate(
         labels = y[chosen]
         right = jnp.argmax(logits, axis=1) == labels
         loss = cross_entropy(logits, labels)
-        return jnp.sum(jnp.where(there, loss, 0.0)), jnp.sum(right & there)
+        return jnp.sum(jnp.where(there, loss, 0.0)), jnp.sum(
+            right & there, dtype=jnp.float32
+        )
 
     loss, right = lax.map(one, (rows, real))
-    return jnp.sum(loss) / n, jnp.sum(right) / n
+    return jnp.sum(loss) / n, jnp.sum(right, dtype=jnp.float32) / n
 
 
 def fit(
@@ -222,7 +228,7 @@ def fit(
     def epoch(carry: tuple, number: Array) -> tuple[tuple, tuple]:
         order = jax.random.permutation(jax.random.fold_in(key, steps + number), n)
         rows = order[: per_epoch * training.batch].reshape(per_epoch, training.batch)
-        numbers = number * per_epoch + jnp.arange(per_epoch)
+        numbers = number * per_epoch + jnp.arange(per_epoch, dtype=jnp.int32)
         carry, losses = lax.scan(step, carry, (numbers, rows))
         val_loss, accuracy = evaluate(forward, carry[0], images.x_val, images.y_val)
         return carry, (jnp.mean(losses), val_loss, accuracy)
@@ -231,5 +237,7 @@ def fit(
         optax.add_decayed_weights(0.0), optax.trace(0.9, nesterov=True), optax.scale(1.0)
     )
     start = (variables, rule.init(variables["params"]))
-    (variables, _), curves = lax.scan(epoch, start, jnp.arange(training.epochs))
+    (variables, _), curves = lax.scan(
+        epoch, start, jnp.arange(training.epochs, dtype=jnp.int32)
+    )
     return variables, Curves(*curves)

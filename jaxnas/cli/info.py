@@ -13,6 +13,7 @@ from rich.table import Table
 from jaxnas import registry
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import unknown_name
+from jaxnas.core.oracle import Described, capability
 
 PLAIN_WIDTH = 120
 """Columns where the output is not a terminal."""
@@ -76,13 +77,24 @@ def _oracle(name: str) -> dict[str, Any]:
 
     One that needs more than a space, such as a model file, shows its options.
     """
-    parameters = inspect.signature(registry.lookup("oracle", name)).parameters
+    parameters = registry.settable("oracle", name)
     if any(p.default is p.empty for p in parameters.values() if p.name != "space"):
         return {"options": _options("oracle", name)}
     needs_space = "space" in parameters and parameters["space"].default is inspect._empty
     space = registry.make_space("nb201") if needs_space else None
-    oracle: Any = registry.make_oracle(name, space=space)
-    return oracle.info()
+    oracle = registry.make_oracle(name, space=space)
+    described = capability(oracle, Described)
+    if described is not None:
+        return described.info()
+    return {
+        "id": oracle.id,
+        "space": oracle.space.id,
+        "options": _options("oracle", name),
+        "metrics": {
+            item.name: {"unit": item.unit, "meaning": item.meaning}
+            for item in oracle.objectives
+        },
+    }
 
 
 def _space(name: str) -> dict[str, Any]:
@@ -100,7 +112,7 @@ def _space(name: str) -> dict[str, Any]:
 
 def _options(kind: str, name: str) -> str:
     """Returns the options of a maker with their defaults."""
-    parameters = inspect.signature(registry.lookup(kind, name)).parameters.values()
+    parameters = registry.settable(kind, name).values()
     shown = [
         p.name if p.default is p.empty else f"{p.name}={p.default!r}"
         for p in parameters

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import tyro
@@ -24,6 +24,8 @@ from jaxnas.cli.common.latent_parts import (
     write_rows,
 )
 from jaxnas.cli.common.options import parse_axis
+from jaxnas.core.ranges import FROM_ZERO
+from jaxnas.core.rng import root_key
 from jaxnas.run.devices import configure_host
 from jaxnas.run.store import write_json
 
@@ -63,6 +65,10 @@ class Train:
     """How the figure gets two dimensions; t-SNE and UMAP need the extra `plots`."""
     out: Path | None = None
     """A directory, or a .npz file; runs/latent/ORACLE-OBJECTIVE when not given."""
+
+    RANGES: ClassVar = {
+        "codes": "[2, 2147483647]", "positions": FROM_ZERO, "layers": FROM_ZERO
+    }  # fmt: skip
 
     def run(self) -> int:
         """Trains, measures and writes."""
@@ -170,7 +176,6 @@ class Sweep:
     def run(self) -> int:
         """Runs all trials, prints the best and writes the figure."""
         configure_host(1)
-        import jax
         import jax.numpy as jnp
 
         from jaxnas.latent import labels, sweep
@@ -186,7 +191,7 @@ class Sweep:
         trials = sweep.sweep(
             VQVAE(made.oracle.space),
             Plan(steps=self.steps),
-            jax.random.key(self.data.seed),
+            root_key(self.data.seed),
             jnp.asarray(made.train),
             labels.make_labels(made.labelled, made.scores),
             jnp.asarray(made.heldout),

@@ -1,12 +1,13 @@
 """``jaxnas search``: several methods, one budget, one report."""
 
 import contextlib
+import dataclasses
 import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -22,7 +23,10 @@ from jaxnas.cli.common.options import (
 )
 from jaxnas.cli.common.progress import Reporter
 from jaxnas.core.errors import UserError
+from jaxnas.core.files import check_name
 from jaxnas.core.oracle import Oracle
+from jaxnas.core.ranges import check_hparams
+from jaxnas.run import distributed
 from jaxnas.run.config import grid_settings
 
 DEFAULTS = {
@@ -76,12 +80,33 @@ class Common:
     another; auto is wide on accelerators and blocked on CPUs, where each is faster."""
     width: int | None = None
     """Controllers that a device advances together; measured default when not given."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where a run has several processes; auto under SLURM or Open
+    MPI, which say so themselves. See docs/clusters.md."""
+    process: int | None = None
+    """Which process of the run this is, from 0."""
+    processes: int | None = None
+    """Processes of the run; each has the same command but for --process."""
     fresh: bool = False
     """Delete what the run directory holds and start over."""
     quiet: bool = False
     """Print the final table only."""
     json: bool = False
     """Print progress and result as JSON lines."""
+    RANGES: ClassVar = {"weights": "[0, inf)"}
+
+    def start(self, command: Any) -> contextlib.AbstractContextManager[None]:
+        """Sets up the devices and returns, as a context, the processes of the run.
+
+        Args:
+            command: the sub-command, whose options all processes must have alike.
+        """
+        self.evaluating.configure()
+        options = dataclasses.asdict(command)
+        common = {**options.pop("common"), "process": None}
+        return distributed.joined(
+            self.coordinator, self.process, self.processes, {**common, **options}
+        )
 
     def make_oracle(self) -> Oracle:
         """Returns the oracle as asked for."""
@@ -96,26 +121,28 @@ class Common:
             space=space,
             noise=self.noise,
             constraints=self.constraint,
-            objective=self.metric,
+            **({"objective": self.metric} if self.metric else {}),
             **parse_options(self.oracle_set),
         )
 
     @property
     def metric(self) -> str:
-        """The metric as asked for, or the oracle's own."""
-        return str(self.objective or self._default("objective"))
+        """The metric as asked for, or the oracle's own; empty where there is no choice."""
+        own = self._default("objective")
+        return str(self.objective or ("" if own is inspect.Parameter.empty else own or ""))
 
     def _default(self, option: str) -> Any:
         """Returns the default of an option of the oracle."""
-        target = registry.lookup("oracle", self.oracle)
-        found = inspect.signature(target).parameters.get(option)
+        found = registry.settable("oracle", self.oracle).get(option)
         return None if found is None else found.default
 
     @property
     def directory(self) -> Path:
         """The run directory."""
+        if self.name is not None:
+            return self.out / check_name("--name", self.name)
         objective = self.metric.replace(",", "+").replace(" ", "")
-        return self.out / (self.name or f"{self.oracle}-{objective}")
+        return self.out / f"{self.oracle}-{objective}".rstrip("-")
 
     def host(
         self, oracle: Oracle, runs: Sequence[Path], reporter: Reporter
@@ -128,6 +155,8 @@ class Common:
         """How progress is shown."""
         if self.quiet and self.json:
             raise UserError("Choose either --quiet or --json.")
+        if distributed.index():
+            return Reporter("quiet")
         return Reporter("quiet" if self.quiet else "json" if self.json else "auto")
 
 
@@ -154,41 +183,54 @@ class Search:
 
     def run(self) -> int:
         """Runs all algorithms and builds the report."""
-        self.common.evaluating.configure()
+        with self.common.start(self):
+            return self._run()
+
+    def _run(self) -> int:
+        """Runs all algorithms in this process, among the others."""
         oracle = self.common.make_oracle()
         names = self.algorithms or DEFAULTS[self.env]
         if len(set(names)) != len(names):
             raise UserError(
                 "Name each algorithm once, for example --algorithms random ppo."
             )
-        latent = None
-        if any(name.startswith("latent-") for name in names):
-            latent = self._latent_model(oracle)
-        chosen = [
-            make_algorithm(
-                name,
-                oracle.space,
-                for_algorithm(self.common.set, name, names),
-                {} if latent is None or not name.startswith("latent-") else latent,
-            )
-            for name in names
-        ]
         grids = {
             name: parse_grid(for_algorithm(self.grid, name, names), name) for name in names
         }
         seeds = SEEDS[self.env] if self.seeds is None else self.seeds
         reporter = self.common.reporter
         paths = [self.common.directory / name for name in names]
+
+        def make(latent: Path) -> list[Chosen]:
+            """Returns the algorithms, after checking all their settings and grids."""
+            chosen = []
+            for name in names:
+                options = {"latent": str(latent)} if name in moving else {}
+                settings = for_algorithm(self.common.set, name, names)
+                chosen.append(make_algorithm(name, oracle.space, settings, options))
+                check_grid(chosen[-1], grids[name])
+            return chosen
+
+        moving = [n for n in names if "latent" in registry.settable("algorithm", n)]
+        source = Path()
+        if moving:
+            source = Path(distributed.first(lambda: str(self._latent_model(oracle))))
+        chosen = make(source)
+        kept = self.common.directory / "latent.npz"
+        if source not in (Path(), kept):
+            make_folder(kept.parent)
+            distributed.first(lambda: copy_file(source, kept))
+            chosen = make(kept)
         with self.common.host(oracle, paths, reporter) as host:
             for choice, out in zip(chosen, paths, strict=True):
                 grid = grids[choice.name]
                 run_one(self.common, oracle, choice, grid, seeds, out, reporter, host=host)
         return conclude(self.common, paths, reporter)
 
-    def _latent_model(self, oracle: Oracle) -> dict[str, str]:
-        """Returns the option that names the latent model, copied beside the runs.
+    def _latent_model(self, oracle: Oracle) -> Path:
+        """Returns the file of the latent model: to be copied, or the run's own copy.
 
-        A run can then be resumed and reported on wherever its directory goes.
+        With a copy a run can be resumed and reported on wherever its directory goes.
 
         Raises:
             UserError: no model there, or another one is already part of this run.
@@ -199,14 +241,13 @@ class Search:
         given, kept = self.latent or usual, self.common.directory / "latent.npz"
         if self.common.fresh or not kept.exists():
             files.load(given, oracle.space)
-            make_folder(kept.parent)
-            copy_file(given, kept)
-        elif self.latent and self.latent.read_bytes() != kept.read_bytes():
+            return given
+        if self.latent and self.latent.read_bytes() != kept.read_bytes():
             raise UserError(
                 f"{kept.parent} holds a run with another latent model than {given}; use "
                 "another --name, or --fresh to start over."
             )
-        return {"latent": str(kept)}
+        return kept
 
 
 def parse_grid(axes: Sequence[str], algorithm: str) -> dict[str, list[Any]]:
@@ -224,6 +265,14 @@ def parse_grid(axes: Sequence[str], algorithm: str) -> dict[str, list[Any]]:
     return grid
 
 
+def check_grid(choice: Chosen, grid: dict[str, list[Any]]) -> None:
+    """Refuses values of a grid that are no numbers, or out of their ranges."""
+    for name, values in grid.items():
+        if not all(isinstance(v, int | float) for v in values):
+            raise UserError(f"The grid axis {name!r} needs numbers, got {values}.")
+    check_hparams(choice.algo.default_hparams(), grid, f"{choice.name}.")
+
+
 def run_one(
     common: Common,
     oracle: Oracle,
@@ -238,9 +287,6 @@ def run_one(
     """Runs one algorithm over its grid into its own directory and returns the result."""
     from jaxnas.run.search import search
 
-    for name, values in grid.items():
-        if not all(isinstance(v, int | float) for v in values):
-            raise UserError(f"The grid axis {name!r} needs numbers, got {values}.")
     hparams: dict[str, Any] = dict(choice.hparams)
     cells: list[int] = []
     if grid:
@@ -279,6 +325,8 @@ def conclude(
     common: Common, paths: Sequence[Path], reporter: Reporter, out: Path | None = None
 ) -> int:
     """Builds the report and prints the tables and where it is."""
+    if distributed.index():
+        return 0
     from jaxnas import report
 
     reporter.say("report: drawing")

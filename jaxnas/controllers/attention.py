@@ -76,7 +76,7 @@ class CausalAttention(nn.Module):
     def initial_carry(self, batch: int) -> Cache:
         """Returns an empty cache."""
         shape = (batch, self.layers, self.slots(), 2 * self.hidden)
-        return jnp.zeros(shape), jnp.zeros(batch, jnp.int32)
+        return jnp.zeros(shape, jnp.float32), jnp.zeros(batch, jnp.int32)
 
     def __call__(
         self, carry: Cache, obs: PyTree, reset: Bool[Array, "B"]
@@ -88,7 +88,7 @@ class CausalAttention(nn.Module):
             obs = previous_token(obs, num_tokens(self))
         else:
             count = jnp.where(reset, 0, count)
-        places = jnp.arange(self.slots())
+        places = jnp.arange(self.slots(), dtype=jnp.int32)
         here = places == (count % self.slots())[:, None]
         seen = places <= count[:, None]
         x = (self.embed(obs) + positions(count, self.hidden))[:, None]
@@ -110,7 +110,7 @@ class CausalAttention(nn.Module):
             reset: True where memory is cleared before that step; starts empty.
         """
         batch, length = obs.shape[:2]
-        steps = jnp.arange(length)
+        steps = jnp.arange(length, dtype=jnp.int32)
         count = jnp.broadcast_to(steps, (batch, length))
         gap = steps[:, None] - steps
         seen = jnp.broadcast_to((gap >= 0) & (gap < self.slots()), (batch, length, length))
@@ -178,6 +178,8 @@ def positions(count: Int[Array, "*b"], hidden: int) -> Float[Array, "*b H"]:
 
     Reference: Vaswani et al., 2017, section 3.5.
     """
-    rate = jnp.exp(jnp.arange(0, hidden, 2) * (-math.log(10_000.0) / hidden))
+    rate = jnp.exp(
+        jnp.arange(0, hidden, 2, dtype=jnp.float32) * (-math.log(10_000.0) / hidden)
+    )
     angle = count[..., None].astype(jnp.float32) * rate
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)

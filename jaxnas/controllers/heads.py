@@ -62,7 +62,7 @@ def choice(
     The log-probability of an illegal action is reported as zero, never as NaN.
     """
     probabilities, logs = _log_softmax(logits, mask)
-    picked = action[..., None] == jnp.arange(logits.shape[-1])
+    picked = action[..., None] == jnp.arange(logits.shape[-1], dtype=jnp.int32)
     return Choice(
         log_prob=jnp.sum(jnp.where(picked, logs, 0.0), axis=-1),
         entropy=-jnp.sum(probabilities * logs, axis=-1),
@@ -121,12 +121,12 @@ class PolicyValueHead(nn.Module):
         """Returns logits ``[*b, A]`` and value ``[*b]``."""
         shape = (features.shape[-1], self.num_actions + 1)
         kernel = self.param("kernel", _head_kernel, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape[1:])
+        bias = self.param("bias", nn.initializers.zeros, shape[1:], jnp.float32)
         both = features @ kernel + bias
         return PolicyOutput(both[..., :-1], both[..., -1])
 
 
 def _head_kernel(key: Key[Array, ""], shape: tuple[int, int]) -> Float[Array, "H K"]:
     """Returns the policy columns at scale 0.01 and the value column at scale 1."""
-    value = jnp.arange(shape[1]) == shape[1] - 1
+    value = jnp.arange(shape[1], dtype=jnp.int32) == shape[1] - 1
     return orthogonal()(key, shape) * jnp.where(value, 1.0, 0.01)

@@ -22,7 +22,7 @@ def normals(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
     Drawn as one flat vector: XLA's CPU backend takes ten times longer to compile the
     counters of a draw that has more than one axis (5 s against 0.5 s).
     """
-    return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
+    return jax.random.normal(key, (math.prod(shape),), dtype=jnp.float32).reshape(shape)
 
 
 def fan_in(

@@ -40,8 +40,8 @@ def num_tokens(module: Sizes) -> int:
 
 def previous_token(obs: TokenObs, start: int) -> Int[Array, "B"]:
     """Returns the last token of each prefix, or ``start`` where it is empty."""
-    before = jnp.arange(obs.tokens.shape[-1]) == obs.position[:, None] - 1
-    token = jnp.sum(jnp.where(before, obs.tokens, 0), axis=-1)
+    before = jnp.arange(obs.tokens.shape[-1], dtype=jnp.int32) == obs.position[:, None] - 1
+    token = jnp.sum(jnp.where(before, obs.tokens, 0), axis=-1, dtype=jnp.int32)
     return jnp.where(obs.position > 0, token, start)
 
 
@@ -63,8 +63,8 @@ def masked_prefix(
     Tokens at ``position`` and after it enter as zeros.
     """
     length = tokens.shape[-1]
-    seen = jnp.arange(length) < position[..., None]
-    prefix = (tokens[..., None] == jnp.arange(vocab)) & seen[..., None]
-    place = jnp.arange(length + 1) == position[..., None]
+    seen = jnp.arange(length, dtype=jnp.int32) < position[..., None]
+    prefix = (tokens[..., None] == jnp.arange(vocab, dtype=jnp.int32)) & seen[..., None]
+    place = jnp.arange(length + 1, dtype=jnp.int32) == position[..., None]
     flat = prefix.reshape(*tokens.shape[:-1], length * vocab)
     return jnp.concatenate([flat, place], axis=-1).astype(jnp.float32)

@@ -70,7 +70,9 @@ class MLP(nn.Module):
                 it) or vectors ``[B, L, F]``.
         """
         if self.length:
-            position = jnp.broadcast_to(jnp.arange(obs.shape[1]), obs.shape)
+            position = jnp.broadcast_to(
+                jnp.arange(obs.shape[1], dtype=jnp.int32), obs.shape
+            )
             prefixes = jnp.broadcast_to(obs[:, None], (*obs.shape, obs.shape[1]))
             obs = masked_prefix(prefixes, position, num_tokens(self))
         return self._network(obs)

@@ -153,7 +153,9 @@ class Recurrent(nn.Module):
 
     def initial_carry(self, batch: int) -> Carry:
         """Returns the memory before the first step, zeros."""
-        return tuple(jnp.zeros((batch, self.hidden)) for _ in range(self.leaves))
+        return tuple(
+            jnp.zeros((batch, self.hidden), jnp.float32) for _ in range(self.leaves)
+        )
 
     def __call__(
         self, carry: Carry, obs: PyTree, reset: Bool[Array, "B"]

@@ -199,11 +199,11 @@ def generate(
         legal = jax.vmap(mask, in_axes=(0, None))(tokens, t)
         logits = heads.masked(out.logits, legal, temperature)
         token = heads.sample(uniform, logits, legal)
-        tokens = jnp.where(jnp.arange(length) == t, token[:, None], tokens)
+        tokens = jnp.where(jnp.arange(length, dtype=jnp.int32) == t, token[:, None], tokens)
         return (memory, tokens), (legal, logits, out.value, out.aux if keep_aux else None)
 
     start = (module.initial_carry(batch), jnp.zeros((batch, length), jnp.int32))
-    steps = (jnp.arange(length), uniforms.T)
+    steps = (jnp.arange(length, dtype=jnp.int32), uniforms.T)
     (_, tokens), (legal, logits, value, aux) = jax.lax.scan(write, start, steps)
     legal, logits = jnp.swapaxes(legal, 0, 1), jnp.swapaxes(logits, 0, 1)
     log_prob = heads.log_prob(logits, legal, tokens)

@@ -15,8 +15,11 @@ from jaxnas.core.types import (
 class Algorithm(Protocol):
     """Ask, tell, learn. Never calls an oracle, so budget and noise cannot be bypassed.
 
-    A frozen, hashable configuration: what changes a shape or a branch is a field, what
-    appears in a formula is a leaf of ``hparams`` inside the state.
+    A dataclass with ``frozen=True`` whose fields are hashable: what changes a shape or a
+    branch is a field, what appears in a formula is a leaf of ``hparams`` inside the state.
+    Every method is traced: pure, and the state keeps its structure, shapes and dtypes.
+
+    ``search`` checks this once, before anything runs, and the tokens of the first batch.
     """
 
     @property
@@ -45,7 +48,11 @@ class Algorithm(Protocol):
         ...
 
     def default_hparams(self) -> Any:
-        """Returns the preset: a pytree of scalars."""
+        """Returns the preset: a NamedTuple of numbers.
+
+        ``search`` replaces some by what was asked for and casts all of them to float32
+        before ``init`` sees them, which therefore need not.
+        """
         ...
 
     def init(self, key: Key[Array, ""], hparams: Any) -> PyTree:
@@ -53,7 +60,11 @@ class Algorithm(Protocol):
         ...
 
     def ask(self, key: Key[Array, ""], state: PyTree) -> tuple[PyTree, Proposal]:
-        """Returns the architectures to score next."""
+        """Returns the architectures to score next.
+
+        ``tokens`` is ``int32[B, L]``, each row legal under the space's mask where
+        ``active`` (``bool[B]``); ``fidelity`` is ``int32[B]``.
+        """
         ...
 
     def tell(

@@ -9,7 +9,10 @@ from jaxnas.core.types import Timestep
 
 @runtime_checkable
 class Environment(Protocol):
-    """Dynamics only: key and parameters are arguments, never hidden in the state."""
+    """Dynamics only: key and parameters are arguments, never hidden in the state.
+
+    Whoever steps one passes ``params`` last; let it be optional for people's sake.
+    """
 
     @property
     def num_actions(self) -> int:

@@ -8,12 +8,21 @@ bit of it.
 import zlib
 
 import jax
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int, Key, UInt32
 
 
 def root_key(seed: int) -> Key[Array, ""]:
-    """Returns the key that a whole run is derived from."""
-    return jax.random.key(seed)
+    """Returns the key that a whole run is derived from.
+
+    It is of one generator whatever JAX's default is, so that a seed means one run.
+    """
+    return jax.random.key(seed, impl="threefry2x32")
+
+
+def wrap(data: UInt32[Array, "*b words"]) -> Key[Array, "*b"]:
+    """Returns the key that ``jax.random.key_data`` was taken of: threefry's has 2 words."""
+    impl = "threefry2x32" if data.shape[-1] == 2 else "rbg"
+    return jax.random.wrap_key_data(data, impl=impl)
 
 
 def controller_key(root: Key[Array, ""], controller: Int[Array, ""]) -> Key[Array, ""]:

@@ -39,7 +39,7 @@ class WeightedSum:
         self, objectives: Float[Array, "*b M"], violation: Float[Array, "*b"]
     ) -> Float[Array, "*b"]:
         """Returns the reward; NaN where an objective that carries weight is NaN."""
-        factors = jnp.asarray(self.signs) * jnp.asarray(self.weights)
+        factors = jnp.asarray(np.multiply(self.signs, self.weights), jnp.float32)
         terms = jnp.where(factors == 0, 0.0, objectives * factors)
         return jnp.sum(terms, axis=-1) - self.penalty * violation
 

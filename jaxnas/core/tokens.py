@@ -33,10 +33,10 @@ def inverse_cdf(u: Float[Array, "*b"], weights: Float[Array, "*b V"]) -> Int[Arr
         return _wide_inverse_cdf(u, weights)
     cdf = jnp.cumsum(weights, axis=-1)
     total = cdf[..., -1:]
-    index = jnp.sum(cdf <= u[..., None] * total, axis=-1)
-    places = jnp.arange(weights.shape[-1])
+    index = jnp.sum(cdf <= u[..., None] * total, axis=-1, dtype=jnp.int32)
+    places = jnp.arange(weights.shape[-1], dtype=jnp.int32)
     last = jnp.max(jnp.where(weights > 0, places, 0), axis=-1)
-    return jnp.minimum(index, last).astype(jnp.int32)
+    return jnp.minimum(index, last)
 
 
 def _wide_inverse_cdf(
@@ -55,7 +55,7 @@ def _wide_inverse_cdf(
     inside = padded.reshape(*weights.shape[:-1], blocks, BLOCK) @ _ones_above(BLOCK, 0)
     before = inside[..., -1] @ _ones_above(blocks, 1)
     cdf = (inside + before[..., None]).reshape(padded.shape)
-    places = jnp.arange(padded.shape[-1])
+    places = jnp.arange(padded.shape[-1], dtype=jnp.int32)
     last = jnp.max(jnp.where(padded > 0, places, 0), axis=-1, keepdims=True)
     beyond = (cdf > u[..., None] * cdf[..., -1:]) & (padded > 0)
     return jnp.min(jnp.where(beyond, places, last), axis=-1).astype(jnp.int32)
@@ -72,7 +72,7 @@ def sample(key: Key[Array, ""], space: SearchSpace) -> Int[Array, "L"]:
     This is *not* uniform over architectures where the mask depends on the prefix; see
     :func:`sample_uniform`.
     """
-    uniforms = jax.random.uniform(key, (space.length,))
+    uniforms = jax.random.uniform(key, (space.length,), dtype=jnp.float32)
 
     def write(t: Int[Array, ""], tokens: Int[Array, "L"]) -> Int[Array, "L"]:
         legal = space.mask(tokens, t).astype(jnp.float32)
@@ -92,7 +92,7 @@ def sample_uniform(key: Key[Array, ""], space: SearchSpace) -> Int[Array, "L"]:
     """
     if isinstance(space, Counted):
         counted = cast(Counted, space)
-        uniforms = jax.random.uniform(key, (space.length,))
+        uniforms = jax.random.uniform(key, (space.length,), dtype=jnp.float32)
 
         def write(t: Int[Array, ""], tokens: Int[Array, "L"]) -> Int[Array, "L"]:
             weights = counted.completions(tokens, t)
@@ -100,7 +100,7 @@ def sample_uniform(key: Key[Array, ""], space: SearchSpace) -> Int[Array, "L"]:
 
         return jax.lax.fori_loop(0, space.length, write, jnp.zeros(space.length, jnp.int32))
     members = jnp.asarray(enumerate_space(space))
-    row = jax.random.randint(key, (), 0, members.shape[0])
+    row = jax.random.randint(key, (), 0, members.shape[0], dtype=jnp.int32)
     return members[row]
 
 
@@ -111,7 +111,7 @@ def repair(
 
     A legal architecture is returned unchanged.
     """
-    uniforms = jax.random.uniform(key, (space.length,))
+    uniforms = jax.random.uniform(key, (space.length,), dtype=jnp.float32)
     return _fix(space, tokens, uniforms)
 
 
@@ -132,14 +132,16 @@ def _fix(
 
 def masks(space: SearchSpace, tokens: Int[Array, "L"]) -> Bool[Array, "L V"]:
     """Returns the legal tokens at every position of an architecture."""
-    return jax.vmap(lambda t: space.mask(tokens, t))(jnp.arange(space.length))
+    return jax.vmap(lambda t: space.mask(tokens, t))(
+        jnp.arange(space.length, dtype=jnp.int32)
+    )
 
 
 def is_valid(space: SearchSpace, tokens: Int[Array, "L"]) -> Bool[Array, ""]:
     """Returns whether every token is legal after its prefix."""
     in_range = (tokens >= 0) & (tokens < space.vocab)
     safe = jnp.where(in_range, tokens, 0)
-    legal = masks(space, safe)[jnp.arange(space.length), safe]
+    legal = masks(space, safe)[jnp.arange(space.length, dtype=jnp.int32), safe]
     return jnp.all(in_range & legal)
 
 
@@ -152,10 +154,10 @@ def mutate(
     the alternatives, so the work is bounded and the result always differs (unless the space
     has one member).
     """
-    uniforms = jax.random.uniform(key, (space.length + 2,))
-    places = jnp.arange(space.length)
+    uniforms = jax.random.uniform(key, (space.length + 2,), dtype=jnp.float32)
+    places = jnp.arange(space.length, dtype=jnp.int32)
     legal = masks(space, tokens)
-    others = legal & (jnp.arange(space.vocab) != tokens[:, None])
+    others = legal & (jnp.arange(space.vocab, dtype=jnp.int32) != tokens[:, None])
     open_positions = jnp.any(others, axis=1)
     position = inverse_cdf(uniforms[0], open_positions.astype(jnp.float32))
     token = inverse_cdf(uniforms[1], others[position].astype(jnp.float32))
@@ -171,7 +173,7 @@ def crossover(
     second: Int[Array, "L"],
 ) -> Int[Array, "L"]:
     """Returns a uniform crossover of two architectures, repaired left to right."""
-    uniforms = jax.random.uniform(key, (2, space.length))
+    uniforms = jax.random.uniform(key, (2, space.length), dtype=jnp.float32)
     mixed = jnp.where(uniforms[0] < 0.5, first, second)
     return _fix(space, mixed, uniforms[1])
 
@@ -186,13 +188,13 @@ def neighbours(
     """
     length, vocab = space.length, space.vocab
     legal = masks(space, tokens)
-    position = jnp.repeat(jnp.arange(length), vocab - 1)
-    shift = jnp.tile(jnp.arange(1, vocab), length)
+    position = jnp.repeat(jnp.arange(length, dtype=jnp.int32), vocab - 1)
+    shift = jnp.tile(jnp.arange(1, vocab, dtype=jnp.int32), length)
     token = (tokens[position] + shift) % vocab
 
     def change(p: Int[Array, ""], v: Int[Array, ""]) -> Int[Array, "L"]:
-        changed = jnp.where(jnp.arange(length) == p, v, tokens)
-        return _fix(space, changed, jnp.zeros(length))
+        changed = jnp.where(jnp.arange(length, dtype=jnp.int32) == p, v, tokens)
+        return _fix(space, changed, jnp.zeros(length, jnp.float32))
 
     return jax.vmap(change)(position, token), legal[position, token]
 

@@ -12,7 +12,7 @@ def select(keep: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
     def pick(a: Array, b: Array) -> Array:
         if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
             data = jnp.where(keep, jax.random.key_data(a), jax.random.key_data(b))
-            return jax.random.wrap_key_data(data)
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(a))
         return jnp.where(keep, a, b)
 
     return jax.tree.map(pick, new, old)
@@ -29,6 +29,6 @@ def masked_mean(
     x: Float[Array, "*n"], where: Bool[Array, "*n"], empty: float | Float[Array, ""] = 0.0
 ) -> Float[Array, ""]:
     """Returns the mean of ``x`` over ``where``, or ``empty`` when nothing is selected."""
-    count = jnp.sum(where)
+    count = jnp.sum(where, dtype=jnp.float32)
     total = jnp.sum(jnp.where(where, x, 0.0))
     return jnp.where(count > 0, total / jnp.maximum(count, 1), empty)

@@ -112,7 +112,8 @@ class Timestep(NamedTuple):
     """What an environment returns; termination and truncation are distinct."""
 
     obs: PyTree
-    mask: Bool[Array, "A"]
+    mask: Bool[Array, "A"] | None
+    """Legal actions; None where every action always is."""
     reward: Float[Array, ""]
     terminated: Bool[Array, ""]
     truncated: Bool[Array, ""]

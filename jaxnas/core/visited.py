@@ -79,11 +79,11 @@ def _insert_bits(
     slot = tk.index(space, tokens)
     word, bit = slot >> 5, jnp.uint32(1) << (slot & 31).astype(jnp.uint32)
     seen = (visited.words[word] & bit) != 0
-    lanes = jnp.arange(slot.shape[0])
+    lanes = jnp.arange(slot.shape[0], dtype=jnp.int32)
     same_before = (slot[:, None] == slot[None, :]) & (lanes[None, :] < lanes[:, None])
     repeated = jnp.any(same_before & active[None, :], axis=1)
     new = active & ~seen & ~repeated
-    added = new & (jnp.cumsum(new) <= room)
+    added = new & (jnp.cumsum(new, dtype=jnp.int32) <= room)
     words = visited.words.at[word].add(jnp.where(added, bit, jnp.uint32(0)))
     known = active & ((words[word] & bit) != 0)
     return visited._replace(words=words), added, known, slot

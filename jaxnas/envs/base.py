@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.environment import Environment
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.trees import select
 from jaxnas.core.types import Timestep
 
@@ -43,6 +44,11 @@ class Vectorial(Protocol):
 @runtime_checkable
 class Writer(Protocol):
     """Dynamics that build an architecture, to be scored by whoever holds an oracle."""
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space of the architectures."""
+        ...
 
     def queries(self, state: PyTree, params: PyTree) -> Int[Array, "L"]:
         """Returns the tokens held right now."""
@@ -171,8 +177,10 @@ class Continuing(Protocol):
         ...
 
 
-def default_params(env: Environment) -> PyTree:
-    """Returns the parameters that an environment declares, or an empty tuple."""
+def default_params(env: Environment, given: PyTree = None) -> PyTree:
+    """Returns ``given``, or if None what an environment declares, or an empty tuple."""
+    if given is not None:
+        return given
     return cast(Parametrised, env).params() if isinstance(env, Parametrised) else ()
 
 
@@ -191,26 +199,26 @@ def done(timestep: Timestep) -> Bool[Array, "*b"]:
     return jnp.logical_or(timestep.terminated, timestep.truncated)
 
 
-def first(obs: PyTree, mask: Bool[Array, "A"]) -> Timestep:
-    """Returns the time step that opens an episode."""
-    no = jnp.asarray(False)
-    return Timestep(obs, mask, jnp.float32(0.0), no, no, obs)
-
-
-def transition(
+def timestep(
     obs: PyTree,
-    mask: Bool[Array, "A"],
-    reward: Float[Array, ""],
-    terminated: Bool[Array, ""],
-    truncated: Bool[Array, ""],
+    mask: Bool[Array, "A"] | None = None,
+    reward: Any = 0.0,
+    terminated: Any = False,
+    truncated: Any = False,
 ) -> Timestep:
-    """Returns the time step after an action, before any reset.
+    """Returns a time step before any reset; with ``obs`` alone, one that opens an episode.
 
-    A step that both ends the episode and meets its time limit counts as terminated.
+    Args:
+        obs: what the agent sees, ``float32[F]`` or any pytree.
+        mask: legal actions ``[A]``; None where every action always is.
+        reward: of the step, a scalar.
+        terminated: nothing follows.
+        truncated: the episode was cut off; not where it terminates as well.
     """
-    return Timestep(
-        obs, mask, reward.astype(jnp.float32), terminated, truncated & ~terminated, obs
-    )
+    terminated = jnp.asarray(terminated, bool)
+    truncated = jnp.asarray(truncated, bool) & ~terminated
+    reward = jnp.asarray(reward, jnp.float32)
+    return Timestep(obs, mask, reward, terminated, truncated, obs)
 
 
 def restart(
@@ -267,14 +275,15 @@ class AutoReset:
         """Returns the parameters of the environment inside."""
         return default_params(self.env)
 
-    def reset(self, key: Key[Array, ""], params: PyTree) -> tuple[PyTree, Timestep]:
+    def reset(self, key: Key[Array, ""], params: PyTree = None) -> tuple[PyTree, Timestep]:
         """Returns the first state and time step of an episode."""
-        return self.env.reset(key, params)
+        return self.env.reset(key, default_params(self.env, params))
 
     def step(
-        self, key: Key[Array, ""], state: PyTree, action: Array, params: PyTree
+        self, key: Key[Array, ""], state: PyTree, action: Array, params: PyTree = None
     ) -> tuple[PyTree, Timestep]:
         """Returns the state and time step after ``action`` and, where due, the reset."""
+        params = default_params(self.env, params)
         step_key, reset_key = jax.random.split(key)
         state, after = self.env.step(step_key, state, action, params)
         return restart(state, after, *self.env.reset(reset_key, params))

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.oracle import Oracle
 from jaxnas.core.rng import stream
+from jaxnas.core.scalarise import weighted_sum
 from jaxnas.core.types import Timestep
-from jaxnas.envs.base import Editor, Moves, Paid, done
-from jaxnas.envs.scored import OracleEnv
+from jaxnas.envs.base import Editor, Moves, Paid, default_params, done
+from jaxnas.envs.scored import OracleEnv, ScoredEnv
 
 REWARDS = ("delta_from_start", "delta_from_zero")
 STARTS_AT_ONCE = 32
@@ -64,7 +66,7 @@ class ChangeEnv(OracleEnv):
         super().__post_init__()
         if self.reward not in REWARDS:
             raise UserError(
-                f"Unknown reward {self.reward!r}; choose one of {list(REWARDS)}."
+                f"Unknown reward {self.reward!r}; choose one of {[*REWARDS, 'final']}."
             )
         if not isinstance(self.dynamics, Editor):
             raise UserError(
@@ -78,9 +80,10 @@ class ChangeEnv(OracleEnv):
         return f"change-v1:{self.reward}:{self.dynamics.id}:{self.oracle.id}"
 
     def reset(
-        self, key: Key[Array, ""], params: dict[str, PyTree]
+        self, key: Key[Array, ""], params: dict[str, PyTree] | None = None
     ) -> tuple[ChangeState, Timestep]:
         """Returns the first state and time step of an episode."""
+        params = default_params(self, params)
         inner, timestep = self.dynamics.reset(stream(key, "dynamics"), params["dynamics"])
         oracle = self.oracle.init(stream(key, "oracle"), params["oracle"])
         state = ChangeState(inner, oracle, jnp.float32(0), jnp.asarray(False))
@@ -93,9 +96,10 @@ class ChangeEnv(OracleEnv):
         key: Key[Array, ""],
         state: ChangeState,
         action: Array,
-        params: dict[str, PyTree],
+        params: dict[str, PyTree] | None = None,
     ) -> tuple[ChangeState, Timestep]:
         """Returns the state and time step after ``action``, paid."""
+        params = default_params(self, params)
         inner, timestep = self.dynamics.step(
             stream(key, "dynamics"), state.dynamics, action, params["dynamics"]
         )
@@ -132,7 +136,7 @@ class ChangeEnv(OracleEnv):
             first = self._score_starts(start_key, params, starts, flat(moves.begins))
             first = first.reshape(shape)
         else:
-            first = jnp.zeros(shape)
+            first = jnp.zeros(shape, jnp.float32)
 
         def pay(held: Float[Array, "E"], step: Any) -> tuple[Array, tuple[Array, Array]]:
             """Returns the scores held after a step, and those before and after it."""
@@ -172,12 +176,12 @@ class ChangeEnv(OracleEnv):
         Episodes are longer than one step, so most states are no start.
         """
         size = min(STARTS_AT_ONCE, begins.shape[0])
-        rank = jnp.cumsum(begins)
+        rank = jnp.cumsum(begins, dtype=jnp.int32)
 
         def some(carry: tuple[Array, Array]) -> tuple[Array, Array]:
             """Scores the next ``size`` starts."""
             done, scores = carry
-            wanted = done + 1 + jnp.arange(size)
+            wanted = done + 1 + jnp.arange(size, dtype=jnp.int32)
             rows = jnp.searchsorted(rank, wanted)
             present = wanted <= rank[-1]
             rows = jnp.where(present, rows, 0)
@@ -186,7 +190,7 @@ class ChangeEnv(OracleEnv):
             found = self.score(here, params, part, present)
             return done + size, scores.at[rows].add(jnp.where(present, found, 0.0))
 
-        begin = (jnp.int32(0), jnp.zeros(begins.shape[0]))
+        begin = (jnp.int32(0), jnp.zeros(begins.shape[0], jnp.float32))
         return jax.lax.while_loop(lambda carry: carry[0] < rank[-1], some, begin)[1]
 
 
@@ -226,3 +230,32 @@ class Unpaid:
         dynamics, key = self.env.dynamics, stream(key, "dynamics")
         state, timestep = dynamics.step(key, state, action, params["dynamics"])
         return state, self.env.see(timestep)
+
+
+def scored(
+    dynamics: Any,
+    oracle: Oracle,
+    reward: str | None = None,
+    penalty: float | None = None,
+    weights: tuple[float, ...] | None = None,
+) -> OracleEnv:
+    """Returns dynamics that an oracle pays.
+
+    Args:
+        dynamics: build architectures, such as ``TokenEnv``.
+        oracle: scores them; traced.
+        reward: ``final`` (``ScoredEnv``), ``delta_from_start`` or ``delta_from_zero``
+            (``ChangeEnv``); when None, ``delta_from_start`` where the dynamics hold an
+            architecture at every step and ``final`` elsewhere.
+        penalty: score of what is illegal or failed; needed where an objective is minimised.
+        weights: of the objectives, one each; all 1 when None.
+
+    Raises:
+        UserError: what ``ScoredEnv`` and ``ChangeEnv`` refuse.
+    """
+    scalariser = weighted_sum(oracle.objectives, weights)
+    if reward is None:
+        reward = REWARDS[0] if isinstance(dynamics, Editor) else "final"
+    if reward == "final":
+        return ScoredEnv(dynamics, oracle, penalty, scalariser)
+    return ChangeEnv(dynamics, oracle, penalty, scalariser, reward)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.core.environment import Environment
 from jaxnas.core.errors import UserError
+from jaxnas.core.rng import root_key
 from jaxnas.core.types import Timestep
 from jaxnas.envs.base import action_size, default_params, done, restart
 from jaxnas.envs.gymnax_face import check_vectorial
@@ -304,7 +305,7 @@ def _checked(env: Environment, actions: Any, lanes: tuple[int, ...]) -> np.ndarr
 
 def _seeded(seed: int) -> Key[Array, ""]:
     """Returns the key of a seed of any size."""
-    key = jax.random.key(seed % 2**32)
+    key = root_key(seed % 2**32)
     return jax.random.fold_in(key, seed >> 32) if seed >> 32 else key
 
 

@@ -16,8 +16,7 @@ from jaxnas.envs.base import (
     Vectorial,
     action_size,
     default_params,
-    first,
-    transition,
+    timestep,
 )
 
 
@@ -154,21 +153,23 @@ class FromGymnax:
         """Returns gymnax's default parameters as float32 and int32 arrays."""
         return jax.tree.map(jnp.asarray, self.env.default_params)
 
-    def reset(self, key: Key[Array, ""], params: PyTree) -> tuple[PyTree, Timestep]:
+    def reset(self, key: Key[Array, ""], params: PyTree = None) -> tuple[PyTree, Timestep]:
         """Returns the first state and time step of an episode."""
+        params = default_params(self, params)
         obs, state = self.env.reset(key, params)
-        opening = first(obs, jnp.ones(self.num_actions, bool))
+        opening = timestep(obs, jnp.ones(self.num_actions, bool))
         return jax.tree.map(jnp.asarray, state), opening
 
     def step(
-        self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: PyTree
+        self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: Any = None
     ) -> tuple[PyTree, Timestep]:
         """Returns the state and time step after ``action`` and, where due, the reset."""
+        params = default_params(self, params)
         obs, after, reward, terminated, truncated, info = self.env.step(
             key, state, action, params
         )
         mask = jnp.ones(self.num_actions, bool)
-        seen = transition(obs, mask, _scalar(reward), terminated, truncated)
+        seen = timestep(obs, mask, _scalar(reward), terminated, truncated)
         seen = seen._replace(final_obs=info["final_observation"])
         return jax.tree.map(_as_before, after, state), seen
 
@@ -200,20 +201,22 @@ class FromGymnaxDynamics:
         """Returns gymnax's default parameters as float32 and int32 arrays."""
         return jax.tree.map(jnp.asarray, self.env.default_params)
 
-    def reset(self, key: Key[Array, ""], params: PyTree) -> tuple[PyTree, Timestep]:
+    def reset(self, key: Key[Array, ""], params: PyTree = None) -> tuple[PyTree, Timestep]:
         """Returns the first state and time step of an episode."""
+        params = default_params(self, params)
         obs, state = self.env.reset_env(key, params)
-        opening = first(obs, jnp.ones(self.num_actions, bool))
+        opening = timestep(obs, jnp.ones(self.num_actions, bool))
         return jax.tree.map(jnp.asarray, state), opening
 
     def step(
-        self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: PyTree
+        self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: Any = None
     ) -> tuple[PyTree, Timestep]:
         """Returns the state and time step after ``action``."""
+        params = default_params(self, params)
         obs, after, reward, terminated, _ = self.env.step_env(key, state, action, params)
         truncated = self.env.is_truncated(after, params)
         mask = jnp.ones(self.num_actions, bool)
-        seen = transition(obs, mask, _scalar(reward), terminated, truncated)
+        seen = timestep(obs, mask, _scalar(reward), terminated, truncated)
         return jax.tree.map(_as_before, after, state), seen
 
 

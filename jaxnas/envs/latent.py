@@ -6,7 +6,7 @@ somebody asks, so that a learner may decode and score a whole rollout at once.
 
 import abc
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxnas.core.errors import UserError
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Timestep
-from jaxnas.envs.base import Parametrised, first, transition
+from jaxnas.envs.base import Parametrised, default_params, timestep
+from jaxnas.latent.files import FileModel
 from jaxnas.latent.model import LatentModel
 
 STARTS = ("normal", "codebook", "data")
@@ -70,7 +71,8 @@ class Latent(abc.ABC):
     """What both environments share: the start, the history, the decoder, the step limit.
 
     Args:
-        model: the latent space; its parameters belong to :meth:`params`.
+        model: the latent space, or the file of a fitted one (`jaxnas latent train`); its
+            parameters belong to :meth:`params`.
         history: number of past actions in an observation, ``k >= 0``.
         max_steps: the episode is truncated, never terminated, after so many.
         start: where an episode begins. ``normal``: N(0, 1) in every dimension, which may
@@ -83,13 +85,15 @@ class Latent(abc.ABC):
         UserError: a negative history, no steps, or an unknown start.
     """
 
-    model: LatentModel
+    model: LatentModel | Any
     history: int = 0
     max_steps: int = 200
     start: str = "codebook"
 
     def __post_init__(self) -> None:
         """Refuses options that make no sense, before anything is traced."""
+        if isinstance(self.model, str):
+            object.__setattr__(self, "model", FileModel(self.model))
         if self.history < 0 or self.max_steps < 1:
             raise UserError(
                 f"history is {self.history} and max_steps is {self.max_steps}; give "
@@ -174,16 +178,17 @@ class Latent(abc.ABC):
         return jax.vmap(lambda one: self.model.encode(model, one))(tokens)
 
     def reset(
-        self, key: Key[Array, ""], params: LatentParams
+        self, key: Key[Array, ""], params: LatentParams | None = None
     ) -> tuple[LatentState, Timestep]:
         """Returns the first state and time step of an episode."""
+        params = default_params(self, params)
         latent = self._begin(key, params).astype(jnp.float32)
         actions = None
         if self.history:
             none = self._no_action()
             actions = jnp.broadcast_to(none, (self.history, *none.shape))
         state = LatentState(latent, actions, jnp.int32(0), jnp.asarray(False))
-        return state, first(self._observe(state, params), self._mask())
+        return state, timestep(self._observe(state, params), self._mask())
 
     def queries(self, state: LatentState, params: LatentParams) -> Int[Array, "L"]:
         """Returns the architecture that the latent vector decodes into."""
@@ -197,11 +202,11 @@ class Latent(abc.ABC):
         """Returns the latent vector that an episode starts from."""
         codes, size = params.entries.shape
         if self.start == "normal":
-            return jax.random.normal(key, (size,))
+            return jax.random.normal(key, (size,), dtype=jnp.float32)
         if self.start == "codebook":
-            chosen = jax.random.randint(key, (size,), 0, codes)
-            return params.entries[chosen, jnp.arange(size)]
-        row = jax.random.randint(key, (), 0, params.data.shape[0])
+            chosen = jax.random.randint(key, (size,), 0, codes, dtype=jnp.int32)
+            return params.entries[chosen, jnp.arange(size, dtype=jnp.int32)]
+        row = jax.random.randint(key, (), 0, params.data.shape[0], dtype=jnp.int32)
         return params.data[row]
 
     def _moved(
@@ -229,10 +234,10 @@ class Latent(abc.ABC):
             state.time + running,
             state.ended | (ends & running),
         )
-        return state, transition(
+        return state, timestep(
             self._observe(state, params),
             self._mask(),
-            jnp.zeros(()),
+            jnp.zeros((), jnp.float32),
             state.ended,
             state.time >= self.max_steps,
         )
@@ -290,15 +295,16 @@ class LatentEnv(Latent):
         key: Key[Array, ""],
         state: LatentState,
         action: Int[Array, ""],
-        params: LatentParams,
+        params: LatentParams | None = None,
     ) -> tuple[LatentState, Timestep]:
         """Returns the state and time step after ``action``; ``key`` is not used."""
+        params = default_params(self, params)
         size = self.model.latent_size
         stop = self.num_actions - 1
         writes = (action >= 0) & (action < stop)
-        place = jnp.arange(size) == action % size
+        place = jnp.arange(size, dtype=jnp.int32) == action % size
         # A dense pick: a gather costs more than K Z comparisons on CPU.
-        row = jnp.arange(self.model.num_codes) == action // size
+        row = jnp.arange(self.model.num_codes, dtype=jnp.int32) == action // size
         value = jnp.sum(jnp.where(row[:, None], params.entries, 0.0), axis=0)
         latent = jnp.where(place, value, state.latent)
         chosen = action.astype(jnp.int32)
@@ -310,8 +316,8 @@ class LatentEnv(Latent):
             return obs.latent
         codes, size = self.model.num_codes, self.model.latent_size
         known = obs.actions[:, None] != NONE
-        code = (obs.actions[:, None] // size == jnp.arange(codes)) & known
-        place = (obs.actions[:, None] % size == jnp.arange(size)) & known
+        code = (obs.actions[:, None] // size == jnp.arange(codes, dtype=jnp.int32)) & known
+        place = (obs.actions[:, None] % size == jnp.arange(size, dtype=jnp.int32)) & known
         past = jnp.concatenate([code, place], axis=1).astype(jnp.float32)
         return jnp.concatenate([obs.latent, past.reshape(-1)])
 
@@ -357,9 +363,10 @@ class ContinuousLatentEnv(Latent):
         key: Key[Array, ""],
         state: LatentState,
         action: Float[Array, "Z"],
-        params: LatentParams,
+        params: LatentParams | None = None,
     ) -> tuple[LatentState, Timestep]:
         """Returns the state and time step after ``action``; ``key`` is not used."""
+        params = default_params(self, params)
         action = jnp.clip(action, -1.0, 1.0)
         latent = state.latent + action * params.step
         yes = jnp.asarray(True)
@@ -373,4 +380,4 @@ class ContinuousLatentEnv(Latent):
 
     def _no_action(self) -> Float[Array, "Z"]:
         """Returns zeros."""
-        return jnp.zeros(self.model.latent_size)
+        return jnp.zeros(self.model.latent_size, jnp.float32)

@@ -69,6 +69,11 @@ class OracleEnv(abc.ABC):
                 f"{type(self.dynamics).__name__} builds no architecture to score; give "
                 "dynamics with `queries`, `complete` and `flatten`, such as TokenEnv."
             )
+        if self.dynamics.space != self.oracle.space:
+            raise UserError(
+                f"The environment builds architectures of {self.dynamics.space.id!r} and "
+                f"the oracle scores {self.oracle.space.id!r}; make both with one space."
+            )
         if not self.oracle.traced:
             raise UserError(
                 f"The oracle {self.oracle.id!r} runs on the host and cannot be part of an "
@@ -87,12 +92,12 @@ class OracleEnv(abc.ABC):
             object.__setattr__(self, "scalariser", weighted_sum(self.oracle.objectives))
 
     @abc.abstractmethod
-    def reset(self, key: Key[Array, ""], params: Any) -> tuple[Any, Timestep]:
+    def reset(self, key: Key[Array, ""], params: Any = None) -> tuple[Any, Timestep]:
         """Returns the first state and time step of an episode."""
 
     @abc.abstractmethod
     def step(
-        self, key: Key[Array, ""], state: Any, action: Array, params: Any
+        self, key: Key[Array, ""], state: Any, action: Array, params: Any = None
     ) -> tuple[Any, Timestep]:
         """Returns the state and time step after ``action``."""
 
@@ -212,9 +217,10 @@ class ScoredEnv(OracleEnv):
         return f"scored-v1:{self.dynamics.id}:{self.oracle.id}"
 
     def reset(
-        self, key: Key[Array, ""], params: dict[str, PyTree]
+        self, key: Key[Array, ""], params: dict[str, PyTree] | None = None
     ) -> tuple[ScoredState, Timestep]:
         """Returns the first state and time step of an episode."""
+        params = default_params(self, params)
         inner, timestep = self.dynamics.reset(stream(key, "dynamics"), params["dynamics"])
         oracle = self.oracle.init(stream(key, "oracle"), params["oracle"])
         return ScoredState(inner, oracle, jnp.asarray(False)), self.see(timestep)
@@ -224,9 +230,10 @@ class ScoredEnv(OracleEnv):
         key: Key[Array, ""],
         state: ScoredState,
         action: Array,
-        params: dict[str, PyTree],
+        params: dict[str, PyTree] | None = None,
     ) -> tuple[ScoredState, Timestep]:
         """Returns the state and time step after ``action``, scored at the episode's end."""
+        params = default_params(self, params)
         inner, timestep = self.dynamics.step(
             stream(key, "dynamics"), state.dynamics, action, params["dynamics"]
         )

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Timestep, TokenObs
-from jaxnas.envs.base import first, transition
+from jaxnas.envs.base import timestep
 
 
 class TokenState(NamedTuple):
@@ -61,20 +61,26 @@ class TokenEnv:
         """Returns nothing: the dynamics have no parameters."""
         return ()
 
-    def reset(self, key: Key[Array, ""], params: PyTree) -> tuple[TokenState, Timestep]:
+    def reset(
+        self, key: Key[Array, ""], params: PyTree = ()
+    ) -> tuple[TokenState, Timestep]:
         """Returns the empty prefix; ``key`` is not used."""
         tokens = jnp.zeros(self.space.length, jnp.int32)
         state = TokenState(tokens, jnp.int32(0), jnp.asarray(False))
-        return state, first(self._observe(state), self._mask(state))
+        return state, timestep(self._observe(state), self._mask(state))
 
     def step(
-        self, key: Key[Array, ""], state: TokenState, action: Int[Array, ""], params: PyTree
+        self,
+        key: Key[Array, ""],
+        state: TokenState,
+        action: Int[Array, ""],
+        params: PyTree = (),
     ) -> tuple[TokenState, Timestep]:
         """Returns the prefix with ``action`` appended if it may be; ``key`` is not used."""
         token = jnp.clip(action, 0, self.space.vocab - 1)
         legal = self._mask(state)[token] & (token == action)
         running = ~self._over(state)
-        here = jnp.arange(self.space.length) == state.position
+        here = jnp.arange(self.space.length, dtype=jnp.int32) == state.position
         tokens = jnp.where(here & legal & running, token, state.tokens)
         state = TokenState(
             tokens.astype(jnp.int32),
@@ -82,8 +88,12 @@ class TokenEnv:
             state.illegal | (running & ~legal),
         )
         never = jnp.asarray(False)
-        return state, transition(
-            self._observe(state), self._mask(state), jnp.zeros(()), self._over(state), never
+        return state, timestep(
+            self._observe(state),
+            self._mask(state),
+            jnp.zeros((), jnp.float32),
+            self._over(state),
+            never,
         )
 
     def queries(self, state: TokenState, params: PyTree = ()) -> Int[Array, "L"]:
@@ -96,8 +106,9 @@ class TokenEnv:
 
     def flatten(self, obs: TokenObs) -> Float[Array, "F"]:
         """Returns one-hot tokens ``[L V]``, zero where unwritten, and the written share."""
-        written = jnp.arange(self.space.length) < obs.position
-        one_hot = jax.nn.one_hot(obs.tokens, self.space.vocab) * written[:, None]
+        written = jnp.arange(self.space.length, dtype=jnp.int32) < obs.position
+        one_hot = jax.nn.one_hot(obs.tokens, self.space.vocab, dtype=jnp.float32)
+        one_hot *= written[:, None]
         share = obs.position.astype(jnp.float32) / self.space.length
         return jnp.append(one_hot.reshape(-1), share)
 

@@ -29,6 +29,7 @@ from jaxnas.children.weights import SPEC_FILE, from_arrays, save_network, to_arr
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.files import replacing
+from jaxnas.core.rng import root_key
 from jaxnas.core.statistics import welch_p
 from jaxnas.data.formats.npz import read_npz
 from jaxnas.data.images.task import ImageData
@@ -260,7 +261,7 @@ def simulate(
     preset, data = config.preset(settings.preset), oracle.images
     child, plan, variables = tuned_network(folder, preset)
     found = evaluate.evaluate_compiled(
-        jax.random.key(settings.seed),
+        root_key(settings.seed),
         variables,
         jnp.asarray(data.x_test),
         jnp.asarray(data.y_test),

@@ -33,8 +33,8 @@ class Codebook(NamedTuple):
 
 def init(key: Key[Array, ""], num_codes: int, dims: int) -> Codebook:
     """Returns codes drawn from a standard normal, all equally used."""
-    codes = jax.random.normal(key, (num_codes, dims))
-    ones = jnp.ones(num_codes)
+    codes = jax.random.normal(key, (num_codes, dims), dtype=jnp.float32)
+    ones = jnp.ones(num_codes, jnp.float32)
     return Codebook(codes, codes, ones, ones / num_codes)
 
 
@@ -74,7 +74,7 @@ def divergence_loss(codes: Float[Array, "K D"]) -> Float[Array, ""]:
     """
     num, dims = codes.shape
     gaps = jnp.sum((codes[:, None] - codes[None]) ** 2, axis=-1)
-    others = 1.0 - jnp.eye(num)
+    others = 1.0 - jnp.eye(num, dtype=jnp.float32)
     return jnp.sum(others * jnp.exp(-gaps / dims)) / max(num * (num - 1), 1)
 
 
@@ -89,7 +89,7 @@ def follow(
 ) -> Codebook:
     """Returns the codebook after one moving-average step towards its encoder outputs."""
     num = book.codes.shape[0]
-    chosen = jax.nn.one_hot(index, num)
+    chosen = jax.nn.one_hot(index, num, dtype=jnp.float32)
     counts = decay * book.counts + (1 - decay) * jnp.sum(chosen, axis=0)
     sums = decay * book.sums + (1 - decay) * chosen.T @ x
     # sum and count of a code that nobody chooses fade alike, so it stays where it is
@@ -111,7 +111,7 @@ def revive(
     """
     num = book.codes.shape[0]
     dead = book.usage < floor / num
-    rows = jax.random.randint(key, (num,), 0, x.shape[0])
+    rows = jax.random.randint(key, (num,), 0, x.shape[0], dtype=jnp.int32)
     codes = jnp.where(dead[:, None], x[rows], book.codes)
     counts = jnp.where(dead, 1.0, book.counts)
     sums = jnp.where(dead[:, None], x[rows], book.sums)
@@ -120,7 +120,7 @@ def revive(
 
 def choice_counts(index: Int[Array, "*n"], num_codes: int) -> Float[Array, "K"]:
     """Returns how often each code was chosen."""
-    return jnp.sum(jax.nn.one_hot(index.reshape(-1), num_codes), axis=0)
+    return jnp.sum(jax.nn.one_hot(index.reshape(-1), num_codes, dtype=jnp.float32), axis=0)
 
 
 def perplexity(counts: Float[Array, "K"]) -> Float[Array, ""]:

@@ -8,6 +8,7 @@ from jaxtyping import Int
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
+from jaxnas.core.rng import root_key
 from jaxnas.core.space import Counted, SearchSpace
 
 _TRIES = 8
@@ -55,7 +56,7 @@ def _draw(space: SearchSpace, wanted: int, seed: int) -> Int[np.ndarray, "n L"]:
     batch = jax.vmap(lambda key: draw(key, space))
     found = np.zeros((0, space.length), np.int32)
     for attempt in range(_TRIES):
-        key = jax.random.fold_in(jax.random.key(seed), attempt)
+        key = jax.random.fold_in(root_key(seed), attempt)
         fresh = np.asarray(batch(jax.random.split(key, wanted)))
         both = np.concatenate([found, fresh])
         _, first = np.unique(both, axis=0, return_index=True)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from jaxnas import registry
 from jaxnas.core.errors import UserError
@@ -107,6 +108,67 @@ def load_encoder(path: str, checksum: str, space: SearchSpace) -> Stored:
             "start from architectures; train one with: jaxnas latent train"
         )
     return stored
+
+
+@dataclasses.dataclass(frozen=True)
+class FileModel:
+    """A fitted latent model that knows its parameters: those of its file.
+
+    Args:
+        path: what :func:`save` wrote; read once for each content.
+        checksum: of the file; computed when empty.
+    """
+
+    path: str
+    checksum: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.checksum:
+            object.__setattr__(self, "checksum", checksum_of(self.path))
+
+    @property
+    def stored(self) -> Stored:
+        """What the file holds."""
+        return _load_once(self.path, self.checksum)
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space that it embeds."""
+        return self.stored.model.space
+
+    @property
+    def latent_size(self) -> int:
+        """Numbers that describe an architecture, ``Z``."""
+        return self.stored.model.latent_size
+
+    @property
+    def num_codes(self) -> int:
+        """Codes in the codebook, ``K``."""
+        return self.stored.model.num_codes
+
+    def params(self) -> Params:
+        """Returns what was learned."""
+        return self.stored.params
+
+    def entries(self, params: Params) -> Float[Array, "K Z"]:
+        """Returns the value that code ``k`` writes into latent dimension ``z``."""
+        return self.stored.model.entries(params)
+
+    def encode(self, params: Params, tokens: Int[Array, "L"]) -> Float[Array, "Z"]:
+        """Returns what the decoder is given for an architecture."""
+        return self.stored.model.encode(params, tokens)
+
+    def decode(self, params: Params, latent: Float[Array, "Z"]) -> Int[Array, "L"]:
+        """Returns a valid architecture, for any float vector."""
+        return self.stored.model.decode(params, latent)
+
+
+@functools.lru_cache(maxsize=8)
+def _load_once(path: str, checksum: str) -> Stored:
+    """Returns a model, read once for each content of its file."""
+    if checksum_of(path) != checksum:
+        raise UserError(f"{path} has changed since it was named; start again with it.")
+    return load(path)
 
 
 def describe(model: VQVAE) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.ranges import HPARAMS
 from jaxnas.latent import codebook as cb
 from jaxnas.latent.labels import Labels
 from jaxnas.latent.networks import Scalar
@@ -39,6 +40,7 @@ class Hparams(NamedTuple):
     """A code is dead whose usage is below this share of 1 / K; 0 revives none."""
     dropout: Scalar | None = None
     """Probability that a hidden unit is dropped; None leaves the layers out."""
+    RANGES = HPARAMS
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,12 @@ def fit(
     def record(state: _State, first: Int[Array, ""]) -> tuple[_State, dict[str, Array]]:
         """One point of the curves."""
         each = plan.steps // plan.records
-        state, metrics = jax.lax.scan(step, state, first + jnp.arange(each))
+        state, metrics = jax.lax.scan(
+            step, state, first + jnp.arange(each, dtype=jnp.int32)
+        )
         return state, jax.tree.map(jnp.mean, metrics)
 
-    firsts = jnp.arange(plan.records) * (plan.steps // plan.records)
+    firsts = jnp.arange(plan.records, dtype=jnp.int32) * (plan.steps // plan.records)
     state, curves = jax.lax.scan(record, state, firsts)
     encoder, decoder, head = state.nets
     codes, usage = state.book.codes, state.book.usage
@@ -180,8 +184,13 @@ def _step(
 ) -> tuple[_State, dict[str, Array]]:
     """Returns the state after one gradient step on one batch, and its metrics."""
     rows_key, labelled_key, revive_key, drop_key = jax.random.split(key, 4)
-    rows = jax.random.randint(rows_key, (plan.batch,), 0, data.tokens.shape[0])
-    uniform = jax.random.uniform(labelled_key, (plan.labelled,)) * data.cumulative[-1]
+    rows = jax.random.randint(
+        rows_key, (plan.batch,), 0, data.tokens.shape[0], dtype=jnp.int32
+    )
+    uniform = (
+        jax.random.uniform(labelled_key, (plan.labelled,), dtype=jnp.float32)
+        * data.cumulative[-1]
+    )
     known = jnp.searchsorted(data.cumulative, uniform, side="right")
     known = jnp.minimum(known, data.targets.shape[0] - 1)
     bins = None if data.bins is None else data.bins[rows]
@@ -196,7 +205,7 @@ def _step(
     (_, (metrics, x, index)), (grads, book_grad) = gradient(
         model, state.nets, state.book.codes, hparams, batch, drop_key
     )
-    lr = hparams.lr * _schedule(t, plan.steps)
+    lr = hparams.lr * _schedule(t.astype(jnp.float32), plan.steps)
     moves, adam = ADAM.update(grads, state.adam)
     nets = jax.tree.map(
         lambda p, m: p - lr * (m + hparams.weight_decay * p), state.nets, moves
@@ -230,7 +239,7 @@ def _move_codes(
     return book._replace(codes=book.codes - lr * jnp.asarray(move)), adam
 
 
-def _schedule(t: Int[Array, ""], steps: int) -> Float[Array, ""]:
+def _schedule(t: Float[Array, ""], steps: int) -> Float[Array, ""]:
     """Returns the share of the peak step size: linear warm-up, then a cosine to 0."""
     warm = max(steps // 50, 1)
     rise = jnp.minimum((t + 1) / warm, 1.0)
@@ -276,7 +285,9 @@ def _loss(
     out = jnp.asarray(model.decoder.apply(decoder, latent, hparams.dropout, keys[1]))
     recon, match = _reconstruction(model, out, inputs)
     noise = hparams.jitter * jax.lax.stop_gradient(jnp.std(codes))
-    noisy = latent[size:] + noise * jax.random.normal(keys[2], latent[size:].shape)
+    noisy = latent[size:] + noise * jax.random.normal(
+        keys[2], latent[size:].shape, dtype=jnp.float32
+    )
     guess = jnp.asarray(model.head.apply(head, noisy))
     parts = {
         "reconstruction": recon,

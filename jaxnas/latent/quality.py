@@ -99,9 +99,9 @@ def validity(model: VQVAE, params: Params, key: Key[Array, ""]) -> Float[Array, 
     Standard normal; codes put together at random; a thousand times too large; not finite.
     """
     keys = jax.random.split(key, 2)
-    normal = jax.random.normal(keys[0], (GARBAGE, model.latent_size))
-    pick = jax.random.randint(keys[1], normal.shape, 0, model.codes)
-    mixed = model.entries(params)[pick, jnp.arange(model.latent_size)]
+    normal = jax.random.normal(keys[0], (GARBAGE, model.latent_size), dtype=jnp.float32)
+    pick = jax.random.randint(keys[1], normal.shape, 0, model.codes, dtype=jnp.int32)
+    mixed = model.entries(params)[pick, jnp.arange(model.latent_size, dtype=jnp.int32)]
     broken = jnp.where(normal > 1, jnp.nan, jnp.where(normal < -1, -jnp.inf, normal))
     latent = jnp.concatenate([normal, mixed, 1000 * normal, broken])
     decoded = jax.vmap(lambda z: model.decode(params, z))(latent)
@@ -111,7 +111,9 @@ def validity(model: VQVAE, params: Params, key: Key[Array, ""]) -> Float[Array, 
 
 def _one_hot(model: VQVAE, tokens: Int[Array, "H L"]) -> Float[Array, "H I"]:
     """Returns tokens as vectors whose squared distance counts differing tokens twice."""
-    return jax.nn.one_hot(tokens, model.space.vocab).reshape(len(tokens), -1)
+    return jax.nn.one_hot(tokens, model.space.vocab, dtype=jnp.float32).reshape(
+        len(tokens), -1
+    )
 
 
 def _step(
@@ -123,9 +125,9 @@ def _step(
 ) -> Int[Array, "H"]:
     """Returns how many tokens change when one random entry is written into a latent."""
     place, code = jax.random.split(key)
-    rows = jnp.arange(len(latent))
-    where = jax.random.randint(place, rows.shape, 0, model.latent_size)
-    which = jax.random.randint(code, rows.shape, 0, model.codes)
+    rows = jnp.arange(len(latent), dtype=jnp.int32)
+    where = jax.random.randint(place, rows.shape, 0, model.latent_size, dtype=jnp.int32)
+    which = jax.random.randint(code, rows.shape, 0, model.codes, dtype=jnp.int32)
     moved = latent.at[rows, where].set(model.entries(params)[which, where])
     after = jax.vmap(lambda z: model.decode(params, z))(moved)
     return jnp.sum(after != decoded, axis=1)

@@ -76,6 +76,7 @@ def check_grid(grid: Mapping[str, Sequence[Any]]) -> dict[str, Numbers]:
                 f"The axis {name!r} needs {_needs(name)}, got {list(values)}; for example "
                 f"{name}={','.join(f'{v:g}' for v in GRID[name])}."
             )
+        check_hparams(Hparams, {name: values})
         full[name] = tuple(values)
     return full
 

@@ -152,10 +152,10 @@ class VQVAE:
     def init(self, key: Key[Array, ""]) -> Params:
         """Returns parameters before training."""
         keys = jax.random.split(key, 4)
-        latent = jnp.zeros(self.latent_size)
+        latent = jnp.zeros(self.latent_size, jnp.float32)
         book = cb.init(keys[3], self.codes, self.dims)
         return Params(
-            self.encoder.init(keys[0], jnp.zeros(self.num_inputs)),
+            self.encoder.init(keys[0], jnp.zeros(self.num_inputs, jnp.float32)),
             self.decoder.init(keys[1], latent),
             self.head.init(keys[2], latent),
             book.codes,
@@ -169,7 +169,7 @@ class VQVAE:
         if self.output == "features":
             space: Any = self.space
             return space.features(tokens)
-        return jax.nn.one_hot(tokens, self.space.vocab).reshape(-1)
+        return jax.nn.one_hot(tokens, self.space.vocab, dtype=jnp.float32).reshape(-1)
 
     def entries(self, params: Params) -> Float[Array, "K Z"]:
         """Returns the value that code ``k`` writes into latent dimension ``z``."""

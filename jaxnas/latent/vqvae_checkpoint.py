@@ -70,7 +70,7 @@ def read(
         name: {"kernel": jnp.asarray(weight.T), "bias": jnp.asarray(bias)}
         for name, (weight, bias) in zip(names, layers, strict=True)
     }
-    usage = jnp.full(model.codes, 1.0 / model.codes)
+    usage = jnp.full(model.codes, 1.0 / model.codes, jnp.float32)
     zero, one = jnp.float32(0.0), jnp.float32(1.0)
     params = Params(None, {"params": net}, None, jnp.asarray(codes), usage, zero, one)
     return model, params

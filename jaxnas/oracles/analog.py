@@ -19,6 +19,7 @@ from jaxnas.children.build import Child
 from jaxnas.children.choice import ChoiceChild
 from jaxnas.children.count import matrices
 from jaxnas.core.errors import UserError
+from jaxnas.core.rng import root_key
 from jaxnas.core.types import FAILED, OK, Measurement, Objective
 from jaxnas.oracles import child
 
@@ -147,7 +148,7 @@ class AnalogOracle(child.ChildOracle):
         program = _program(module, plan, settings, chips)
         n = self.chip_images
         return program(
-            jax.random.fold_in(jax.random.key(self.seed), 2),
+            jax.random.fold_in(root_key(self.seed), 2),
             variables,
             (images.x_train, images.y_train, images.x_val[:n], images.y_val[:n]),
             config.as_arrays(preset.hyper),
@@ -162,7 +163,7 @@ def _plan(
 ) -> Plan:
     """Returns the tiles of a network; all alternatives of one that holds every one."""
     start = jax.eval_shape(
-        module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+        module.init, root_key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     )
     return make_plan(module, start, shape, structure)
 

@@ -191,7 +191,7 @@ class CostOracle:
         active: Bool[Array | np.ndarray, "B"],
     ) -> tuple[tuple[()], Evaluation]:
         """Returns the exact counts; an evaluation stands for no time at all."""
-        seconds = jnp.zeros(tokens.shape[0])
+        seconds = jnp.zeros(tokens.shape[0], jnp.float32)
         return state, measured(self.truth(params, tokens), seconds, jnp.asarray(active))
 
     def truth(
@@ -208,7 +208,7 @@ class CostOracle:
         self, params: CostParams, tokens: Int[Array | np.ndarray, "B L"]
     ) -> Float[Array, "B M"]:
         """Returns zeros: a count has no uncertainty."""
-        return jnp.zeros((tokens.shape[0], len(self._names)))
+        return jnp.zeros((tokens.shape[0], len(self._names)), jnp.float32)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Returns every cost of every architecture, ``float64[n]``.

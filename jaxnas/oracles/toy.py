@@ -110,7 +110,7 @@ class ToyOracle:
         active: Bool[Array, "B"],
     ) -> tuple[tuple[()], Evaluation]:
         """Returns the exact values; an evaluation stands for one second a layer."""
-        layers = jnp.sum(tokens > 0, axis=1).astype(jnp.float32)
+        layers = jnp.sum(tokens > 0, axis=1, dtype=jnp.float32)
         return state, measured(self.truth(params, tokens), layers, active)
 
     def truth(
@@ -119,8 +119,11 @@ class ToyOracle:
         """Returns the exact values."""
         tokens = jnp.asarray(tokens)
         before = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)))
-        score = jnp.sum(params.pair[jnp.arange(tokens.shape[1]), before, tokens], axis=1)
-        layers = jnp.sum(tokens > 0, axis=1).astype(jnp.float32)
+        score = jnp.sum(
+            params.pair[jnp.arange(tokens.shape[1], dtype=jnp.int32), before, tokens],
+            axis=1,
+        )
+        layers = jnp.sum(tokens > 0, axis=1, dtype=jnp.float32)
         return jnp.stack([score, layers], axis=1)[:, params.chosen]
 
     def spread(

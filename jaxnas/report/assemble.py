@@ -12,8 +12,15 @@ from rich.text import Text
 
 from jaxnas.core.errors import DiskFullError, UserError
 from jaxnas.core.files import replacing
-from jaxnas.report.read.compare import Study, studies, summarise
-from jaxnas.report.read.load import RunData, load
+from jaxnas.report.read.compare import (
+    Method,
+    Study,
+    advised,
+    feasible,
+    studies,
+    summarise,
+)
+from jaxnas.report.read.load import RunData, load, plain_text
 from jaxnas.report.render import html, markdown
 from jaxnas.report.render.document import Chapter, chapter
 from jaxnas.report.say import tables, text
@@ -78,8 +85,11 @@ def build(paths: str | Path | Iterable[str | Path], out: str | Path) -> Report:
                 for ending, data in (("svg", drawing.svg), ("png", drawing.png)):
                     figures.append(out / folder / f"{drawing.name}.{ending}")
                     _write(figures[-1], data)
-        _write(out / "report.html", html.page(chapters, made).encode())
-        _write(out / "report.md", markdown.page(chapters, made, folders).encode())
+        for name, page in (
+            ("report.html", html.page(chapters, made)),
+            ("report.md", markdown.page(chapters, made, folders)),
+        ):
+            _write(out / name, page.encode("utf-8", "backslashreplace"))
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise UserError(f"No report can be written to {out}: {error}.") from error
     except OSError as error:
@@ -106,7 +116,7 @@ def _made(runs: Iterable[RunData]) -> str:
     when = str(made.get("finished") or "")[:16].replace("T", " ")
     version = f"jaxnas {made['jaxnas']}" if made.get("jaxnas") else ""
     parts = (f"{when} UTC" if when else "", version, str(made.get("device") or ""))
-    return ", ".join(filter(None, parts))
+    return plain_text(", ".join(filter(None, parts)))
 
 
 def _print(console: Console, one: Chapter) -> None:
@@ -116,6 +126,9 @@ def _print(console: Console, one: Chapter) -> None:
     for warning in one.warnings:
         console.print(Text(f"Attention: {warning}", style="yellow"))
     console.print(to_rich(tables.main_table(study, compact=True)))
+    asked = tables.asked_table(study)
+    if asked is not None:
+        console.print(to_rich(asked))
     console.print(Text(one.lead, style="bold"))
     for verdict in one.verdicts:
         console.print(Text(verdict))
@@ -145,6 +158,7 @@ def _summary(one: Chapter) -> dict[str, Any]:
                 "regret": _plain(found.regret.value),
                 "class_mean_regret": _plain(found.class_regret.value),
                 "spent": found.spent,
+                **_asked(study, method),
                 "n": found.n,
                 "finished": method.run.finished,
             }
@@ -153,11 +167,24 @@ def _summary(one: Chapter) -> dict[str, Any]:
     return {
         "oracle": study.task.oracle,
         "objective": study.task.objective.name,
+        "objectives": [o.name for o in study.task.objectives],
+        "constraints": list(study.task.constraints),
         "unit": study.task.objective.unit,
         "optimum": _plain(known.optimum) if known else None,
         "headline": text.headline(study),
         "methods": rows,
         "warnings": list(one.warnings),
+    }
+
+
+def _asked(study: Study, method: Method) -> dict[str, Any]:
+    """Returns means of each objective and constrained metric, and the feasible share."""
+    found = {n: v[np.isfinite(v)] for n, v in advised(study, method).items()}
+    shares = feasible(study, method)
+    shares = shares[np.isfinite(shares)]
+    return {
+        "recommended": {n: float(np.mean(v)) if len(v) else None for n, v in found.items()},
+        "feasible": float(np.mean(shares)) if study.task.limits and len(shares) else None,
     }
 
 

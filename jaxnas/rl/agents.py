@@ -100,7 +100,7 @@ def _episode(
         memory, out = policy(module, params, memory, obs, first[None])
         if greedy:
             return memory, head.best(out.logits, mask)[0]
-        uniform = jax.random.uniform(key, (1, *head.num_uniforms))
+        uniform = jax.random.uniform(key, (1, *head.num_uniforms), dtype=jnp.float32)
         return memory, head.sample(uniform, out.logits, mask, 1.0)[0]
 
     def step(carried: PyTree, t: Int[Array, ""]) -> tuple[PyTree, None]:
@@ -121,7 +121,9 @@ def _episode(
     no, zero = jnp.asarray(False), jnp.float32(0.0)
     played = Episodes(zero, jnp.int32(0), no, jnp.float32(jnp.nan), ())
     begin = (state, seen, module.initial_carry(1), played)
-    (state, seen, _, played), _ = jax.lax.scan(step, begin, jnp.arange(horizon))
+    (state, seen, _, played), _ = jax.lax.scan(
+        step, begin, jnp.arange(horizon, dtype=jnp.int32)
+    )
     if isinstance(env, ChangeEnv):
         held = jax.tree.map(lambda x: x[None], state.dynamics)
         score = env.score(score_key, env_params, held, jnp.ones(1, bool))[0]
@@ -183,7 +185,7 @@ def _fresh(training: EnvTraining) -> Any:
     module: Any = training.module
 
     def make() -> PyTree:
-        obs = jnp.zeros((1, env.observation_size))
+        obs = jnp.zeros((1, env.observation_size), jnp.float32)
         begin = module.initial_carry(1), obs, jnp.ones(1, bool)
         return module.init(jax.random.key(0), *begin)
 

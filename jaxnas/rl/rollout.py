@@ -138,8 +138,8 @@ def open_stream(
         mask=timestep.mask,
         carry=controller.initial_carry(num_envs),
         reset=jnp.ones(num_envs, bool),
-        returns=jnp.zeros(num_envs),
-        ledger=jnp.zeros(num_envs),
+        returns=jnp.zeros(num_envs, jnp.float32),
+        ledger=jnp.zeros(num_envs, jnp.float32),
     )
 
 
@@ -168,7 +168,7 @@ def collect(
     shape, remembers = (num_steps, stream.reset.shape[0]), is_recurrent(module)
     act_key, env_key = jax.random.split(key)
     head, deferring, free = head_of(env), defers(env, env_params), always_legal(env)
-    uniforms = jax.random.uniform(act_key, (*shape, *head.num_uniforms))
+    uniforms = jax.random.uniform(act_key, (*shape, *head.num_uniforms), dtype=jnp.float32)
     acted = acted_on(env, env_params)
     draws, advance = _dynamics(acted, env_params, env_key, shape)
 

@@ -5,7 +5,9 @@ many, or let :func:`train_population` do so in blocks. Whether gradient steps ar
 or looped over is a matter of the layout (:mod:`jaxnas.core.layout`).
 """
 
-from collections.abc import Callable
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,12 +17,17 @@ from flax import linen as nn
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from jaxnas import registry
+from jaxnas.core import rng
 from jaxnas.core.environment import Environment
-from jaxnas.core.errors import UserError
+from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.jax_settings import check_settings
 from jaxnas.core.layout import per_controller
+from jaxnas.core.ranges import HPARAMS
 from jaxnas.core.rng import step_key, stream
 from jaxnas.core.trees import masked_mean
 from jaxnas.core.types import PolicyOutput
+from jaxnas.envs.base import default_params
 from jaxnas.rl import optimise
 from jaxnas.rl.a2c_step import a2c_update
 from jaxnas.rl.batch import PolicyBatch
@@ -56,6 +63,7 @@ class EnvHparams(NamedTuple):
     """Of PPO's probability ratio."""
     value_weight: float | Float[Array, ""] = 0.5
     max_grad_norm: float | Float[Array, ""] = 0.5
+    RANGES = HPARAMS
 
 
 class TrainState(NamedTuple):
@@ -109,6 +117,7 @@ class EnvTraining:
     clip_value: bool = False
 
     def __post_init__(self) -> None:
+        check_settings(compiled=False)
         if self.method not in METHODS:
             raise UserError(
                 f"Unknown method {self.method!r}; choose one of {list(METHODS)}."
@@ -180,7 +189,7 @@ class EnvTraining:
         metrics = {
             **metrics,
             "return": masked_mean(rollout.returns, ended, jnp.nan),
-            "episodes": jnp.sum(ended).astype(jnp.float32),
+            "episodes": jnp.sum(ended, dtype=jnp.float32),
         }
         return TrainState(hp, params, adam, after), metrics
 
@@ -201,7 +210,7 @@ class EnvTraining:
             """Makes update ``i``."""
             return self.update(step_key(key, i), state, env_params)
 
-        return jax.lax.scan(one, state, start + jnp.arange(num_updates))
+        return jax.lax.scan(one, state, start + jnp.arange(num_updates, dtype=jnp.int32))
 
     def act(self, params: PyTree, obs: Float[Array, "n F"]) -> PolicyOutput:
         """Returns policy and value of first observations, memory empty."""
@@ -267,6 +276,121 @@ class EnvTraining:
         else:
             vector, adam, metrics = a2c_update(apply, vector, adam, batch, hparams, choice)
         return unravel(vector), adam, metrics
+
+
+class Trained(NamedTuple):
+    """``G`` settings times ``S`` seeds of trained controllers."""
+
+    training: EnvTraining
+    """Environment, controller and learning rule; ``training.act(params, obs)`` acts."""
+    params: PyTree
+    """Of the controllers, leaves ``[G, S, ...]``."""
+    returns: Float[Array, "G S U"]
+    """Mean undiscounted return of the episodes that ended in each update, NaN if none."""
+    metrics: Metrics
+    """All that :meth:`EnvTraining.update` measures, ``[G, S, U]`` each."""
+
+
+def train(
+    env: Environment,
+    method: str = "ppo",
+    *,
+    seeds: int = 1,
+    seed0: int | Int[Array, ""] = 0,
+    hparams: Mapping[str, Any] | EnvHparams | None = None,
+    updates: int | None = None,
+    total_steps: int | None = None,
+    num_envs: int = 8,
+    num_steps: int = 128,
+    controller: nn.Module | None = None,
+    env_params: PyTree = None,
+    **options: Any,
+) -> Trained:
+    """Returns controllers trained on an environment, all in one compiled program.
+
+    Pure: it may itself be under ``jit`` and ``vmap``, over ``hparams`` and ``seed0``. Seed
+    ``s`` means the same first parameters and the same episodes in every setting.
+
+    Args:
+        env: any environment with vector observations ``[F]``.
+        method: ``"ppo"``, ``"a2c"`` or ``"reinforce"``.
+        seeds: controllers of each setting, ``S``.
+        seed0: of the whole call.
+        hparams: fields of :class:`EnvHparams` by name, numbers or ``[G]`` sequences of one
+            length; the others keep their presets.
+        updates: learning updates ``U``, each after ``num_envs * num_steps`` steps; 100 if
+            neither this nor ``total_steps`` is given.
+        total_steps: instead, environment steps of each controller, rounded up to updates.
+        num_envs: copies of the environment that each controller acts in.
+        num_steps: steps in each of them before an update.
+        controller: a module as :class:`EnvTraining` takes it; an MLP of 2 x 64 if None.
+        env_params: the task; the environment's own if None.
+        **options: further fields of :class:`EnvTraining`, such as ``minibatches``.
+
+    Raises:
+        UserError: an unknown method or name, or sizes that do not fit.
+    """
+    if updates is not None and total_steps is not None:
+        raise UserError("Give updates or total_steps, not both.")
+    if total_steps is not None:
+        updates = -(-total_steps // (num_envs * num_steps))
+    updates = 100 if updates is None else updates
+    if seeds < 1 or updates < 1:
+        raise UserError(
+            f"seeds is {seeds} and updates is {updates}; both must be positive."
+        )
+    known = [field.name for field in dataclasses.fields(EnvTraining)]
+    for name in options:
+        if name not in known:
+            raise unknown_name("option of train:", name, known)
+    module = controller or registry.make_controller(
+        "mlp", num_actions=head_of(env).num_logits
+    )
+    training = EnvTraining(env, module, method, num_envs, num_steps, **options)
+    try:
+        hash(training)
+    except TypeError as error:
+        raise UserError(
+            f"{type(env).__name__} cannot be hashed, so that no compiled program can be "
+            "found by it; make it a frozen dataclass without arrays."
+        ) from error
+    columns, settings = _columns(hparams)
+    task = default_params(env, env_params)
+    root = rng.root_key(seed0)
+    keys = jax.vmap(lambda seed: rng.controller_key(root, seed))(jnp.arange(seeds))
+    keys = jnp.tile(keys, settings)
+    each = jax.tree.map(lambda x: jnp.repeat(x, seeds), columns)
+    state, metrics = _train(training, keys, each, task, updates)
+    split = lambda x: x.reshape(settings, seeds, *x.shape[1:])
+    params, metrics = jax.tree.map(split, (state.params, metrics))
+    return Trained(training, params, metrics["return"], metrics)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _train(
+    training: EnvTraining, keys: Key[Array, "P"], hparams: EnvHparams, task: PyTree, n: int
+) -> tuple[TrainState, Metrics]:
+    """Returns :func:`train_population`, in blocks on a CPU and all at once elsewhere."""
+    block = 16 if jax.default_backend() == "cpu" else keys.shape[0]
+    return train_population(training, keys, hparams, task, n, block=block)
+
+
+def _columns(hparams: Mapping[str, Any] | EnvHparams | None) -> tuple[EnvHparams, int]:
+    """Returns hyperparameters with leaves ``[G]``, presets where not given, and ``G``."""
+    given = hparams._asdict() if isinstance(hparams, EnvHparams) else dict(hparams or {})
+    for name in given:
+        if name not in EnvHparams._fields:
+            raise unknown_name("hyperparameter:", name, EnvHparams._fields)
+    columns = {
+        name: jnp.atleast_1d(jnp.asarray(value, jnp.float32))
+        for name, value in {**EnvHparams()._asdict(), **given}.items()
+    }
+    sizes = {name: column.shape[0] for name, column in columns.items() if column.size > 1}
+    if len(set(sizes.values())) > 1:
+        raise UserError(f"Hyperparameters differ in length: {sizes}; give each the same.")
+    count = max(sizes.values(), default=1)
+    full = {name: jnp.broadcast_to(column, (count,)) for name, column in columns.items()}
+    return EnvHparams(**full), count
 
 
 def train_population(

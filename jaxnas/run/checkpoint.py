@@ -54,21 +54,38 @@ def _flat(tree: PyTree) -> dict[str, Any]:
     return {f"{i:04d}": leaf for i, leaf in leaves if leaf.size}
 
 
+def _spread(leaf: Any) -> Any:
+    """Returns how a leaf lies over several processes, each of which reads its own."""
+    return leaf.sharding if jax.process_count() > 1 else None
+
+
 class Checkpoints:
     """The checkpoints of one run directory; only the newest is kept.
 
     Args:
-        directory: where they live; made on first use.
+        directory: where they live; made on first use. Several processes share it, and each
+            writes what its devices hold.
     """
 
     def __init__(self, directory: Path) -> None:
         # orbax logs every failure with its traceback before it raises it.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.directory = directory.absolute()
+        everyone = None
+        if (
+            jax.process_count() > 1
+        ):  # named, they wait by the coordinator, not by collectives
+            everyone = set(range(jax.process_count()))
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=1, enable_async_checkpointing=False, create=True
+            max_to_keep=1,
+            enable_async_checkpointing=False,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                active_processes=everyone
+            ),
         )
         with disk_errors("a checkpoint", self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def save(self, step: int, arrays: PyTree, record: dict[str, Any]) -> None:
@@ -77,7 +94,9 @@ class Checkpoints:
         Raises:
             DiskFullError: it did not fit; the one before it stands.
         """
-        flat = jax.tree.map(np.asarray, _flat(arrays))
+        flat = _flat(arrays)
+        if jax.process_count() == 1:
+            flat = jax.tree.map(np.asarray, flat)
         args = ocp.args.Composite(
             arrays=ocp.args.StandardSave(flat), record=ocp.args.JsonSave(record)
         )
@@ -104,15 +123,17 @@ class Checkpoints:
             UserError: the checkpoint cannot be read or has other shapes.
         """
         shapes = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_spread(leaf))
             for name, leaf in _flat(like).items()
         }
         args = ocp.args.Composite(arrays=ocp.args.StandardRestore(shapes))
         found = self._read(args)["arrays"]
         leaves = [
-            np.asarray(found[f"{i:04d}"]) if leaf.size else np.zeros(leaf.shape, leaf.dtype)
+            found[f"{i:04d}"] if leaf.size else np.zeros(leaf.shape, leaf.dtype)
             for i, leaf in enumerate(jax.tree.leaves(like))
         ]
+        if jax.process_count() == 1:
+            leaves = [np.asarray(leaf) for leaf in leaves]
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     def _read(self, args: Any) -> Any:

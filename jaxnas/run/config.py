@@ -13,6 +13,7 @@ from jaxnas import registry
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.oracle import Oracle
+from jaxnas.core.ranges import check_hparams
 from jaxnas.run.engine import Job
 from jaxnas.run.host.measurements import measuring_parts
 from jaxnas.run.options import RunOptions
@@ -40,11 +41,14 @@ def expand_hparams(algo: Algorithm, overrides: Any) -> tuple[PyTree, int]:
         overrides = {}
     if not isinstance(overrides, Mapping):
         overrides = overrides._asdict()
-    columns = {name: np.atleast_1d(np.asarray(v)) for name, v in preset._asdict().items()}
+    columns = {
+        name: np.atleast_1d(np.asarray(v, float)) for name, v in preset._asdict().items()
+    }
+    check_hparams(preset, overrides)
     for name, value in overrides.items():
         if name not in columns:
             raise unknown_name(f"hyperparameter of {algo.id!r}:", name, columns)
-        column = np.atleast_1d(np.asarray(value, dtype=columns[name].dtype))
+        column = np.atleast_1d(np.asarray(value, float))
         if column.ndim != 1 or column.size == 0 or not np.all(np.isfinite(column)):
             raise UserError(
                 f"The hyperparameter {name!r} needs finite numbers, got {value!r}."

@@ -67,5 +67,9 @@ def worker_environment() -> dict[str, str]:
 
 
 def population_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """Returns the mesh with the one axis ``"pop"``, over all local devices if None."""
-    return Mesh(np.asarray(list(devices or jax.local_devices())), ("pop",))
+    """Returns the mesh with the one axis ``"pop"``, over all processes' devices if None.
+
+    Those of a process lie side by side, so that it holds a block of the controllers.
+    """
+    every = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.asarray(list(devices or every)), ("pop",))

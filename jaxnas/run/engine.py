@@ -11,6 +11,8 @@ from jaxtyping import PyTree
 from jaxnas.core import rng
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.oracles.budget import Budgeted
+from jaxnas.run.contracts import ROWS, check_tokens
+from jaxnas.run.distributed import local
 from jaxnas.run.host.cache import HostCache
 from jaxnas.run.memory import Memory
 from jaxnas.run.population import Layout, Member, programs
@@ -50,13 +52,29 @@ class Engine:
         ids[:count] = np.arange(first, first + count)
         return ids
 
+    def mine(self, members: Member, ids: np.ndarray) -> tuple[Member, np.ndarray]:
+        """Returns the members ``[blocks, width, ...]`` of this process and their ids."""
+        if self.programs.sharded.is_fully_addressable:
+            return members, ids
+        return jax.tree.map(local, members), self.my_ids(ids).reshape(-1)
+
+    def my_ids(self, ids: np.ndarray) -> np.ndarray:
+        """Returns the ids ``[blocks, width]`` of the members that this process has."""
+        blocks = self.programs.blocked(ids)
+        here = self.programs.sharded.addressable_devices_indices_map(blocks.shape)
+        rows = sorted((part or (slice(None),))[0].start or 0 for part in here.values())
+        each = len(blocks) // self.job.layout.devices
+        return np.concatenate([blocks[row : row + each] for row in rows])
+
     def start(self, ids: np.ndarray) -> Member:
         """Returns the members before the first update; compiles on first use."""
         begun = time.perf_counter()
         setting = np.maximum(ids, 0) // self.job.seeds
-        hparams = jax.tree.map(lambda x: np.asarray(x)[setting], self.job.settings)
-        root = jax.random.key_data(rng.root_key(self.job.seed0))
-        blocks = self.programs.blocked((ids.astype(np.int32), hparams))
+        hparams = jax.tree.map(
+            lambda x: np.asarray(x, np.float32)[setting], self.job.settings
+        )
+        root = self.programs.share(jax.random.key_data(rng.root_key(self.job.seed0)))
+        blocks = self.programs.place(self.programs.blocked((ids.astype(np.int32), hparams)))
         members = self.programs.init(blocks, root, self.params)
         if self.cache is None:
             members = self.advance(members, 0, 0)
@@ -69,7 +87,10 @@ class Engine:
         """Returns the members after updates ``start`` to ``stop - 1``."""
         if self.cache is None:
             steps = np.int32(start), np.int32(stop)
-            return jax.block_until_ready(self.programs.run(members, self.params, *steps))
+            members = self.programs.run(members, self.params, *steps)
+            if start == 0 < stop:
+                self._check_first(members)
+            return jax.block_until_ready(members)
         for step in range(start, stop):
             members = self._split_update(members, np.int32(step))
         return members
@@ -82,20 +103,29 @@ class Engine:
             turn = np.int32(r)
             members, proposal, admission = self.programs.ask(members, step, turn)
             shape = proposal.active.shape
-            found = self.cache.evaluate(
-                np.asarray(proposal.tokens).reshape(-1, self.job.oracle.space.length),
-                np.asarray(proposal.fidelity).reshape(-1),
-                np.asarray(admission.scored).reshape(-1),
-            )
+            tokens = np.asarray(proposal.tokens).reshape(-1, self.job.oracle.space.length)
+            scored = np.asarray(admission.scored).reshape(-1)
+            if step == 0:
+                check_tokens(self.job.algo, tokens[scored])
+            levels = np.asarray(proposal.fidelity).reshape(-1)
+            found = self.cache.evaluate(tokens, levels, scored)
             found = type(found)(*(x.reshape(shape + x.shape[1:]) for x in found))
             items = (members, proposal, admission, self.programs.place(found))
             members = self.programs.tell(items, step, turn)
         return self.programs.learn((old, members), step)
 
-    def spent(self, members: Member) -> np.ndarray:
-        """Returns which members are finished, ``[blocks, width]``; host side."""
-        ledger, book = members.oracle.ledger, self.job.oracle
-        proposals = np.asarray(ledger.proposals)
-        return (np.asarray(ledger.queries) >= book.budget) | (
-            proposals >= book.max_proposals
+    def _check_first(self, members: Member) -> None:
+        """Checks what some controllers of this process asked for in their first update."""
+        ledger, algo = members.oracle.ledger, self.job.algo
+        tokens, queries = (
+            x.addressable_shards[0].data for x in (ledger.tokens, ledger.queries)
         )
+        tokens = np.asarray(tokens[0, :ROWS, : algo.batch * algo.rounds])
+        asked = np.arange(tokens.shape[1]) < np.asarray(queries[0, :ROWS])[:, None]
+        check_tokens(algo, tokens[asked])
+
+    def spent(self, members: Member) -> np.ndarray:
+        """Returns which members of this process are finished, ``[blocks, width]``."""
+        ledger, book = members.oracle.ledger, self.job.oracle
+        proposals = local(ledger.proposals)
+        return (local(ledger.queries) >= book.budget) | (proposals >= book.max_proposals)

@@ -156,7 +156,7 @@ def init_member(
     padding: Bool[Array, ""],
 ) -> Member:
     """Returns a controller before its first update, from its global id alone."""
-    key = rng.controller_key(jax.random.wrap_key_data(root), controller)
+    key = rng.controller_key(rng.wrap(root), controller)
     state = oracle.init(rng.stream(key, "oracle"), params)
     stop = jnp.where(padding, oracle.max_proposals, 0).astype(jnp.int32)
     ledger = state.ledger._replace(proposals=stop)
@@ -173,7 +173,8 @@ def metric_names(algo: Algorithm) -> tuple[str, ...]:
     """Returns the names of an algorithm's metrics, and ``queries``."""
 
     def probe(key: Key[Array, ""]) -> dict[str, Array]:
-        return algo.learn(key, algo.init(key, algo.default_hparams()))[1]
+        hparams = jax.tree.map(jnp.float32, algo.default_hparams())
+        return algo.learn(key, algo.init(key, hparams))[1]
 
     shapes = jax.eval_shape(probe, jax.random.key(0))
     return (*sorted(shapes), "queries")
@@ -199,7 +200,7 @@ def advance(
     step: Int[Array, ""],
 ) -> Member:
     """Returns a member after update ``step``, or unchanged when its budget is spent."""
-    key = rng.step_key(jax.random.wrap_key_data(member.key), step)
+    key = rng.step_key(rng.wrap(member.key), step)
     state, oracle_state, metrics = update(
         algo, oracle, key, params, member.algorithm, member.oracle
     )
@@ -229,6 +230,18 @@ def _advance_block(
     return jax.lax.while_loop(unfinished, body, (start, block))[1]
 
 
+def _put(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    """Returns leaves, whole in each process, as arrays of all processes' devices."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def put(x: Any) -> Array:
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, sharding, lambda here: x[here])
+
+    return jax.tree.map(put, tree)
+
+
 class Programs:
     """The compiled programs of one population: ``init`` and ``run`` (or ask and tell).
 
@@ -251,11 +264,11 @@ class Programs:
 
     def place(self, tree: PyTree) -> PyTree:
         """Returns ``[blocks, width, ...]`` leaves laid out over the population axis."""
-        return jax.device_put(tree, self.sharded)
+        return _put(tree, self.sharded)
 
     def share(self, tree: PyTree) -> PyTree:
         """Returns leaves that every device holds whole."""
-        return jax.device_put(tree, self.replicated)
+        return _put(tree, self.replicated)
 
     def blocked(self, tree: PyTree) -> PyTree:
         """Returns ``[n, ...]`` leaves as ``[blocks, width, ...]``."""
@@ -314,7 +327,7 @@ class Programs:
 
         def member(item: Any, step: Array, *scalars: Array) -> Any:
             data = item.key if isinstance(item, Member) else item[0].key
-            key = rng.step_key(jax.random.wrap_key_data(data), step)
+            key = rng.step_key(rng.wrap(data), step)
             return phase(item, *rng.round_keys(key, self.algo.rounds), step, *scalars)
 
         def block(items: Any, *scalars: Array) -> Any:

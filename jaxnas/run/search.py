@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import shutil
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +20,12 @@ from jaxnas.core import rng, trees
 from jaxnas.core import tokens as tk
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.jax_settings import check_settings
 from jaxnas.core.layout import resolve
-from jaxnas.core.oracle import Described, Oracle
+from jaxnas.core.oracle import Described, Oracle, capability
 from jaxnas.data.store.evaluations import Store
 from jaxnas.oracles.budget import Budgeted, budgeted
+from jaxnas.run import contracts, distributed
 from jaxnas.run import store as folders
 from jaxnas.run.config import describe_run, expand_hparams
 from jaxnas.run.devices import population_mesh
@@ -64,28 +67,67 @@ def search(
         UserError: something cannot be done as asked; nothing was started.
         DiskFullError: a write failed; the last checkpoint stands.
     """
+    check_settings()
     options = _options(options, settings)
     budgeted = checked_budget(algo, oracle, options)
     _check_host_options(oracle, options)
+    here = distributed.first(lambda: _planned(options))
+    job = _plan(algo, budgeted, options, here)
+    config = describe_run(job, options)
+    distributed.same(config)
     with contextlib.ExitStack() as held:
-        directory = None
-        if options.out is not None:
-            directory = folders.RunDirectory(Path(options.out))
-            held.callback(directory.close)
-        if directory is not None and options.resume == "never":
-            directory.clear()
-        job = _plan(
-            algo, budgeted, options, (directory.config if directory else None) or {}
-        )
-        config = describe_run(job, options)
-        if directory is not None:
-            directory.adopt(config)
-            if (directory.path / "results.npz").exists():
-                return load_result(directory.path)
+        directory, finished = _open(options, config, held)
+        if directory is not None and finished:
+            return load_result(directory.path)
         if options.store is not None and not isinstance(options.store, Store):
             store = held.enter_context(Store(options.store))
             options = dataclasses.replace(options, store=store)
         return _run(job, config, directory, options)
+
+
+def _planned(options: RunOptions) -> dict[str, Any]:
+    """Returns layout, width and wave of the run that is to be resumed, if there is one."""
+    if options.out is None and distributed.count() > 1:
+        raise UserError("A search by several processes needs out, a folder they share.")
+    if options.out is None or options.resume == "never":
+        return {}
+    config = folders.read_config(Path(options.out)) or {}
+    return {name: config[name] for name in ("layout", "width", "wave") if name in config}
+
+
+def _open(
+    options: RunOptions, config: dict[str, Any], held: contextlib.ExitStack
+) -> tuple[folders.RunDirectory | None, bool]:
+    """Returns the run directory, which is this run's now, and whether it was finished."""
+    if options.out is None:
+        return None, False
+    path, directory = Path(options.out), None
+
+    def own() -> bool:
+        nonlocal directory
+        directory = folders.RunDirectory(path)
+        held.callback(directory.close)
+        if options.resume == "never":
+            directory.clear()
+        directory.adopt(config)
+        return (path / "results.npz").exists()
+
+    finished = distributed.first(own)
+    _check_shared(path / "config.json")
+    return directory or folders.RunDirectory(path), finished
+
+
+def _check_shared(written: Path) -> None:
+    """Raises where a process does not see the file that process 0 has written."""
+    limit = time.monotonic() + 10.0  # a network file system may take its time
+    while not written.exists() and time.monotonic() < limit:
+        time.sleep(0.5)
+    seen = distributed.exchange(written.exists())
+    if not all(seen):
+        raise distributed.AgreedError(
+            f"Process {seen.index(False)} does not see {written}, which process 0 wrote; "
+            "choose an --out in a folder that all of them share."
+        )
 
 
 def _options(options: RunOptions | None, settings: dict[str, Any]) -> RunOptions:
@@ -120,7 +162,13 @@ def load_result(path: str | Path) -> Result:
 
 
 def checked_budget(algo: Algorithm, oracle: Oracle, options: RunOptions) -> Budgeted:
-    """Returns the oracle under its budget, after checking that it fits the algorithm."""
+    """Returns the oracle under its budget, after checking that both keep their contracts.
+
+    Raises:
+        UserError: one does not (see :mod:`jaxnas.run.contracts`), or they do not fit.
+    """
+    contracts.check_algorithm(algo)
+    contracts.check_oracle(oracle)
     if algo.space != oracle.space:
         raise UserError(
             f"The algorithm proposes from {algo.space.id!r} but the oracle scores "
@@ -133,6 +181,7 @@ def checked_budget(algo: Algorithm, oracle: Oracle, options: RunOptions) -> Budg
             f"A budget of {options.budget:,} distinct queries is more than the {total:,} "
             f"architectures of {oracle.space.id!r}; ask for at most {total:,}."
         )
+    contracts.check_shapes(algo, oracle)
     return bounded
 
 
@@ -151,7 +200,7 @@ def _plan(
     else:
         kind = resolve(options.layout, mesh.devices.flat[0].platform)
     each = _member_bytes(algo, oracle, updates, settings) * COPIES[kind]
-    memory = free_memory(list(mesh.devices.flat))
+    memory = distributed.shared(free_memory(mesh.local_devices))
     share = -(-count // mesh.size)
     width = options.width or here.get("width")
     if width is None and kind == "wide":
@@ -178,7 +227,7 @@ def _plan(
 
 def _member_bytes(algo: Algorithm, oracle: Budgeted, updates: int, settings: PyTree) -> int:
     """Returns the bytes of one controller's state, without computing anything."""
-    one = jax.tree.map(lambda x: jax.ShapeDtypeStruct((), x.dtype), settings)
+    one = jax.tree.map(lambda _: jax.ShapeDtypeStruct((), jnp.float32), settings)
     names = metric_names(algo)
     root = jax.random.key_data(rng.root_key(0))
 
@@ -215,41 +264,73 @@ def _run(
     timings = {"compile_s": 0.0, "run_s": 0.0}
     for number, first in enumerate(range(0, total, job.wave)):
         saved = directory.path / "waves" / f"{number:05d}.npz" if directory else None
-        if saved is not None and saved.exists():
+        if saved is not None and distributed.first(saved.exists):
             parts.append(folders.read_arrays(saved))
             continue
         ids = engine.ids(first, min(job.wave, total - first))
         wave = Wave(number, ids, total, directory, callbacks)
         members = run_wave(engine, wave, timings)
-        parts.append(gather(job.algo, job.oracle, members, ids, job.seeds))
-        if saved is not None and total > job.wave:
+        mine = engine.mine(members, ids)
+        parts.append(_collect(saved, gather(job.algo, job.oracle, *mine, job.seeds)))
+        if saved is not None and total > job.wave and not distributed.index():
             saved.parent.mkdir(exist_ok=True)
             folders.write_arrays(saved, parts[-1])
+    if distributed.index():
+        assert directory is not None
+        distributed.exchange("results are written")
+        return load_result(directory.path)
     arrays = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-    best = best_distinct(job.oracle, engine.params, parts, options.archive)
+    params = engine.params
+    if distributed.count() > 1:  # this process computes alone from here on
+        params = jax.tree.map(lambda x: x.addressable_data(0), params)
+    best = best_distinct(job.oracle, params, parts, options.archive)
     made |= {**timings, "finished": folders.now()}
-    made["peak_memory"] = peak_memory(list(job.mesh.devices.flat))
+    made["peak_memory"] = peak_memory(job.mesh.local_devices)
     asked = None if cache is None else cache.summary()
     if asked is not None:
         made |= {"failed_evaluations": asked["failed"], "failures": asked["failures"]}
         made["evaluations"] = asked
     if directory is not None:
         _finish(directory, arrays, best, made)
+    distributed.exchange("results are written")
     path = directory.path if directory else None
     return Result(config, arrays, best, path, timings, asked)
 
 
+def _collect(saved: Path | None, part: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the arrays of a wave: in process 0 those of all processes, through files."""
+    total, me = distributed.count(), distributed.index()
+    if total == 1 or saved is None:
+        return part
+    names = [saved.with_suffix(f".{i}.npz") for i in range(total)]
+    if me:
+        saved.parent.mkdir(exist_ok=True)
+        folders.write_arrays(names[me], part)
+    distributed.exchange("parts are written")
+    if me:
+        return part
+    parts = [part, *(folders.read_arrays(name) for name in names[1:])]
+    for name in names[1:]:
+        name.unlink()
+    return {name: np.concatenate([p[name] for p in parts]) for name in part}
+
+
 def _layout_in_words(job: Job) -> str:
     """Returns how the controllers were laid out, for provenance."""
-    layout = job.layout
+    layout, total = job.layout, distributed.count()
     return (
         f"{layout.kind}, {layout.blocks} blocks of {layout.width} controllers on "
-        f"{layout.devices} devices"
+        f"{layout.devices} devices" + (f" of {total} processes" if total > 1 else "")
     )
 
 
 def _check_host_options(oracle: Oracle, options: RunOptions) -> None:
     """Refuses what has no meaning for an oracle, rather than ignoring it."""
+    if not oracle.traced and distributed.count() > 1:
+        raise UserError(
+            f"The oracle {oracle.id!r} is not compiled into the search: one process asks "
+            "it and workers evaluate; use --workers or --executor ray, not --coordinator."
+        )
     if options.executor is not None and oracle.traced:
         raise UserError(
             f"The oracle {oracle.id!r} is compiled into the search, so nothing is left for "
@@ -271,7 +352,8 @@ def _warn(label: str, callbacks: Sequence[Callback], text: str) -> None:
 
 def _checksums(oracle: Oracle) -> dict[str, str]:
     """Returns the checksum of the data behind an oracle that names one."""
-    facts = oracle.info() if isinstance(oracle, Described) else {}
+    described = capability(oracle, Described)
+    facts = {} if described is None else described.info()
     checksum = facts.get("checksum")
     return {str(facts.get("name", oracle.id)): str(checksum)} if checksum else {}
 

@@ -1,7 +1,7 @@
 """One directory a run: configuration, provenance, rows, raw arrays; one writer."""
 
 import datetime
-import fcntl
+import itertools
 import json
 import os
 import platform
@@ -16,9 +16,10 @@ from typing import Any, cast
 import numpy as np
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.files import replacing
+from jaxnas.core.files import lock, replacing
 from jaxnas.core.version import VERSION
 from jaxnas.data.formats.npz import read_npz
+from jaxnas.run import distributed
 from jaxnas.run.checkpoint import disk_errors
 
 FORMAT = 1
@@ -62,14 +63,16 @@ class RunDirectory:
     """A run's directory, locked for one writer.
 
     Args:
-        path: the directory; made when absent.
+        path: the directory; made when absent. Of several processes, process 0 locks it.
 
     Raises:
         UserError: it is a file, not writable, or another process is writing to it.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._lock = path, None
+        if distributed.index():
+            return
         try:
             path.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
@@ -81,7 +84,7 @@ class RunDirectory:
         with disk_errors("the run's lock", path):
             self._lock = open(path / ".lock", "w")  # noqa: SIM115 (held for the run)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._lock)
         except OSError as error:
             self._lock.close()
             raise UserError(
@@ -90,7 +93,8 @@ class RunDirectory:
 
     def close(self) -> None:
         """Gives the directory back."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def clear(self) -> None:
         """Deletes everything that a run has written here.
@@ -99,10 +103,15 @@ class RunDirectory:
             UserError: the directory holds something else.
         """
         self._refuse_strangers()
+        if self.path.is_symlink():
+            raise UserError(
+                f"{self.path} is a link, and what lies elsewhere is not deleted; name the "
+                "folder itself, or another --out."
+            )
         for child in self.path.iterdir():
             if child.name == ".lock":
                 continue
-            if child.is_dir():
+            if child.is_dir() and not child.is_symlink():
                 shutil.rmtree(child)
             else:
                 child.unlink()
@@ -110,13 +119,7 @@ class RunDirectory:
     @property
     def config(self) -> dict[str, Any] | None:
         """The configuration of the run that is here, if any."""
-        path = self.path / "config.json"
-        if not path.exists():
-            return None
-        try:
-            return json.loads(path.read_text())
-        except (ValueError, OSError) as error:
-            raise UserError(f"{path} is damaged; run again with --fresh.") from error
+        return read_config(self.path)
 
     def adopt(self, config: dict[str, Any]) -> None:
         """Makes this the run's configuration, or checks that it already is.
@@ -150,8 +153,11 @@ class RunDirectory:
 
     @property
     def rows_path(self) -> Path:
-        """The aggregate rows."""
-        return self.path / "rows.jsonl"
+        """The aggregate rows of this process."""
+        return self._rows_of(distributed.index())
+
+    def _rows_of(self, process: int) -> Path:
+        return self.path / (f"rows.{process}.jsonl" if process else "rows.jsonl")
 
     def append_row(self, row: dict[str, Any]) -> int:
         """Appends one row and returns the file's length in bytes."""
@@ -161,11 +167,69 @@ class RunDirectory:
             os.fsync(handle.fileno())
             return handle.tell()
 
-    def truncate_rows(self, length: int) -> None:
-        """Drops what was appended after the checkpoint that is being resumed."""
-        if self.rows_path.exists():
-            with open(self.rows_path, "r+b") as handle:
-                handle.truncate(length)
+    def row_lengths(self) -> list[int]:
+        """Returns the bytes of the rows of all processes that have written any."""
+        found = (self._rows_of(i) for i in itertools.count())
+        return [p.stat().st_size for p in itertools.takewhile(Path.exists, found)]
+
+    def truncate_rows(self, lengths: Sequence[int]) -> int:
+        """Drops what was appended after the checkpoint that is being resumed.
+
+        Args:
+            lengths: bytes of each process's rows at the checkpoint. Process 0 also sees to
+                the rows of processes that there are no more.
+
+        Returns:
+            The bytes of this process's rows.
+        """
+        me, total = distributed.index(), distributed.count()
+        mine = [me] if me else [0, *range(total, len(self.row_lengths()))]
+        for i in mine:
+            if self._rows_of(i).exists():
+                length = lengths[i] if i < len(lengths) else 0
+                os.truncate(self._rows_of(i), length)
+        return self.rows_path.stat().st_size if self.rows_path.exists() else 0
+
+
+def join_rows(rows: Sequence[dict[str, Any]], *, upward: bool) -> dict[str, Any]:
+    """Returns the row of all controllers from those of each process, at one update.
+
+    Args:
+        rows: as they stand in the processes' ``rows.jsonl``.
+        upward: whether a greater best value is a better one.
+    """
+    if len(rows) == 1:
+        return rows[0]
+    whole = dict(rows[0])
+    for name in ("controllers", "proposals", "queries"):
+        whole[name] = sum(row[name] for row in rows)
+    whole["wall_s"] = max(row["wall_s"] for row in rows)
+    whole["queries_per_s"] = round(whole["queries"] / max(whole["wall_s"], 1e-9), 1)
+    for name in ("best_mean", "finished", "spent", "entropy", "unique", "collapsed"):
+        known = [(row[name], row["controllers"]) for row in rows if row[name] is not None]
+        total = sum(n for _, n in known)
+        whole[name] = sum(value * n for value, n in known) / total if total else None
+    tops = [row["best_max"] for row in rows if row["best_max"] is not None]
+    whole["best_max"] = (max if upward else min)(tops) if tops else None
+    return whole
+
+
+def read_config(directory: Path) -> dict[str, Any] | None:
+    """Returns the configuration of the run in a directory, if any.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = directory / "config.json"
+    try:
+        config = json.loads(path.read_text())
+        if not isinstance(config, dict):
+            raise ValueError("no JSON object")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} is damaged; run again with --fresh.") from error
+    return config
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

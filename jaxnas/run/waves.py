@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnas.run import store
+from jaxnas.core.types import Objective
+from jaxnas.run import distributed, store
 from jaxnas.run.checkpoint import Checkpoints
 from jaxnas.run.engine import Engine
 from jaxnas.run.population import Member
@@ -44,7 +45,7 @@ class Progress(NamedTuple):
     members: Member
     step: int
     rows: int
-    """Length of ``rows.jsonl`` in bytes."""
+    """Length of this process's ``rows.jsonl`` in bytes."""
     spent_s: float
 
 
@@ -74,11 +75,10 @@ def _begin(
     at = Progress(engine.start(wave.ids), 0, 0, 0.0)
     timings["compile_s"] += engine.compile_s - before
     if wave.directory is not None and saved is not None:
-        if wave.number and wave.directory.rows_path.exists():
-            at = at._replace(rows=wave.directory.rows_path.stat().st_size)
+        lengths = wave.directory.row_lengths() if wave.number else []
         if saved.latest() is not None:
-            at = _restore(engine, saved, at.members)
-        wave.directory.truncate_rows(at.rows)
+            at, lengths = _restore(engine, saved, at)
+        at = at._replace(rows=wave.directory.truncate_rows(lengths))
     tell(engine, wave, "compiled", at.step, seconds=engine.compile_s - before)
     return at
 
@@ -102,19 +102,26 @@ def _advance(
         slice_begun = time.perf_counter()
         members = engine.advance(members, step, stop)
         slice_s = max(1e-6, time.perf_counter() - slice_begun)
-        pace = max(1, int(min(4 * pace, SLICE_S * (stop - step) / slice_s)))
-        step = stop
-        ended = step >= job.updates or bool(engine.spent(members).all())
         wall_s = at.spent_s + time.perf_counter() - begun
-        row = aggregate(engine, wave, members, step, wall_s)
+        row = aggregate(engine, wave, members, stop, wall_s)
+        due = time.perf_counter() - saved_at > CHECKPOINT_EVERY_S
+        spent = bool(engine.spent(members).all())
+        every = distributed.exchange([row, slice_s, due, spent])
+        parts, slices, dues, spents = zip(*every, strict=True)
+        pace = max(1, int(min(4 * pace, SLICE_S * (stop - step) / max(slices))))
+        step = stop
+        ended = step >= job.updates or all(spents)
         if wave.directory is not None and (step == boundary or ended):
             rows = wave.directory.append_row(row)
-        if saved is not None and time.perf_counter() - saved_at > CHECKPOINT_EVERY_S:
+        if saved is not None and dues[0]:
             _save(engine, saved, Progress(members, step, rows, wall_s))
             saved_at = time.perf_counter()
-        tell(engine, wave, "progress", step, row=row)
+        whole = store.join_rows(parts, upward=upward(job.oracle.objectives))
+        tell(engine, wave, "progress", step, row=whole)
     timings["run_s"] += wall_s
-    tell(engine, wave, "done", step, row=aggregate(engine, wave, members, step, wall_s))
+    parts = distributed.exchange(aggregate(engine, wave, members, step, wall_s))
+    whole = store.join_rows(parts, upward=upward(job.oracle.objectives))
+    tell(engine, wave, "done", step, row=whole)
     return members
 
 
@@ -122,47 +129,51 @@ def _save(engine: Engine, saved: Checkpoints, at: Progress) -> None:
     """Saves the population and, with a host oracle, all answers so far."""
     answers = engine.cache.to_arrays() if engine.cache is not None else {}
     shapes = {name: list(a.shape) for name, a in answers.items()}
-    record = {"step": at.step, "rows": at.rows, "run_s": at.spent_s, "answers": shapes}
+    rows = distributed.exchange(at.rows)
+    record = {"step": at.step, "rows": rows, "run_s": at.spent_s, "answers": shapes}
     saved.save(at.step, (at.members, answers), record)
 
 
-def _restore(engine: Engine, saved: Checkpoints, like: Member) -> Progress:
-    """Returns what the newest checkpoint holds."""
+def _restore(
+    engine: Engine, saved: Checkpoints, at: Progress
+) -> tuple[Progress, list[int]]:
+    """Returns what the newest checkpoint holds, and the lengths of the rows' files."""
     record = saved.record()
     answers: dict[str, Any] = {}
     if engine.cache is not None:
         empty = engine.cache.to_arrays()
         shapes = record["answers"].items()
         answers = {name: np.zeros(shape, empty[name].dtype) for name, shape in shapes}
-    members, answers = saved.restore((like, answers))
+    members, answers = saved.restore((at.members, answers))
     if engine.cache is not None:
         engine.cache.load(answers)
-    members = engine.programs.place(members)
-    return Progress(members, record["step"], record["rows"], record["run_s"])
+    if engine.programs.sharded.is_fully_addressable:
+        members = engine.programs.place(members)
+    return Progress(members, record["step"], 0, record["run_s"]), record["rows"]
 
 
 def aggregate(
     engine: Engine, wave: Wave, members: Member, step: int, wall_s: float
 ) -> dict[str, Any]:
-    """Returns one row: budgets, best values, entropy and collapse over the wave."""
-    job = engine.job
-    real = (wave.ids >= 0).reshape(job.layout.blocks, job.layout.width)
+    """Returns one row: budgets, best values, entropy and collapse of this process's."""
+    job, local = engine.job, distributed.local
+    real = engine.my_ids(wave.ids) >= 0
     ledger = members.oracle.ledger
-    best = job.oracle.scalariser.natural(np.asarray(ledger.best_true)[real])
+    best = job.oracle.scalariser.natural(local(ledger.best_true)[real])
     known = best[~np.isnan(best)]
-    upward = job.oracle.objectives[0].maximise or len(job.oracle.objectives) > 1
-    count = np.asarray(ledger.queries)[real]
+    best_of = np.max if upward(job.oracle.objectives) else np.min
+    count = local(ledger.queries)[real]
     row: dict[str, Any] = {
         "label": job.label,
         "update": step,
         "wave": wave.number,
         "controllers": int(real.sum()),
-        "proposals": int(np.asarray(ledger.proposals)[real].sum()),
+        "proposals": int(local(ledger.proposals)[real].sum()),
         "queries": int(count.sum()),
         "best_mean": float(known.mean()) if known.size else None,
-        "best_max": float(known.max() if upward else known.min()) if known.size else None,
-        "finished": float(engine.spent(members)[real].mean()),
-        "spent": float((count >= job.oracle.budget).mean()),
+        "best_max": float(best_of(known)) if known.size else None,
+        "finished": _mean(engine.spent(members)[real]),
+        "spent": _mean(count >= job.oracle.budget),
         "queries_per_s": round(int(count.sum()) / max(wall_s, 1e-9), 1),
         "wall_s": round(wall_s, 3),
     }
@@ -171,11 +182,21 @@ def aggregate(
     return row
 
 
+def upward(objectives: Sequence[Objective]) -> bool:
+    """Returns whether a greater best value is a better one; a reward always is."""
+    return objectives[0].maximise or len(objectives) > 1
+
+
+def _mean(flags: np.ndarray) -> float:
+    """Returns the share that holds; 1 of none."""
+    return float(flags.mean()) if flags.size else 1.0
+
+
 def _newest(column: Any, real: np.ndarray) -> float | None:
     """Returns the mean over controllers of each one's newest logged value."""
     if column is None:
         return None
-    values = np.asarray(column)[real]
+    values = distributed.local(column)[real]
     places = np.where(np.isnan(values), -1, np.arange(values.shape[1])).max(axis=1)
     seen = places >= 0
     if not seen.any():

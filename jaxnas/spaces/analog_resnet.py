@@ -162,7 +162,7 @@ class AnalogResNet:
         widening factor 1 and of the type and branches of the one before only goes on with
         it: the blocks of both are packed into as few groups as hold them, full ones first.
         """
-        active = jnp.arange(GROUPS) <= tokens[M]
+        active = jnp.arange(GROUPS, dtype=jnp.int32) <= tokens[M]
         tokens = tokens.at[R].set(jnp.where(active, jnp.maximum(tokens[R], 1), 0))
         if self.ranges.divides or 1.0 not in self.ranges.widenings:
             return tokens
@@ -171,7 +171,9 @@ class AnalogResNet:
 
     def features(self, tokens: Int[Array, "L"]) -> Float[Array, "F"]:
         """Returns the 22 published numbers: 0 where absent, types A = 1 to D = 4."""
-        return jnp.asarray(value_table(self.variant))[jnp.arange(self.length), tokens]
+        return jnp.asarray(value_table(self.variant))[
+            jnp.arange(self.length, dtype=jnp.int32), tokens
+        ]
 
     def project(self, features: Float[Array, "F"]) -> Int[Array, "L"]:
         """Returns the canonical architecture nearest to any 22 numbers, column by column.
@@ -184,7 +186,7 @@ class AnalogResNet:
         numbers = jnp.nan_to_num(features.astype(jnp.float32), nan=0.0)
         count = jnp.sum(numbers[1:] > others, axis=0)
         count = jnp.append(jnp.sum(numbers[0] > stem), count)
-        tokens = jnp.asarray(token)[jnp.arange(self.length), count]
+        tokens = jnp.asarray(token)[jnp.arange(self.length, dtype=jnp.int32), count]
         tokens = jnp.where(column_groups() <= tokens[M], tokens, 0)
         return self.canonical(tokens)
 
@@ -314,7 +316,7 @@ def _pack(
         keeps: token of the widening factor 1.
         most: blocks of a full group.
     """
-    place = jnp.arange(GROUPS)
+    place = jnp.arange(GROUPS, dtype=jnp.int32)
     kind, widen, branches = tokens[TYPE], tokens[WIDEN], tokens[BRANCHES]
     goes_on = (widen == keeps) & (kind == jnp.roll(kind, 1))
     goes_on = goes_on & (branches == jnp.roll(branches, 1)) & (place > 0)

@@ -48,7 +48,7 @@ class Toy:
 
     def mask(self, tokens: Int[Array, "L"], t: Int[Array, ""]) -> Bool[Array, "V"]:
         """Returns the legal tokens: 0, and any layer other than the one just before."""
-        choice = jnp.arange(self.vocab)
+        choice = jnp.arange(self.vocab, dtype=jnp.int32)
         return (choice == 0) | (choice != self._previous(tokens, t))
 
     def count(self) -> int:
@@ -59,7 +59,9 @@ class Toy:
         """Returns the share of the architectures after ``tokens[:t]`` behind each token."""
         shares = jnp.asarray(_shares(self.length, self.vocab))
         behind = shares[t, jnp.minimum(self._previous(tokens, t), 1)]
-        weight = jnp.where(jnp.arange(self.vocab) == 0, behind[0], behind[1])
+        weight = jnp.where(
+            jnp.arange(self.vocab, dtype=jnp.int32) == 0, behind[0], behind[1]
+        )
         return jnp.where(self.mask(tokens, t), weight, 0.0)
 
     def canonical(self, tokens: Int[Array, "L"]) -> Int[Array, "L"]:
@@ -72,7 +74,9 @@ class Toy:
             written, at, last = carry
             at = at + (token == last)
             written = jnp.where(
-                (jnp.arange(self.length) == at) & (token > 0), token, written
+                (jnp.arange(self.length, dtype=jnp.int32) == at) & (token > 0),
+                token,
+                written,
             )
             layer = token > 0
             return (written, at + layer, jnp.where(layer, token, last)), None

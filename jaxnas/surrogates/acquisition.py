@@ -98,4 +98,6 @@ class Acquisition:
     ) -> tuple[tuple[()], Evaluation]:
         """Returns the acquisition of each architecture."""
         value = self.score(params, self.predict(params, tokens))
-        return state, measured(value[:, None], jnp.zeros(tokens.shape[0]), active)
+        return state, measured(
+            value[:, None], jnp.zeros(tokens.shape[0], jnp.float32), active
+        )

@@ -35,6 +35,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.layout import per_controller
+from jaxnas.core.ranges import HPARAMS
 
 MIN_ROWS = 10
 """Fewest labelled rows of a fit."""
@@ -93,6 +94,7 @@ class EnsembleHparams(NamedTuple):
     mse: Float[Array, ""] | float = 1.0
     nll: Float[Array, ""] | float = 0.3
     rank: Float[Array, ""] | float = 0.3
+    RANGES = HPARAMS
 
 
 class EnsembleParams(NamedTuple):
@@ -204,7 +206,7 @@ def fit(
 
     axes = (0, 0, 0, *(None,) * 9)
     trained = jax.vmap(per_controller(train), axes)(
-        jnp.arange(config.members),
+        jnp.arange(config.members, dtype=jnp.int32),
         jax.random.split(init_key, config.members),
         jax.random.split(draw_key, config.members),
         *(scaled, z, share, fold, *hparams),
@@ -272,7 +274,10 @@ def _train(
     """Returns one network trained on the rows outside its own fold."""
     settings = EnsembleHparams(*hparams)
     cdf = jnp.cumsum(jnp.where(fold == member, 0.0, share))
-    uniforms = jax.random.uniform(draw_key, (config.steps, config.batch)) * cdf[-1]
+    uniforms = (
+        jax.random.uniform(draw_key, (config.steps, config.batch), dtype=jnp.float32)
+        * cdf[-1]
+    )
     rows = jnp.searchsorted(cdf, uniforms, side="right")
     rows = jnp.minimum(rows, x.shape[0] - 1)
     network = _start(init_key, (x.shape[1], *config.hidden, 2 * z.shape[1]))
@@ -291,7 +296,7 @@ def _train(
         return (network, adam), None
 
     state = (network, ADAM.init(network))
-    (network, _), _ = jax.lax.scan(step, state, jnp.arange(config.steps))
+    (network, _), _ = jax.lax.scan(step, state, jnp.arange(config.steps, dtype=jnp.int32))
     return network
 
 
@@ -318,8 +323,8 @@ def _start(key: Key[Array, ""], sizes: tuple[int, ...]) -> _Member:
     for place, (one, wide, out) in enumerate(zip(keys, sizes[:-1], sizes[1:], strict=True)):
         gain = 0.1 if place == len(sizes) - 2 else 1.0
         scale = gain * math.sqrt(2 / wide)
-        kernels.append(scale * jax.random.normal(one, (wide, out)))
-    return _Member(tuple(kernels), tuple(jnp.zeros(out) for out in sizes[1:]))
+        kernels.append(scale * jax.random.normal(one, (wide, out), dtype=jnp.float32))
+    return _Member(tuple(kernels), tuple(jnp.zeros(out, jnp.float32) for out in sizes[1:]))
 
 
 def _forward(

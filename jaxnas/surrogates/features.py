@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.rng import root_key
 from jaxnas.core.space import Featured, SearchSpace
 from jaxnas.core.types import Graph
 
@@ -217,7 +218,7 @@ def _operations(space: SearchSpace) -> tuple[tuple[int, ...], bool]:
     if whole:
         rows = jnp.asarray(tk.enumerate_space(space))
     else:
-        keys = jax.random.split(jax.random.key(0), SAMPLES)
+        keys = jax.random.split(root_key(0), SAMPLES)
         rows = jax.jit(jax.vmap(lambda key: tk.sample(key, space)))(keys)
 
     def inside(row: Int[Array, "L"]) -> Int[Array, "N"]:
@@ -253,7 +254,7 @@ def _paths(
         step = jnp.max(jnp.where(before > 0, longest + 1, 0.0))
         return (paths, longest.at[node].max(step)), None
 
-    nodes = jnp.arange(wired.shape[0])
+    nodes = jnp.arange(wired.shape[0], dtype=jnp.int32)
     (paths, longest), _ = jax.lax.scan(visit, (start, jnp.zeros_like(start)), nodes)
     depth = jnp.max(jnp.where(sink & (paths > 0), longest - 1, 0.0))
     return jnp.sum(jnp.where(sink, paths, 0.0)), depth

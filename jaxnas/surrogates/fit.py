@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxnas import registry
+from jaxnas.core.rng import root_key
 from jaxnas.core.space import Featured, SearchSpace
 from jaxnas.core.types import Objective
 from jaxnas.data.formats.npz import content_checksum
@@ -67,7 +68,7 @@ def fit_surrogate(
     def task(key: Any, *data: Any) -> en.EnsembleParams:
         return en.fit(config, key, *data, hparams=hparams)
 
-    arguments = (jax.random.key(seed), x, y, weight)
+    arguments = (root_key(seed), x, y, weight)
     begin = time.perf_counter()
     compiled = jax.jit(task).lower(*arguments).compile()
     middle = time.perf_counter()

@@ -232,7 +232,7 @@ def _search(
 ) -> Float[Array, "B s"]:
     """Returns how many thresholds each value has reached, by halving; ``k`` is ``2^i``."""
     count, length = thresholds.shape
-    begin = jnp.arange(count) * length - 1
+    begin = jnp.arange(count, dtype=jnp.int32) * length - 1
     reached = jnp.zeros(value.shape, jnp.int32)
     half = length // 2
     while half:
@@ -267,7 +267,7 @@ def _exit_leaves(table: Table, row: Int[Array, "B g"]) -> Float[Array, "B w"]:
 def _walk(nodes: Nodes, x: Float[Array, "B F"]) -> Float[Array, "B t"]:
     """Returns the leaf of each tree that walking from its root ends in."""
     at = jnp.broadcast_to(nodes.root, (x.shape[0], nodes.root.shape[0]))
-    lanes = jnp.arange(x.shape[0])[:, None]
+    lanes = jnp.arange(x.shape[0], dtype=jnp.int32)[:, None]
 
     def step(_: Int[Array, ""], at: Int[Array, "B t"]) -> Int[Array, "B t"]:
         """Moves every walker to a child; a leaf is its own child."""

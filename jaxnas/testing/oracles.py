@@ -10,7 +10,7 @@ import inspect
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +18,23 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from jaxnas.core import tokens as tk
-from jaxnas.core.oracle import Enumerated, Measuring, Oracle, Predictor, Truthful, Uncertain
+from jaxnas.core.oracle import (
+    Enumerated,
+    Measuring,
+    Oracle,
+    Predictor,
+    Truthful,
+    Uncertain,
+    capability,
+    required,
+)
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
 from jaxnas.registry import lookup, make_oracle, make_space, recipe
 from jaxnas.surrogates.ensemble import GRID, Ensemble, EnsembleParams
 from jaxnas.surrogates.features import make_encoder
 from jaxnas.surrogates.file import Header, Model, save, shapes
+from jaxnas.testing import expect
 from jaxnas.testing.spaces import _masks, enumerable, samples
 from jaxnas.testing.tiny import TinyNets
 
@@ -81,8 +91,8 @@ def untrained_model(
         x_low=x.min(axis=0),
         x_high=x.max(axis=0),
         knots=jnp.repeat(80 + 5 * jnp.asarray(GRID)[:, None], outputs, axis=1),
-        widen=jnp.ones(outputs),
-        limit=jnp.ones(outputs),
+        widen=jnp.ones(outputs, jnp.float32),
+        limit=jnp.ones(outputs, jnp.float32),
     )
     header = Header(space.id, encoder.id, encoder.names, objectives, config, recipe(space))
     path = Path(tempfile.mkdtemp(prefix="jaxnas-")) / "surrogate.npz"
@@ -116,7 +126,7 @@ def ask(
     _, evaluation = _evaluator(oracle)(key, params, state, *batch)
     found = _map(np.asarray, evaluation)
     return (
-        found._replace(cost=np.sign(found.cost)) if isinstance(oracle, Measuring) else found
+        found._replace(cost=np.sign(found.cost)) if capability(oracle, Measuring) else found
     )
 
 
@@ -134,10 +144,10 @@ def lanes_of(oracle: Oracle, seed: int = 0, batch: int = BATCH) -> np.ndarray:
 def _same(oracle: Oracle, first: Evaluation, second: Evaluation) -> None:
     """Asserts that two evaluations are identical, NaN for NaN; a model's up to rounding."""
     for name, a, b in zip(Evaluation._fields, first, second, strict=True):
-        if isinstance(oracle, Predictor) and name == "objectives":
+        if capability(oracle, Predictor) and name == "objectives":
             _close(a, b, name)
         else:
-            np.testing.assert_array_equal(a, b, err_msg=name)
+            expect.same(a, b, f"{name} must not depend on the rest of the batch")
 
 
 def _close(a: Any, b: Any, name: str) -> None:
@@ -148,27 +158,27 @@ def _close(a: Any, b: Any, name: str) -> None:
 
 def check_static_argument(oracle: Oracle) -> None:
     """An oracle is hashable, has a versioned id and distinct objectives with units."""
-    assert isinstance(oracle, Oracle)
-    assert hash(oracle) == hash(oracle)
-    assert "-v" in oracle.id
+    expect.static(oracle, Oracle)
     names = [item.name for item in oracle.objectives]
-    assert names
-    assert len(set(names)) == len(names)
-    assert all(item.unit and item.meaning for item in oracle.objectives)
+    assert names, "objectives is empty; name at least one"
+    assert len(set(names)) == len(names), f"objectives repeat a name: {names}"
+    for item in oracle.objectives:
+        assert item.unit, f"the objective {item.name!r} has no unit; give it one"
+        assert item.meaning, f"the objective {item.name!r} has no meaning; say it in words"
 
 
 def check_record(oracle: Oracle) -> None:
     """An evaluation has the declared shapes and types; a bare oracle gives no reward."""
     evaluation = ask(oracle, lanes_of(oracle))
-    assert evaluation.objectives.shape == (BATCH, len(oracle.objectives))
-    for name in ("objectives", "violation", "cost", "reward"):
-        assert getattr(evaluation, name).dtype == np.float32, name
-    for name in ("violation", "cost", "status", "reward"):
-        assert getattr(evaluation, name).shape == (BATCH,), name
-    assert evaluation.status.dtype == np.int32
-    assert np.isnan(evaluation.reward).all()
-    assert (evaluation.violation >= 0).all()
-    assert (evaluation.cost >= 0).all()
+    for name, leaf in evaluation._asdict().items():
+        shape = (BATCH, len(oracle.objectives)) if name == "objectives" else (BATCH,)
+        dtype = np.int32 if name == "status" else np.float32
+        expect.shaped(f"evaluation.{name}", leaf, shape, dtype)
+    unset = np.isnan(evaluation.reward)
+    expect.every(unset, "evaluation.reward must be NaN: the budget fills it")
+    for name in ("violation", "cost"):
+        positive = getattr(evaluation, name) >= 0
+        expect.every(positive, f"evaluation.{name} must be 0 or more, and no NaN")
 
 
 def check_batch_equals_loop(oracle: Oracle) -> None:
@@ -190,9 +200,11 @@ def check_finite_or_flagged(oracle: Oracle) -> None:
     """Scores are finite exactly where the status is OK."""
     evaluation = ask(oracle, lanes_of(oracle, 1))
     ok = evaluation.status == OK
-    assert np.isfinite(evaluation.objectives[ok]).all()
-    assert np.isnan(evaluation.objectives[~ok]).all()
-    assert np.isin(evaluation.status, (OK, FAILED, SKIPPED)).all()
+    finite, lost = np.isfinite(evaluation.objectives), np.isnan(evaluation.objectives)
+    expect.every(finite[ok], "objectives must be finite where status is OK")
+    expect.every(lost[~ok], "objectives must be NaN where status is not OK")
+    known = np.isin(evaluation.status, (OK, FAILED, SKIPPED))
+    expect.every(known, "status must be OK (0), FAILED (1) or SKIPPED (2)")
 
 
 def check_same_key_same_score(oracle: Oracle) -> None:
@@ -208,9 +220,10 @@ def check_inactive_skipped(oracle: Oracle) -> None:
     tokens = lanes_of(oracle)
     active = np.arange(BATCH) % 2 == 0
     part, whole = ask(oracle, tokens, active), ask(oracle, tokens)
-    assert (part.status[~active] == SKIPPED).all()
-    assert np.isnan(part.objectives[~active]).all()
-    assert (part.cost[~active] == 0).all()
+    off = [leaf[~active] for leaf in (part.status, part.objectives, part.cost)]
+    expect.every(off[0] == SKIPPED, "status must be SKIPPED in inactive lanes")
+    expect.every(np.isnan(off[1]), "objectives must be NaN in inactive lanes")
+    expect.every(off[2] == 0, "cost must be 0 in inactive lanes")
     both = [_map(lambda leaf: leaf[active], each) for each in (part, whole)]
     _same(oracle, *both)
 
@@ -220,20 +233,22 @@ def check_truth(oracle: Oracle) -> None:
 
     A model's readings are predictions: only that their truth is finite can be asked.
     """
-    if not isinstance(oracle, Truthful):
+    known, predicts = capability(oracle, Truthful), capability(oracle, Predictor)
+    if known is None:
         return
     tokens, params = jnp.asarray(lanes_of(oracle)), oracle.params()
-    compiled = jax.jit if isinstance(oracle, Predictor) else lambda function: function
-    truth = np.asarray(compiled(cast(Truthful, oracle).truth)(params, tokens))
-    assert truth.shape == (BATCH, len(oracle.objectives))
-    if isinstance(oracle, Predictor):
-        assert np.isfinite(truth).all()
+    compiled = jax.jit if predicts else lambda function: function
+    truth = np.asarray(compiled(known.truth)(params, tokens))
+    expect.shaped("truth", truth, (BATCH, len(oracle.objectives)))
+    if predicts:
+        expect.every(np.isfinite(truth), "the truth behind a model must be finite")
     else:
-        np.testing.assert_array_equal(truth, ask(oracle, np.asarray(tokens)).objectives)
-    if isinstance(oracle, Uncertain):
-        spread = np.asarray(compiled(cast(Uncertain, oracle).spread)(params, tokens))
-        assert spread.shape == truth.shape
-        assert (spread >= 0).all()
+        text = "truth must be what evaluate measures, bit for bit"
+        expect.same(truth, ask(oracle, np.asarray(tokens)).objectives, text)
+    if uncertain := capability(oracle, Uncertain):
+        spread = np.asarray(compiled(uncertain.spread)(params, tokens))
+        expect.shaped("spread", spread, truth.shape)
+        expect.every(spread >= 0, "spread must be 0 or more; 0 where it is not known")
 
 
 def check_columns(oracle: Oracle) -> None:
@@ -241,19 +256,21 @@ def check_columns(oracle: Oracle) -> None:
 
     A model's agree with its truth, which may be a table's.
     """
-    if not (isinstance(oracle, Enumerated) and enumerable(oracle.space)):
+    table = capability(oracle, Enumerated)
+    if table is None or not enumerable(oracle.space):
         return
-    members = tk.enumerate_space(oracle.space)
-    columns = cast(Enumerated, oracle).columns()
+    members, columns = tk.enumerate_space(oracle.space), table.columns()
     rows = np.linspace(0, len(members) - 1, BATCH).astype(int)
     measured = ask(oracle, members[rows]).objectives
-    if isinstance(oracle, Predictor):
+    if capability(oracle, Predictor):
         chosen, params = jnp.asarray(members[rows]), oracle.params()
-        measured = np.asarray(cast(Truthful, oracle).truth(params, chosen))
+        measured = np.asarray(required(oracle, Truthful).truth(params, chosen))
     for place, objective in enumerate(oracle.objectives):
         column = columns[objective.name]
-        assert column.shape == (len(members),)
-        np.testing.assert_allclose(measured[:, place], column[rows], rtol=1e-6)
+        text = f"columns()[{objective.name!r}]"
+        expect.shaped(text, column, (len(members),))
+        text += " must list what evaluate measures, in the order of enumerate_space"
+        np.testing.assert_allclose(measured[:, place], column[rows], 1e-6, err_msg=text)
 
 
 ORACLE_CHECKS: tuple[Callable[[Oracle], None], ...] = (
@@ -308,19 +325,20 @@ def _repaired(
 
 def check_features(oracle: Oracle) -> None:
     """A row's features are finite, and the same alone as in a batch."""
-    assert isinstance(oracle, Predictor)
+    model = required(oracle, Predictor)
     tokens = lanes_of(oracle)
-    batch = np.asarray(jax.jit(oracle.features)(jnp.asarray(tokens)))
-    assert batch.shape[0] == BATCH
-    assert np.isfinite(batch).all()
-    np.testing.assert_array_equal(_alone(oracle)(tokens), batch)
+    batch = np.asarray(jax.jit(model.features)(jnp.asarray(tokens)))
+    expect.shaped("features", batch, (BATCH, *batch.shape[1:]))
+    expect.every(np.isfinite(batch), "features must be finite")
+    text = "a row's features must be the same alone and in a batch: code rows one by one"
+    expect.same(_alone(model)(tokens), batch, text)
 
 
 def check_single_row_equals_batch(oracle: Oracle) -> None:
     """Mean and spreads of a row asked alone are those of the row in a batch."""
-    assert isinstance(oracle, Predictor)
+    model = required(oracle, Predictor)
     tokens, params = jnp.asarray(lanes_of(oracle)), oracle.params()
-    say = jax.jit(oracle.predict)
+    say = jax.jit(model.predict)
     batch = say(params, tokens)
     singles = [say(params, tokens[i : i + 1]) for i in range(BATCH)]
     for name in ("mean", "epistemic", "aleatoric"):
@@ -336,8 +354,8 @@ def check_decisions_show(oracle: Oracle) -> None:
     Rows are coded one at a time, the way a search asks. The original's surrogate coded
     categories by their order within the rows at hand: alone, every category was the first.
     """
-    assert isinstance(oracle, Predictor)
-    code = _alone(oracle)
+    model = required(oracle, Predictor)
+    code = _alone(model)
     for tokens in lanes_of(oracle):
         changes = _single_changes(oracle, tokens)
         seen = code(np.stack([tokens, *changes]))
@@ -349,13 +367,14 @@ def check_decisions_show(oracle: Oracle) -> None:
 
 def check_predictions(oracle: Oracle) -> None:
     """Predictions are finite, their spreads finite and not negative."""
-    assert isinstance(oracle, Predictor)
-    predicted = jax.jit(oracle.predict)(oracle.params(), jnp.asarray(lanes_of(oracle, 1)))
-    assert np.isfinite(np.asarray(predicted.mean)).all()
-    for spread in (predicted.epistemic, predicted.aleatoric):
-        assert np.isfinite(np.asarray(spread)).all()
-        assert (np.asarray(spread) >= 0).all()
-    assert predicted.extrapolates.shape == (BATCH,)
+    model = required(oracle, Predictor)
+    predicted = jax.jit(model.predict)(oracle.params(), jnp.asarray(lanes_of(oracle, 1)))
+    for name in ("mean", "epistemic", "aleatoric"):
+        found = np.asarray(getattr(predicted, name))
+        expect.every(np.isfinite(found), f"the predicted {name} must be finite")
+        positive = (found >= 0) | (name == "mean")
+        expect.every(positive, f"the predicted {name} spread must be 0 or more")
+    expect.shaped("extrapolates", predicted.extrapolates, (BATCH,))
 
 
 SURROGATE_CHECKS: tuple[Callable[[Oracle], None], ...] = (

@@ -17,7 +17,17 @@ from jaxnas.core import tokens as tk
 class Ledger:
     """Books the queries of ``P`` controllers over the rows of a table."""
 
-    def __init__(self, value: np.ndarray, count: int, budget: int, cap: int) -> None:
+    def __init__(
+        self,
+        value: np.ndarray,
+        count: int,
+        budget: int,
+        cap: int,
+        noise: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        self.readings = value + noise * rng.normal(size=(count, len(value)))
         self.value, self.budget, self.cap = value, budget, cap
         self.seen = np.zeros((count, len(value)), bool)
         self.count = np.zeros(count, int)
@@ -36,23 +46,45 @@ class Ledger:
         self.rows[fresh, self.count[fresh]] = rows[fresh]
         self.seen[fresh, rows[fresh]] = True
         self.count[fresh] += 1
-        return self.value[rows]
+        return self.readings[np.arange(len(rows)), rows]
 
-    def arrays(self, members: np.ndarray) -> dict[str, np.ndarray]:
-        there = self.rows >= 0
-        value = np.where(there, self.value[self.rows], -np.inf)
-        curve = np.where(there, np.maximum.accumulate(value, axis=1), np.nan)
-        best = self.rows[np.arange(len(value)), np.argmax(value, axis=1)]
+    def arrays(
+        self,
+        members: np.ndarray,
+        measured: np.ndarray,
+        violation: np.ndarray,
+        noisy: bool,
+    ) -> dict[str, np.ndarray]:
+        """``measured [n, M]`` is NaN where an evaluation fails; ``violation [n]``."""
+        there, P = self.rows >= 0, np.arange(len(self.rows))
+        meets = np.isfinite(measured).all(axis=1) & (violation <= 0)
+        reading = np.where(
+            there & meets[self.rows], self.readings[P[:, None], self.rows], -np.inf
+        )
+        ahead = np.maximum.accumulate(reading, axis=1)
+        new = np.where(reading == ahead, np.arange(reading.shape[1]), 0)
+        choice = np.take_along_axis(self.rows, np.maximum.accumulate(new, axis=1), axis=1)
+        found = np.isfinite(ahead)
+        curve = np.where(there & found, self.value[choice], np.nan)
+        best = np.where(found[:, -1], choice[:, -1], 0)
         tokens = np.where(there[..., None], members[self.rows], -1)
-        measured = np.where(there, self.value[self.rows], np.nan)
+        seen = np.where(there[..., None], measured[self.rows], np.nan)
+        if noisy:
+            seen = (
+                seen
+                + (self.readings[P[:, None], self.rows] - self.value[self.rows])[..., None]
+            )
         return {
             "count": self.count,
             "proposals": self.proposals,
             "curve": curve.astype(np.float32),
             "tokens": tokens.astype(np.int16),
-            "objectives": measured[..., None].astype(np.float32),
+            "objectives": seen.astype(np.float32),
+            "violation": np.where(there, violation[self.rows], np.nan).astype(np.float32),
             "best_tokens": members[best].astype(np.int32),
-            "best_true": self.value[best].astype(np.float32),
+            "best_true": np.where(found[:, -1], self.value[best], np.nan).astype(
+                np.float32
+            ),
         }
 
 
@@ -185,15 +217,31 @@ def make_run(
     grid: dict[str, list[float]] | None = None,
     seed: int = 0,
     finished: bool = True,
+    known: bool = True,
+    failing: bool = False,
 ) -> Path:
-    """Writes one run directory and returns its path."""
+    """Writes one run directory and returns its path.
+
+    ``known=False`` is an oracle built in Python; ``failing`` one whose evaluations fail for
+    two architectures in three.
+    """
     options = dict(options or {})
     oracle = jaxnas.make_oracle(oracle_name, **options)
     space = oracle.space
     members = np.asarray(tk.enumerate_space(space)).astype(np.int64)
-    objective = oracle.objectives[0]
-    value = oracle.columns()[objective.name].astype(np.float32).astype(np.float64)
-    sign = 1 if objective.maximise else -1
+    objectives = oracle.objectives
+    columns = {n: c.astype(np.float32).astype(float) for n, c in oracle.columns().items()}
+    measured = np.stack([columns[o.name] for o in objectives], axis=1)
+    signs = np.array([1 if o.maximise else -1 for o in objectives])
+    sign = signs[0] if len(signs) == 1 else 1
+    value = sign * (measured @ signs)
+    violation = np.zeros(len(value))
+    for text in options.get("constraints", ()):
+        metric, bound = text.split("<=")
+        violation += np.maximum(columns[metric] - float(bound), 0)
+    if failing:
+        measured[np.arange(len(value)) % 3 > 0] = np.nan
+    noisy = "noise" in options
     rng = np.random.default_rng([seed, *method.encode()])
     hparams, cells = ({}, []) if not grid else settings_of(grid, PRESET)
     if method in ("ppo", "reinforce") and not grid:
@@ -201,7 +249,7 @@ def make_run(
     G = len(hparams["lr"]) if hparams else 1
     P = G * seeds
     setting = np.repeat(np.arange(G), seeds)
-    ledger = Ledger(sign * value, P, budget, cap * budget)
+    ledger = Ledger(sign * value, P, budget, cap * budget, 0.25 * noisy, seed)
     if method in ("ppo", "reinforce"):
         lr, bonus = (np.asarray(hparams[n])[setting] for n in ("lr", "entropy"))
         speed = 1.0 if method == "ppo" else 0.6
@@ -210,22 +258,27 @@ def make_run(
         logs = {"random": random_search, "evolution": evolution}[method](
             rng, ledger, members
         )
-    arrays = ledger.arrays(members)
-    for name in ("curve", "objectives", "best_true"):
+    arrays = ledger.arrays(members, measured, violation, noisy)
+    for name in ("curve", "best_true"):
         arrays[name] = sign * arrays[name]
     arrays |= {"controller": np.arange(P), "setting": setting, "seed": np.arange(P) % seeds}
     every = np.unique(ledger.rows[ledger.rows >= 0])
+    every = every[np.isfinite(measured[every]).all(axis=1) & (violation[every] <= 0)]
     best = every[np.argsort(-sign * value[every], kind="stable")][:256]
     config = {
         "format": 1,
         "label": label or method,
         "algorithm": {"id": IDS[method], "fields": {"batch": 8}},
-        "oracle": {"name": oracle_name, "id": oracle.id, "options": options},
+        "oracle": {
+            "name": oracle_name if known else None,
+            "id": oracle.id,
+            "options": options,
+        },
         "space": space.id,
         "space_name": "nb201" if oracle_name == "analog-nasbench" else "toy",
         "space_options": {},
-        "objectives": [objective.__dict__],
-        "weights": [1.0],
+        "objectives": [o.__dict__ for o in objectives],
+        "weights": [1.0] * len(objectives),
         "hparams": hparams,
         "preset": 0,
         "grid": grid or {},
@@ -252,7 +305,7 @@ def make_run(
     write(path, config, provenance(finished), rows)
     if finished:
         np.savez(path / "results.npz", **arrays, **logs)
-        np.savez(path / "archive.npz", tokens=members[best], objectives=value[best, None])
+        np.savez(path / "archive.npz", tokens=members[best], objectives=measured[best])
     return path
 
 

@@ -55,7 +55,20 @@ def test_difference_is_welchs(rng):
     found = stats.difference(x, y)
     np.testing.assert_allclose(found[:3], (x.mean() - y.mean(), *wanted), rtol=1e-10)
     flat = stats.difference(np.ones(4), np.zeros(4))
-    assert flat[:3] == (1.0, 1.0, 1.0)
+    assert flat.value == 1.0
+    assert np.isnan(flat[1:3]).all()  # neither varies: no test
+
+
+def test_intervals_end_at_the_range_of_the_metric():
+    x = np.array([80.0, 92.6])
+    assert stats.mean_interval(x).high > 100  # Student's t with one degree of freedom
+    found = stats.mean_interval(x, (0.0, 100.0))
+    assert found[1:] == (pytest.approx(6.26, abs=0.01), 100.0, 2)
+    band = stats.mean_band(x[:, None], (0.0, 100.0))
+    assert (band.low[0], band.high[0]) == (found.low, 100.0)
+    assert stats.mean_interval(np.array([101.0, 103.0]), (0.0, 100.0)).high == 102.0
+    gap = stats.difference(x, np.array([50.0, 51.0]), (-100.0, 100.0))
+    assert gap.high == 100.0
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 7, 64, 101])

@@ -14,7 +14,7 @@ from jaxnas.controllers.actions import Categorical, Gaussian
 from jaxnas.controllers.mlp import MLP
 from jaxnas.core.errors import UserError
 from jaxnas.core.tokens import inverse_cdf
-from jaxnas.envs.base import AutoReset, first, transition
+from jaxnas.envs.base import AutoReset, timestep
 from jaxnas.envs.change import ChangeEnv
 from jaxnas.envs.latent import ContinuousLatentEnv, LatentEnv
 from jaxnas.rl.agents import evaluate, load_agent, save_agent
@@ -184,12 +184,12 @@ class Target:
 
     def reset(self, key, params):
         obs = jax.random.uniform(key, (1,), minval=-0.8, maxval=0.8)
-        return obs, first(obs, jnp.ones(1, bool))
+        return obs, timestep(obs, jnp.ones(1, bool))
 
     def step(self, key, state, action, params):
         yes = jnp.asarray(True)
         reward = -jnp.sum(jnp.square(jnp.clip(action, -1.0, 1.0) - state))
-        return state, transition(state, jnp.ones(1, bool), reward, yes, ~yes)
+        return state, timestep(state, jnp.ones(1, bool), reward, yes, ~yes)
 
 
 @pytest.mark.slow
@@ -217,14 +217,14 @@ class ThreeStates:
 
     def reset(self, key, params):
         state = jax.random.randint(key, (), 0, 3)
-        return state, first(jax.nn.one_hot(state, 3), jnp.ones(2, bool))
+        return state, timestep(jax.nn.one_hot(state, 3), jnp.ones(2, bool))
 
     def step(self, key, state, action, params):
         after = state + jnp.where(action == 1, 1, -1)
         reward = jnp.where(after == 3, 1.0, jnp.where(after < 0, 0.1, 0.0))
         over = (after == 3) | (after < 0)
         after = jnp.clip(after, 0, 2)
-        seen = transition(jax.nn.one_hot(after, 3), jnp.ones(2, bool), reward, over, ~over)
+        seen = timestep(jax.nn.one_hot(after, 3), jnp.ones(2, bool), reward, over, ~over)
         return after, seen._replace(truncated=jnp.asarray(False))
 
 

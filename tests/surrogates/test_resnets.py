@@ -1,6 +1,7 @@
 """The measured analog-resnet networks, and the surrogate that is fitted to them."""
 
 import functools
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -131,3 +132,18 @@ def test_training_again_gives_the_recorded_numbers():
         seeds = arrays[f"again:{ours}"].astype(np.float64)
         spread = np.sqrt(seeds.var(axis=1, ddof=1).mean())
         assert abs(again[theirs] - arrays[f"metric:{ours}"][row]) <= 5 * spread
+
+
+def test_the_oracle_says_what_its_order_of_the_best_tenth_is():
+    root = Path(__file__).parents[2]
+    text = (root / "experiments/05_resnets/results/resnets.md").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.count(" | ") == 5]
+    measured = {row[0].removeprefix("| "): row[2] for row in rows}
+    info = make_oracle("digits-resnets").info()
+    for name, tau in resnets.BEST_TENTH.items():
+        assert measured[name] == tau
+        assert f"Kendall tau {tau}" in info[f"held out, best tenth: {name}"]
+    assert (
+        "best tenth of them with 0.03"
+        in (root / "jaxnas/data/tables/measured/README.md").read_text()
+    )

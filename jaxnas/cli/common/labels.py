@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from jaxnas import registry
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError, unknown_name
-from jaxnas.core.oracle import Enumerated, Oracle
+from jaxnas.core.oracle import Enumerated, Oracle, capability
+from jaxnas.core.rng import root_key
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Objective
 
@@ -182,10 +183,10 @@ def read_oracle(
         UserError: an unknown oracle or objective, or a space that it does not score.
     """
     oracle = registry.make_oracle(name, space=space, objective=objective)
-    size = tk.count(oracle.space)
-    if isinstance(oracle, Enumerated) and size is not None and size <= tk.ENUMERABLE:
+    size, table = tk.count(oracle.space), capability(oracle, Enumerated)
+    if table is not None and size is not None and size <= tk.ENUMERABLE:
         tokens = tk.enumerate_space(oracle.space)
-        columns = cast(Enumerated, oracle).columns()
+        columns = table.columns()
         values = np.stack([columns[o.name] for o in oracle.objectives], axis=1)
     else:
         tokens = _draw(oracle.space, seed, labels + HELD_OUT)
@@ -197,7 +198,7 @@ def _draw(space: SearchSpace, seed: int, count: int) -> Int[np.ndarray, "n L"]:
     """Returns distinct random architectures, at most ``count``."""
     import jax
 
-    keys = jax.random.split(jax.random.key(seed), count)
+    keys = jax.random.split(root_key(seed), count)
     rows = jax.jit(jax.vmap(lambda key: tk.sample(key, space)))(keys)
     return np.unique(np.asarray(rows), axis=0)
 
@@ -209,7 +210,7 @@ def _ask(
     import jax
     import jax.numpy as jnp
 
-    key, params = jax.random.key(seed), oracle.params()
+    key, params = root_key(seed), oracle.params()
     ask: Any = jax.jit(oracle.evaluate) if oracle.traced else oracle.evaluate
     convert: Any = jnp.asarray if oracle.traced else np.asarray
     fidelity, active = np.zeros(len(tokens), np.int32), np.ones(len(tokens), bool)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from jaxnas.cli.common.options import parse_axis
 from jaxnas.cli.common.progress import Reporter
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.files import replacing
+from jaxnas.core.ranges import check_hparams
+from jaxnas.core.rng import root_key
 
 SHOWN = (
     ("match", "exact reconstruction", "{:.4f} of {heldout:,} held-out architectures"),
@@ -94,7 +96,7 @@ def parse_hparams(pairs: Sequence[str]) -> Any:
     """Returns the default hyperparameters with ``NAME=VALUE`` replaced.
 
     Raises:
-        UserError: an unknown name, or a value that is no number from 0.
+        UserError: an unknown name, or a value out of its range.
     """
     from jaxnas.latent.fit import Hparams
 
@@ -103,29 +105,24 @@ def parse_hparams(pairs: Sequence[str]) -> Any:
         name, values = parse_axis(pair)
         if name not in Hparams._fields:
             raise unknown_name("setting of a latent fit:", name, Hparams._fields)
-        value = values[0]
-        below_one = name in ("dropout", "ema")
-        good = len(values) == 1 and isinstance(value, int | float) and value >= 0
-        if not good or not np.isfinite(value) or (below_one and value >= 1):
-            limit = " below 1" if below_one else ""
-            raise UserError(
-                f"The setting {name!r} needs one number from 0{limit}: {pair!r}."
-            )
-        changes[name] = float(value)
+        if len(values) != 1 or not isinstance(values[0], int | float):
+            raise UserError(f"The setting {name!r} needs one number: {pair!r}.")
+        changes[name] = float(values[0])
+    check_hparams(Hparams, changes)
     return Hparams()._replace(**changes)
 
 
 def _scores(oracle: Any, tokens: np.ndarray) -> np.ndarray:
     """Returns the true scores of architectures, or readings where truth is not known."""
-    import jax
     import jax.numpy as jnp
 
-    from jaxnas.core.oracle import Truthful
+    from jaxnas.core.oracle import Truthful, capability
 
     params, rows = oracle.params(), jnp.asarray(tokens)
-    if isinstance(oracle, Truthful):
-        return np.asarray(cast(Truthful, oracle).truth(params, rows))[:, 0]
-    key = jax.random.key(0)
+    known = capability(oracle, Truthful)
+    if known is not None:
+        return np.asarray(known.truth(params, rows))[:, 0]
+    key = root_key(0)
     size = len(tokens)
     state = oracle.init(key, params)
     zeros, active = jnp.zeros(size, jnp.int32), jnp.ones(size, bool)
@@ -152,7 +149,7 @@ def fit_timed(
     train = lambda key, x, known, settings, bins: fit(
         model, key, x, known, settings, plan, bins
     )
-    arguments = (jax.random.key(seed), jnp.asarray(tokens), labels, hparams, rows)
+    arguments = (root_key(seed), jnp.asarray(tokens), labels, hparams, rows)
     begun = time.perf_counter()
     compiled = jax.jit(train).lower(*arguments).compile()
     built = time.perf_counter()
@@ -169,7 +166,7 @@ def measure(model: Any, params: Any, seed: int, made: Made) -> Any:
 
     run = jax.jit(lambda p, key, x, y: assess(model, p, key, x, y))
     truth = jnp.asarray(made.truth, jnp.float32)
-    return run(params, jax.random.key(seed + 1), jnp.asarray(made.heldout), truth)
+    return run(params, root_key(seed + 1), jnp.asarray(made.heldout), truth)
 
 
 def print_quality(metrics: dict[str, float], counts: dict[str, int]) -> None:

@@ -9,8 +9,10 @@ import numpy as np
 from jaxnas import registry
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.ranges import check_hparams
 from jaxnas.core.space import SearchSpace
 from jaxnas.run.config import hparam_names
+from jaxnas.run.contracts import check_algorithm
 
 
 def parse_value(text: str) -> bool | int | float | str:
@@ -118,8 +120,7 @@ def make_algorithm(
     Raises:
         UserError: an unknown algorithm or setting, or a value that it refuses.
     """
-    target: Any = registry.lookup("algorithm", name)
-    structural = {f.name for f in dataclasses.fields(target)} - {"space", "id", "rounds"}
+    structural = registry.settable("algorithm", name).keys() - {"space", "rounds"}
     fields: dict[str, Any] = dict(options or {})
     numeric: dict[str, float] = {}
     for item in settings:
@@ -131,8 +132,10 @@ def make_algorithm(
         else:
             numeric[key] = _number(key, values[0])
     algo = registry.make_algorithm(name, space=space, **fields)
+    check_algorithm(algo)
     names = hparam_names(algo)
     for key in numeric:
         if key not in names:
             raise unknown_name(f"setting of {name!r}:", key, [*structural, *names])
+    check_hparams(algo.default_hparams(), numeric, f"{name}.")
     return Chosen(name, algo, numeric)

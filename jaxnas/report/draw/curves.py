@@ -310,7 +310,7 @@ def drift(
     *,
     value_label: str,
     names: Sequence[str],
-    ticks: Sequence[str] = ("1 min", "1 h", "1 day", "1 month"),
+    ticks: Sequence[str],
 ) -> Figure:
     """Returns small multiples, one an architecture: mean, uncertainty, digital accuracy.
 
@@ -354,7 +354,7 @@ def drift(
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(FixedLocator(item.seconds.tolist()))
         axis.xaxis.set_minor_locator(NullLocator())
-        axis.set_xticks(item.seconds, list(ticks[: len(item.seconds)]))
+        axis.set_xticks(item.seconds, list(ticks))
         axis.tick_params(axis="x", rotation=50, labelsize=7)
         axis.set_title(f"{i + 1}.  {item.label}", fontsize=8)
     for axis in list(axes.flat)[len(items) :]:

@@ -1,5 +1,6 @@
 """Two coordinates for many numbers: PCA always, t-SNE and UMAP where installed."""
 
+import importlib
 import importlib.util
 import warnings
 
@@ -91,8 +92,7 @@ def _umap(points: Float[np.ndarray, "n Z"], seed: int) -> Float[np.ndarray, "n 2
     with warnings.catch_warnings():
         # it misses tensorflow, which nothing here needs
         warnings.simplefilter("ignore", ImportWarning)
-        import umap  # pyright: ignore[reportMissingImports]
-
+        umap = importlib.import_module("umap")  # optional: the checker may not have it
         # a fixed seed makes it run on one core, which it says on every call
         warnings.filterwarnings("ignore", message="n_jobs value", category=UserWarning)
         made = umap.UMAP(n_neighbors=near, random_state=seed)

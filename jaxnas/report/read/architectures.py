@@ -2,10 +2,13 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxnas.core.scalarise import weighted_sum
 from jaxnas.report.read.compare import Method, Study
+from jaxnas.report.read.load import RunData
 from jaxnas.report.read.task import spreads_of
 
 TOP = 10
@@ -68,9 +71,10 @@ def top_found(study: Study, k: int = TOP) -> list[Top]:
     shares = np.stack([found_by(m, tokens, study.budget) for m in study.methods], axis=1)
     known = study.task.known
     recorded = spreads_of(study.task)
-    found = []
+    found, measured = [], {} if known is not None else _measured(study)
     for i, row in enumerate(tokens):
-        metrics, spread, rank, size, mean = {}, {}, 0, 0, np.nan
+        spread, rank, size, mean = {}, 0, 0, np.nan
+        metrics = measured.get(row.tobytes(), {})
         if known is not None:
             at = int(known.rows(row))
             score = study.task.direction * known.value
@@ -89,14 +93,15 @@ def _candidates(study: Study) -> tuple[np.ndarray, np.ndarray]:
     known, tokens, values = study.task.known, [], []
     for method in study.methods:
         results, archive = method.results, method.run.archive
-        tokens.append(results.best_tokens)
-        values.append(results.best_true)
+        there = np.isfinite(results.best_true)  # else it recommends nothing
+        tokens.append(results.best_tokens[there])
+        values.append(results.best_true[there])
         if archive is not None and known is not None:
             tokens.append(archive["tokens"])
             values.append(np.full(len(archive["tokens"]), np.nan))
-        elif archive is not None and archive["objectives"].shape[1] == 1:
+        elif archive is not None:
             tokens.append(archive["tokens"])
-            values.append(archive["objectives"][:, 0])
+            values.append(_reward(method.run, archive["objectives"]))
     every = np.concatenate(tokens).astype(np.int32)
     value = np.concatenate(values).astype(np.float64)
     if known is not None:
@@ -106,6 +111,26 @@ def _candidates(study: Study) -> tuple[np.ndarray, np.ndarray]:
     value = value[first]
     there = np.isfinite(value)
     return every[there], value[there]
+
+
+def _reward(run: RunData, objectives: Float[np.ndarray, "C M"]) -> np.ndarray:
+    """Returns what the curves show: the objective itself, of several the weighted sum."""
+    if objectives.shape[1] == 1:
+        return objectives[:, 0]
+    weights = tuple(run.config.get("weights") or ())
+    scalariser = weighted_sum(run.objectives, weights or None)
+    return np.asarray(scalariser(jnp.asarray(objectives), jnp.zeros(len(objectives))))
+
+
+def _measured(study: Study) -> dict[bytes, dict[str, float]]:
+    """Returns the objectives on record of each archived architecture, where several."""
+    names = [o.name for o in study.task.objectives]
+    found: dict[bytes, dict[str, float]] = {}
+    archives = [m.run.archive for m in study.methods if len(names) > 1]
+    for archive in filter(None, archives):
+        rows = zip(archive["tokens"].astype(np.int32), archive["objectives"], strict=True)
+        found |= {row.tobytes(): dict(zip(names, map(float, v))) for row, v in rows}
+    return found
 
 
 def on_front(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
@@ -134,7 +159,7 @@ def front_of(study: Study) -> Front | None:
 
     Digital accuracy against the searched metric where the table has one, against accuracy
     after a month where the search was for digital accuracy itself; else the first two
-    objectives.
+    objectives. Only what meets the constraints competes.
     """
     known = study.task.known
     if known is None:
@@ -143,7 +168,7 @@ def front_of(study: Study) -> Front | None:
     if names is None:
         return None
     x, y = (known.columns[name].astype(np.float64) for name in names)
-    facts = {n: study.task.info.get("metrics", {}).get(n, {}) for n in names}
+    facts = {n: study.task.metrics.get(n, {}) for n in names}
     facts |= {
         o.name: {"unit": o.unit, "better": "higher" if o.maximise else "lower"}
         for o in study.task.objectives
@@ -151,7 +176,8 @@ def front_of(study: Study) -> Front | None:
     }
     signs = tuple(-1.0 if facts[n].get("better") == "lower" else 1.0 for n in names)
     units = tuple(str(facts[n].get("unit", "")) for n in names)
-    rows = np.flatnonzero(on_front(signs[0] * x, signs[1] * y))
+    allowed = np.flatnonzero(np.isfinite(known.value))
+    rows = allowed[on_front(signs[0] * x[allowed], signs[1] * y[allowed])]
     rows = rows[np.argsort(y[rows], kind="stable")]
     found = np.stack(
         [found_by(m, known.members[rows], study.budget) for m in study.methods]

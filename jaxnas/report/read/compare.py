@@ -11,7 +11,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.report.read import stats
 from jaxnas.report.read.load import Results, RunData
 from jaxnas.report.read.stats import Interval
-from jaxnas.report.read.task import Task, make_task
+from jaxnas.report.read.task import Task, costs_of, make_task
 
 CHECKPOINTS = (50, 100, 150, 200, 300, 500)
 """Queries at which curves are tabulated."""
@@ -83,6 +83,11 @@ class Method:
     def learns(self) -> bool:
         """Whether it trains a policy."""
         return self.run.algorithm not in BASELINES
+
+    @property
+    def latent(self) -> bool:
+        """Whether its controllers share one latent model, and so are not independent."""
+        return "path" in self.results.kept
 
 
 class Row(NamedTuple):
@@ -186,6 +191,7 @@ def _method(run: RunData, name: str, task: Task, budget: int) -> Method:
     rows = np.full(len(curve), -1)
     if task.known is not None:
         rows = task.known.rows(_recommended(results, keep, budget, task))
+        rows = np.where(np.isfinite(curve[:, -1]), rows, -1)
     return Method(
         run=run,
         name=name,
@@ -223,18 +229,20 @@ def summarise(study: Study, method: Method) -> Row:
     regret = by_class = by_large = empty
     if known is not None:
         maximise = study.task.objective.maximise
-        regret = stats.mean_interval(stats.regret(final, known.optimum, maximise=maximise))
-        if np.all(method.rows >= 0):
+        gaps = stats.regret(final, known.optimum, maximise=maximise)
+        regret = stats.mean_interval(gaps, (0.0, study.task.breadth[1]))
+        rows = method.rows[np.isfinite(final)]
+        if len(rows) and np.all(rows >= 0):
             by_class, by_large = (
                 stats.mean_interval(
                     stats.class_mean_regret(
-                        known.classes, method.rows, maximise=maximise, at_least=size
+                        known.classes, rows, maximise=maximise, at_least=size
                     )
                 )
                 for size in (1, large_class(study))
             )
     return Row(
-        mean=stats.mean_interval(final),
+        mean=stats.mean_interval(final, study.task.range),
         median=stats.bootstrap(method.strata, stats.median),
         iqm=stats.bootstrap(method.strata, stats.interquartile_mean),
         regret=regret,
@@ -243,6 +251,41 @@ def summarise(study: Study, method: Method) -> Row:
         spent=float(np.mean(method.spent)),
         n=int(np.sum(np.isfinite(final))),
     )
+
+
+def advised(study: Study, method: Method) -> dict[str, Float[np.ndarray, "n"]]:
+    """Returns every objective and constrained metric of what each controller recommends.
+
+    True values where the table is known, else what was measured; exact costs are counted.
+    NaN where a controller recommends nothing, or where a metric is not recorded.
+    """
+    task, results = study.task, method.results
+    there = np.isfinite(method.final)
+    tokens = _recommended(results, method.keep, study.budget, task)
+    asked = results.tokens[method.keep][:, : study.budget]
+    same = np.all(asked == tokens[:, None], axis=2)
+    at = np.argmax(same, axis=1)
+    measured = results.objectives[method.keep][np.arange(len(at)), at]
+    measured = np.where((there & same.any(axis=1))[:, None], measured, np.nan)
+    found = {o.name: measured[:, i].astype(float) for i, o in enumerate(task.objectives)}
+    for name in (*found, *task.limited):
+        if task.known is not None and name in task.known.columns:
+            values = task.known.columns[name][method.rows]
+            found[name] = np.where(there & (method.rows >= 0), values, np.nan)
+        elif name not in found:
+            found[name] = np.where(there, costs_of(task, name, tokens), np.nan)
+    return found
+
+
+def feasible(study: Study, method: Method) -> Float[np.ndarray, "n"]:
+    """Returns the share of each controller's successful queries that met the constraints.
+
+    NaN where none succeeded.
+    """
+    results, budget = method.results, study.budget
+    ok = np.all(np.isfinite(results.objectives[method.keep][:, :budget]), axis=2)
+    met = ok & (results.violation[method.keep][:, :budget] <= 0)
+    return np.where(ok.any(axis=1), met.sum(axis=1) / np.maximum(ok.sum(axis=1), 1), np.nan)
 
 
 def class_floors(study: Study) -> tuple[float, float]:

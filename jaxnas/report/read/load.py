@@ -2,6 +2,7 @@
 
 import glob
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Objective
 from jaxnas.data.formats.npz import read_npz
+from jaxnas.run.store import join_rows
 
 FORMAT = 1
 """The only layout of a run directory that this version reads."""
@@ -47,6 +49,8 @@ class Results:
         objectives: what was measured at each, ``[P, Q, M]``.
         best_tokens: what it recommends at the end, ``[P, L]``.
         best_true: the true value of that, ``[P]``.
+        violation: how far each query broke the constraints, ``[P, Q]``; 0 where it met
+            them, NaN where not reached or not recorded.
         metrics: logged scalars by name, ``[P, U]``; NaN where frozen.
         kept: what the algorithm keeps of its own, by name, ``[P, ...]``.
     """
@@ -61,6 +65,7 @@ class Results:
     objectives: np.ndarray
     best_tokens: np.ndarray
     best_true: np.ndarray
+    violation: np.ndarray
     metrics: dict[str, np.ndarray]
     kept: dict[str, np.ndarray]
 
@@ -90,7 +95,7 @@ class RunData:
     @property
     def label(self) -> str:
         """What the method is called in tables."""
-        return self.config["label"]
+        return plain_text(self.config["label"])
 
     @property
     def algorithm(self) -> str:
@@ -104,14 +109,23 @@ class RunData:
         """What was measured, in order."""
         return tuple(
             Objective(
-                name=str(o["name"]),
-                unit=str(o.get("unit", "")),
+                name=plain_text(o["name"]),
+                unit=plain_text(o.get("unit", "")),
                 maximise=bool(o.get("maximise", True)),
-                meaning=str(o.get("meaning", "")),
+                meaning=plain_text(o.get("meaning", "")),
                 predicted=bool(o.get("predicted", False)),
             )
             for o in self.config["objectives"]
         )
+
+    @property
+    def constraints(self) -> tuple[str, ...]:
+        """What an architecture has to meet, such as ``"params<=1e6"``."""
+        entry = self.config["oracle"]
+        asked = (entry.get("options") or {}).get("constraints")
+        if asked is None:  # built in Python: its id names them
+            asked = re.findall(r"\|([^|+]+)", str(entry.get("id", "")))
+        return tuple(map(plain_text, asked))
 
     @property
     def hparams(self) -> dict[str, np.ndarray]:
@@ -140,6 +154,18 @@ class RunData:
         """A key that is equal for runs that may be compared."""
         names = ("oracle", "space", "objectives", "weights")
         return json.dumps({n: self.config.get(n) for n in names}, sort_keys=True)
+
+
+def plain_text(value: object) -> str:
+    """Returns text from outside without what no page, terminal or file can hold.
+
+    Control characters and halves of characters (an undecodable command line) become
+    visible escapes; what each format takes for markup is escaped where it is written.
+    """
+    return "".join(
+        c if c.isprintable() or c == "\xa0" else c.encode("unicode_escape").decode()
+        for c in str(value)
+    )
 
 
 def load(patterns: str | Path | Iterable[str | Path]) -> list[RunData]:
@@ -214,7 +240,7 @@ def read_run(path: Path) -> RunData:
         path=path,
         config=config,
         provenance=provenance,
-        rows=_read_rows(path / "rows.jsonl", finished=finished),
+        rows=_joined_rows(path, config, finished=finished),
         results=results,
         archive=archive,
         finished=finished,
@@ -229,7 +255,7 @@ def _damaged(path: Path, why: object) -> UserError:
 def _read_json(path: Path) -> dict[str, Any]:
     """Returns a JSON object."""
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
     if not isinstance(value, dict):
@@ -278,11 +304,14 @@ def _results(path: Path, config: Mapping[str, Any]) -> Results:
     """Returns the raw arrays after checking every shape against the configuration."""
     arrays = _read_arrays(path)
     names = [n for n in Results.__dataclass_fields__ if n not in ("metrics", "kept")]
+    if "curve" in arrays:
+        arrays.setdefault("violation", np.full(arrays["curve"].shape, np.nan))
     _need(path, arrays, names)
     P, Q, M = config["controllers"], config["budget"], len(config["objectives"])
     L = arrays["tokens"].shape[-1]
     shapes = {
         "curve": (P, Q),
+        "violation": (P, Q),
         "tokens": (P, Q, L),
         "objectives": (P, Q, M),
         "best_tokens": (P, L),
@@ -301,11 +330,26 @@ def _results(path: Path, config: Mapping[str, Any]) -> Results:
     return Results(metrics=metrics, kept=kept, **{name: arrays[name] for name in names})
 
 
+def _joined_rows(
+    path: Path, config: Mapping[str, Any], *, finished: bool
+) -> list[dict[str, Any]]:
+    """Returns the aggregate rows, those of several processes as one each."""
+    rows = _read_rows(path / "rows.jsonl", finished=finished)
+    parts: dict[tuple[Any, Any], list[dict[str, Any]]] = {}
+    for file in sorted(path.glob("rows.*.jsonl")):
+        for row in _read_rows(file, finished=finished):
+            parts.setdefault((row.get("wave"), row.get("update")), []).append(row)
+    goals = config["objectives"]
+    upward = len(goals) > 1 or bool(goals[0].get("maximise", True))
+    same = lambda row: parts.get((row.get("wave"), row.get("update")), [])
+    return [join_rows([row, *same(row)], upward=upward) for row in rows]
+
+
 def _read_rows(path: Path, *, finished: bool) -> list[dict[str, Any]]:
     """Returns the aggregate rows; a run that goes on may have half a row at its end."""
     if not path.exists():
         return []
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     rows = []
     for number, line in enumerate(lines, start=1):
         try:

@@ -5,13 +5,13 @@ twice is identical. Values are in natural units; ``n`` is a number of controller
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import special
 
-from jaxnas.core.statistics import welch
+from jaxnas.core.statistics import variance, welch
 
 LEVEL = 0.95
 """Coverage of every interval in a report."""
@@ -21,12 +21,19 @@ BOOTSTRAP_SEED = 20250618
 
 
 class Interval(NamedTuple):
-    """An estimate and its 95 % interval; the bounds are NaN where ``n`` is below two."""
+    """An estimate and its 95 % interval; the bounds are NaN where there is none.
+
+    There is none with ``n`` below two, nor for the difference of two constant samples.
+    """
 
     value: float
     low: float
     high: float
     n: int
+
+
+EVERYWHERE = (-np.inf, np.inf)
+"""The range of a quantity that may be any number."""
 
 
 class Band(NamedTuple):
@@ -53,11 +60,18 @@ def student_t(degrees: float) -> float:
     return float(special.stdtrit(degrees, 0.5 + LEVEL / 2))
 
 
-def mean_interval(x: Float[np.ndarray, "n"]) -> Interval:
+def mean_interval(
+    x: Float[np.ndarray, "n"], within: tuple[float, float] = EVERYWHERE
+) -> Interval:
     """Returns the mean and ``mean -+ t(n - 1) s / sqrt(n)``, over the finite values.
 
     The count of finite values is ``n``; a controller without any value is not hidden: the
     tables print ``n`` beside the number of controllers.
+
+    Args:
+        x: one value a controller.
+        within: least and greatest value that there can be; the interval ends there, which
+            costs no coverage.
     """
     x = x[np.isfinite(x)].astype(np.float64)
     if len(x) == 0:
@@ -65,11 +79,23 @@ def mean_interval(x: Float[np.ndarray, "n"]) -> Interval:
     mean = float(np.mean(x))
     if len(x) == 1:
         return Interval(mean, np.nan, np.nan, 1)
-    half = float(student_t(len(x) - 1.0) * np.std(x, ddof=1) / np.sqrt(len(x)))
-    return Interval(mean, mean - half, mean + half, len(x))
+    half = student_t(len(x) - 1.0) * np.sqrt(variance(x) / len(x))
+    low, high = _cut(np.array(mean), half, within)
+    return Interval(mean, float(low), float(high), len(x))
 
 
-def mean_band(curves: Float[np.ndarray, "n Q"]) -> Band:
+def _cut(mean: Any, half: Any, within: tuple[float, float]) -> tuple[Any, Any]:
+    """Returns ``mean -+ half`` cut at a range, but never past the mean itself."""
+    low, high = within
+    return (
+        np.maximum(mean - half, np.minimum(mean, low)),
+        np.minimum(mean + half, np.maximum(mean, high)),
+    )
+
+
+def mean_band(
+    curves: Float[np.ndarray, "n Q"], within: tuple[float, float] = EVERYWHERE
+) -> Band:
     """Returns the mean of carried-forward curves with its Student-t interval at each query.
 
     NaN where some controller has no value yet: no mean is over a part of the controllers.
@@ -80,11 +106,17 @@ def mean_band(curves: Float[np.ndarray, "n Q"]) -> Band:
         return Band(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))
     deviation = np.asarray(np.std(curves, axis=0, ddof=1))
     half = student_t(n - 1.0) * deviation / np.sqrt(n)
-    return Band(mean, mean - half, mean + half)
+    return Band(mean, *_cut(mean, half, within))
 
 
-def difference(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "m"]) -> Interval:
+def difference(
+    x: Float[np.ndarray, "n"],
+    y: Float[np.ndarray, "m"],
+    within: tuple[float, float] = EVERYWHERE,
+) -> Interval:
     """Returns ``mean(x) - mean(y)`` with Welch's interval (unequal variances).
+
+    Two constant samples have none: nothing tells how far their means may be off.
 
     Reference: Welch 1947; degrees of freedom by Satterthwaite's formula.
     """
@@ -95,8 +127,9 @@ def difference(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "m"]) -> Interval
     if n == 1:
         return Interval(float(np.mean(x) - np.mean(y)), np.nan, np.nan, 1)
     value, error, degrees = welch(x, y)
-    half = student_t(degrees) * error if error else 0.0
-    return Interval(value, value - half, value + half, n)
+    half = student_t(degrees) * error if error else np.nan
+    low, high = _cut(np.array(value), half, within)
+    return Interval(value, float(low), float(high), n)
 
 
 def interquartile_mean(x: Float[np.ndarray, "*b n"]) -> Float[np.ndarray, "*b"]:

@@ -1,6 +1,7 @@
 """What is known of the question that a run answered: optimum, classes, every metric."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -12,13 +13,24 @@ from jaxtyping import Array, Float, Int, PyTree
 from jaxnas import registry
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import JaxnasError
-from jaxnas.core.oracle import Enumerated, Oracle, Truthful
+from jaxnas.core.oracle import (
+    Described,
+    Enumerated,
+    Oracle,
+    Spreading,
+    Truthful,
+    capability,
+    required,
+)
+from jaxnas.core.rng import root_key
 from jaxnas.core.scalarise import weighted_sum
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Objective
 from jaxnas.report.read import stats
-from jaxnas.report.read.load import RunData
+from jaxnas.report.read.load import RunData, plain_text
 
+RANGES = {"%": (0.0, 100.0), "fraction": (0.0, 1.0)}
+"""What a value can be, by its unit; anything where the unit is not here."""
 SECONDS = {"1min": 60.0, "1h": 3600.0, "1day": 86400.0, "1month": 2592000.0}
 """Suffixes of metrics that were read some time after programming."""
 
@@ -32,13 +44,13 @@ class Classified(Protocol):
         ...
 
 
-@runtime_checkable
-class Spreading(Protocol):
-    """An oracle that records the uncertainty of each of its metrics."""
-
-    def spreads(self) -> dict[str, np.ndarray]:
-        """Returns the standard deviation of one measurement of every metric, ``[n]``."""
-        ...
+def limited(constraints: Sequence[str]) -> dict[str, str]:
+    """Returns what each constrained metric has to meet, ``{"params": "<= 1e6"}``."""
+    found: dict[str, list[str]] = {}
+    for text in constraints:
+        name, sign, bound = re.split(r"\s*(<=|>=)\s*", text.strip(), maxsplit=1)
+        found.setdefault(name, []).append(f"{sign} {bound}")
+    return {name: ", ".join(bounds) for name, bounds in found.items()}
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,8 @@ class Task:
         known: the whole table, or None.
         why: why the table is not known; empty when it is.
         info: what the oracle says of its own source.
+        constraints: what an architecture has to meet, such as ``"params<=1e6"``.
+        truthful: whether the values of the curves are free of measurement noise.
     """
 
     oracle: str
@@ -98,16 +112,52 @@ class Task:
     known: Known | None
     why: str
     info: dict[str, Any]
+    constraints: tuple[str, ...] = ()
+    truthful: bool = True
 
     @property
-    def title(self) -> str:
-        """A short name for headings."""
-        return f"{self.oracle}, {self.objective.name}"
+    def what(self) -> str:
+        """What was searched for: the names of all objectives."""
+        return " and ".join(o.name for o in self.objectives)
 
     @property
     def standing(self) -> str:
-        """What the values of the curves are: "true", or "predicted" and never measured."""
-        return "predicted" if self.objective.predicted else "true"
+        """What the values of the curves are: "true", "measured", or "predicted" only."""
+        if self.objective.predicted:
+            return "predicted"
+        return "true" if self.truthful else "measured"
+
+    @property
+    def limited(self) -> dict[str, str]:
+        """The constrained metrics and what each has to meet, ``{"params": "<= 1e6"}``."""
+        return limited(self.constraints)
+
+    @property
+    def limits(self) -> str:
+        """The constraints in words, ``params <= 1e6 and flops <= 1e8``."""
+        return " and ".join(f"{name} {bound}" for name, bound in self.limited.items())
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """What the oracle, or each oracle of a joined one, says of its metrics, by name."""
+        parts = [self.info, *(v for v in self.info.values() if isinstance(v, dict))]
+        found = {o.name: {"unit": o.unit, "meaning": o.meaning} for o in self.objectives}
+        for part in parts:
+            found |= part.get("metrics") or {}
+        return found
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Least and greatest value that a curve can have."""
+        if self.known is not None:
+            return float(np.nanmin(self.known.value)), float(np.nanmax(self.known.value))
+        return RANGES.get(self.objective.unit, stats.EVERYWHERE)
+
+    @property
+    def breadth(self) -> tuple[float, float]:
+        """Least and greatest difference of two values of a curve."""
+        low, high = self.range
+        return low - high, high - low
 
     @property
     def analog(self) -> bool:
@@ -143,9 +193,11 @@ def make_task(run: RunData) -> Task:
     known = None
     if oracle is not None:
         known, why = _know(oracle, run)
-    described = getattr(oracle, "info", dict)()
+    described = None if oracle is None else capability(oracle, Described)
+    noisy = str(options.get("noise", "none")) != "none"
+    true = oracle is not None and capability(oracle, Truthful) is not None
     return Task(
-        oracle=str(name or entry.get("id", "oracle")),
+        oracle=plain_text(name or str(entry.get("id", "oracle")).partition("|")[0]),
         options=options,
         space_id=run.config["space"],
         objective=_curve_objective(run),
@@ -153,7 +205,9 @@ def make_task(run: RunData) -> Task:
         space=space,
         known=known,
         why=why,
-        info=described,
+        info={} if described is None else described.info(),
+        constraints=run.constraints,
+        truthful=known is not None or noisy or true,
     )
 
 
@@ -190,15 +244,26 @@ def _curve_objective(run: RunData) -> Objective:
 def _know(oracle: Oracle, run: RunData) -> tuple[Known | None, str]:
     """Returns the whole table behind an oracle, or why there is none."""
     space = oracle.space
-    if not (isinstance(oracle, Enumerated) and oracle.traced and tk.indexable(space)):
+    table = capability(oracle, Enumerated)
+    if table is None or not oracle.traced or not tk.indexable(space):
         return None, "the oracle holds no table of the whole space, so no optimum is known"
     members = tk.enumerate_space(space)
-    columns = {n: np.asarray(c) for n, c in oracle.columns().items()}
+    columns = {n: np.asarray(c) for n, c in table.columns().items()}
     if any(c.shape != (len(members),) for c in columns.values()):
         return None, "the oracle's table does not cover the whole space"
     value = _true_values(oracle, members, run)
     if not np.any(np.isfinite(value)):
-        return None, "no architecture meets the constraints"
+        if run.constraints:
+            bounds = limited(run.constraints)
+            ends = [
+                f"{name} is {columns[name].min():,g} to {columns[name].max():,g}"
+                for name in bounds
+                if name in columns
+            ]
+            wanted = " and ".join(f"{name} {bound}" for name, bound in bounds.items())
+            where = f" ({', '.join(ends)})" if ends else ""
+            return None, f"none of all {len(members):,} architectures meets {wanted}{where}"
+        return None, "the table holds no value of this objective"
     maximise = _curve_objective(run).maximise
     best = int(np.nanargmax(value) if maximise else np.nanargmin(value))
     filled = np.where(np.isfinite(value), value, np.nan).astype(np.float64)
@@ -220,14 +285,14 @@ def _true_values(oracle: Oracle, members: np.ndarray, run: RunData) -> np.ndarra
     scalariser = weighted_sum(run.objectives, tuple(weights) if weights else None)
 
     def look_up(params: PyTree, tokens: Int[Array, "n L"]) -> tuple[Array, Array]:
-        key, n = jax.random.key(0), tokens.shape[0]
+        key, n = root_key(0), tokens.shape[0]
         lanes = (tokens, jnp.zeros(n, jnp.int32), jnp.ones(n, bool))
         state = oracle.init(key, params)
         _, measured = oracle.evaluate(key, params, state, *lanes)
         objectives = measured.objectives
-        if isinstance(oracle, Truthful):
-            objectives = cast(Truthful, oracle).truth(params, tokens)
-        return scalariser(objectives, jnp.zeros(n)), measured.violation
+        if capability(oracle, Truthful) is not None:
+            objectives = required(oracle, Truthful).truth(params, tokens)
+        return scalariser(objectives, jnp.zeros(n, jnp.float32)), measured.violation
 
     reward, violation = jax.jit(look_up)(oracle.params(), jnp.asarray(members))
     return np.where(
@@ -242,6 +307,28 @@ def _class_labels(space: SearchSpace, members: np.ndarray) -> np.ndarray:
     canonical = np.asarray(jax.vmap(space.canonical)(jnp.asarray(members)))
     _, label = np.unique(canonical, axis=0, return_inverse=True)
     return label.reshape(-1)
+
+
+def costs_of(task: Task, name: str, tokens: Int[np.ndarray, "n L"]) -> np.ndarray:
+    """Returns a metric of the oracle ``cost``; NaN for another one or an unknown space."""
+    none, space = np.full(len(tokens), np.nan), task.space
+    if space is None or np.any(tokens < 0):
+        return none
+    try:
+        oracle = registry.make_oracle("cost", space=space, objective=name)
+    except JaxnasError:
+        return none
+    key, n, like = jax.random.key(0), len(tokens), jnp if oracle.traced else np
+    params = oracle.params()
+    _, found = oracle.evaluate(
+        key,
+        params,
+        oracle.init(key, params),
+        like.asarray(tokens, np.int32),
+        like.zeros(n, np.int32),
+        like.ones(n, bool),
+    )
+    return np.asarray(found.objectives)[:, 0].astype(float)
 
 
 def drift_families(columns: dict[str, np.ndarray]) -> dict[str, list[tuple[float, str]]]:
@@ -261,4 +348,5 @@ def spreads_of(task: Task) -> dict[str, np.ndarray]:
     skipped = ("noise", "constraints")
     options = {k: v for k, v in task.options.items() if k not in skipped}
     bare = registry.make_oracle(task.oracle, space=task.space, **options)
-    return cast(Spreading, bare).spreads() if isinstance(bare, Spreading) else {}
+    found = capability(bare, Spreading)
+    return {} if found is None else found.spreads()

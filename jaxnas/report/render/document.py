@@ -8,6 +8,7 @@ import numpy as np
 from jaxnas.report.read.architectures import Front, Top, front_of, top_found
 from jaxnas.report.read.audit import Check, audit
 from jaxnas.report.read.compare import Study
+from jaxnas.report.read.load import plain_text
 from jaxnas.report.say import provenance, tables, text, validation_section
 from jaxnas.report.say.cells import Table
 from jaxnas.report.say.drawing import Drawing
@@ -78,7 +79,7 @@ def chapter(study: Study) -> Chapter:
     remarks = [*text.verdicts(study), text.digital_rank(study)]
     return Chapter(
         study=study,
-        title=f"Searching {study.task.oracle} for {study.task.objective.name}",
+        title=f"Searching {study.task.oracle} for {study.task.what}",
         subtitle=study.task.objective.meaning,
         lead=text.headline(study),
         verdicts=tuple(filter(None, remarks)),
@@ -104,9 +105,11 @@ def _facts(study: Study) -> tuple[tuple[str, str], ...]:
     if known is not None:
         best = f"{text.number(known.optimum)}{text.unit(study)}"
         allowed = int(np.isfinite(known.value).sum())
-        limited = allowed < len(known.members)
+        limited, limits = allowed < len(known.members), study.task.limits
         among = (
-            f"the {allowed:,} that meet the constraints" if limited else f"all {allowed:,}"
+            f"the {allowed:,} that {f'meet {limits}' if limits else 'have a value'}"
+            if limited
+            else f"all {allowed:,}"
         )
         facts.append((best, f"best of {among}"))
     return tuple(facts)
@@ -147,7 +150,8 @@ def _sections(
         section = validation_section
         silicon += [section.table(validated), section.costs(validated)]
     notes = filter(None, (text.class_note(study), text.caveats(study)))
-    results = [tables.main_table(study), *(Text(note, "note") for note in notes)]
+    asked = filter(None, (tables.asked_table(study),))
+    results = [tables.main_table(study), *asked, *(Text(note, "note") for note in notes)]
     curves = [*some("regret"), tables.checkpoint_table(study), *some("aggregate")]
     return [
         Section("results", "Results", tuple(results)),
@@ -157,8 +161,7 @@ def _sections(
                 tuple(some("latent_space", "walks", "latent_training"))),
         Section("top", "The best architectures", tuple(best)),
         Section("validation", "On analog hardware, simulated", tuple(silicon)),
-        Section("front", "Digital against analog" if study.task.analog else "Trade-off",
-                tuple(trade)),
+        Section("front", "Trade-off", tuple(trade)),
         Section("surface", "Response surfaces", tuple(surfaces)),
         Section("runs", "What was run, and how to run it again", _runs(study, checks)),
     ]  # fmt: skip
@@ -166,7 +169,7 @@ def _sections(
 
 def _runs(study: Study, checks: Sequence[Check]) -> tuple[Block, ...]:
     """Returns configuration, provenance, checks and commands."""
-    commands = [str(r.provenance.get("command") or "") for r in study.runs]
+    commands = [plain_text(r.provenance.get("command") or "") for r in study.runs]
     again = "\n".join(dict.fromkeys(filter(None, commands)))
     blocks: list[Block] = []
     if again:

@@ -8,7 +8,7 @@ from jaxnas.report.render.document import Block, Chapter, Code, Section, Text
 from jaxnas.report.say.cells import Table, to_html
 from jaxnas.report.say.drawing import Drawing
 
-_STYLE = resources.files("jaxnas.report.render").joinpath("style.css").read_text()
+_STYLE = resources.files("jaxnas.report.render").joinpath("style.css").read_text("utf-8")
 
 
 def page(chapters: list[Chapter], made: str) -> str:

@@ -1,6 +1,7 @@
 """A table of strings and its three forms: terminal, Markdown, HTML. All text is escaped."""
 
 import html
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -43,13 +44,20 @@ _MARKDOWN = str.maketrans(
         ">": "&gt;",
         "\n": " ",
         "\r": " ",
+        "~": "\\~",
+        "$": "\\$",
     }
 )
+_EDGE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+"""An underscore that is not inside a word, where Markdown would take it for emphasis."""
 
 
 def escape_markdown(text: str) -> str:
     """Returns text that Markdown shows as it is, on one line."""
-    return text.translate(_MARKDOWN)
+    text = _EDGE.sub(r"\\_", text.translate(_MARKDOWN)).strip()
+    if re.match(r"[#+=-]", text):
+        return "\\" + text
+    return re.sub(r"^(\d+)([.)])(?=\s)", r"\1\\\2", text)
 
 
 def to_rich(table: Table) -> RichTable:

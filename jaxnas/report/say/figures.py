@@ -1,5 +1,6 @@
 """Turns a study into figures: what is drawn, its caption, and a description in words."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,13 +52,15 @@ def draw_regret(study: Study) -> Drawing | None:
     """Returns mean best value and regret against distinct queries."""
     known = study.task.known
     lines = [
-        curves.Curve(m.name, look, stats.mean_band(m.curve[np.isfinite(m.final)]))
+        curves.Curve(
+            m.name, look, stats.mean_band(m.curve[np.isfinite(m.final)], study.task.range)
+        )
         for m, look in zip(study.methods, _looks(study), strict=True)
         if np.any(np.isfinite(m.final))
     ]
     if not lines:
         return None
-    exact = None
+    exact, spread = None, resolution(study)
     if known is not None and all(m.run.algorithm != "random" for m in study.methods):
         values = known.value[np.isfinite(known.value)]
         maximise = study.task.objective.maximise
@@ -69,22 +72,31 @@ def draw_regret(study: Study) -> Drawing | None:
         optimum=known.optimum if known else None,
         direction=study.task.direction,
         exact=exact,
-        resolution=resolution(study),
+        resolution=spread,
         marks=checkpoints(study.budget),
     )
     ends = ", ".join(
         f"{line.label} {number(float(line.value.value[-1]))}{unit(study)}" for line in lines
     )
+    interval = " with its 95 % Student-t interval"
     caption = (
-        f"Mean over controllers with its 95 % Student-t interval, {_counts(study)}. The "
+        f"Mean over controllers{interval * _repeated(study)}, {_counts(study)}. The "
         f"value is the {study.task.standing} one of the architecture that a controller "
         "would recommend; a controller that stopped keeps its last."
     )
     if known is not None:
+        every = f"all {len(known.members):,} architectures"
+        if study.task.limits:
+            allowed = int(np.sum(np.isfinite(known.value)))
+            every = f"the {allowed:,} architectures that meet {study.task.limits}"
+        caption += f" Dashed: the best of {every}."
+    if np.isfinite(spread):
         caption += (
-            f" Dashed: the best of all {len(known.members):,} architectures. Dotted on the "
-            "right: standard deviation between trainings of a network among the best tenth."
+            " Dotted on the right: standard deviation between trainings of a network among "
+            "the best tenth."
         )
+    if exact is not None:
+        caption += " Dotted grey: what random search is expected to reach, exactly."
     return finish(
         "regret",
         "How fast each method finds good networks",
@@ -95,38 +107,60 @@ def draw_regret(study: Study) -> Drawing | None:
     )
 
 
-def draw_aggregate(study: Study) -> Drawing:
+def _repeated(study: Study) -> bool:
+    """Returns whether any method has more than one controller with a value."""
+    return any(np.isfinite(m.final).sum() > 1 for m in study.methods)
+
+
+def draw_aggregate(study: Study) -> Drawing | None:
     """Returns interquartile means and probabilities of improvement."""
     known, sign = study.task.known, study.task.direction
-    iqm = [stats.bootstrap(m.strata, stats.interquartile_mean) for m in study.methods]
+    methods = [m for m in study.methods if np.isfinite(m.final).any()]
+    if not methods:
+        return None
+    iqm = [stats.bootstrap(m.strata, stats.interquartile_mean) for m in methods]
     better = [
         [
             None
             if a is b
             else stats.probability_of_improvement(sign * a.final, sign * b.final)
-            for b in study.methods
+            for b in methods
         ]
-        for a in study.methods
+        for a in methods
     ]
+    looks = dict(zip((m.name for m in study.methods), _looks(study), strict=True))
     figure = curves.aggregate(
-        [m.name for m in study.methods],
-        _looks(study),
+        [m.name for m in methods],
+        [looks[m.name] for m in methods],
         iqm,
         better,
         value_label=_value_label(study),
         optimum=known.optimum if known else None,
     )
     words = [
-        f"{m.name} {number(i.value)} ({number(i.low)} to {number(i.high)})"
-        for m, i in zip(study.methods, iqm, strict=True)
+        f"{m.name} {number(i.value)}"
+        + (f" ({number(i.low)} to {number(i.high)})" if np.isfinite(i.low) else "")
+        for m, i in zip(methods, iqm, strict=True)
     ]
+    several = len(methods) > 1
+    caption = [
+        f"After {study.budget:,} distinct queries, {_counts(study)}. "
+        f"{'Left: mean' if several else 'Mean'} of the middle half of the controllers."
+    ]
+    if several:
+        caption.append(
+            "Right: probability that a random controller of the row does better than a "
+            "random one of the column, ties counting half."
+        )
+    if _repeated(study):
+        caption.append(
+            f"{'Both with' if several else 'With'} 95 % percentile bootstrap intervals "
+            f"({stats.RESAMPLES:,} resamples)."
+        )
     return finish(
         "aggregate",
-        "Robust averages and head-to-head odds",
-        f"After {study.budget:,} distinct queries, {_counts(study)}. Left: mean of the "
-        "middle half of the controllers. Right: probability that a random controller of "
-        "the row does better than a random one of the column, ties counting half. Both "
-        f"with 95 % percentile bootstrap intervals ({stats.RESAMPLES:,} resamples).",
+        "Robust averages and head-to-head odds" if several else "Robust average",
+        " ".join(caption),
         "Interquartile means: " + ", ".join(words) + ".",
         figure,
     )
@@ -182,16 +216,20 @@ def draw_diagnostics(study: Study) -> Drawing | None:
         return None
     last = {t.label: t.collapsed[-1] for t in traces if t.collapsed is not None}
     words = ", ".join(f"{name} {percent(float(share))}" for name, share in last.items())
+    crosses = (
+        "Crosses: an update at which at least one controller was first flagged as "
+        "collapsed, that is, its entropy or the share of distinct architectures in its "
+        "batch fell to the floor, or a latent search visited nothing new. "
+    )
     return finish(
         "diagnostics",
         "Did the policies collapse?",
         "Median and quartiles over the controllers of the main table; a controller that "
-        "stopped keeps its last value. Crosses: an update at which at least one controller "
-        "was first flagged as collapsed, that is, its entropy or the share of distinct "
-        "architectures in its batch fell to the floor, or a latent search visited nothing "
-        "new. "
-        f"{_counts(study)}.",
-        f"Line charts over proposals. Controllers ever flagged: {words or 'none'}.",
+        "stopped keeps its last value. "
+        + crosses * any(len(t.marks) for t in traces)
+        + f"{_counts(study)}.",
+        "Line charts over proposals."
+        + (f" Controllers ever flagged: {words}." if words else ""),
         curves.diagnostics(traces, x_label="proposals"),
     )
 
@@ -209,14 +247,18 @@ def draw_actions(study: Study) -> Drawing | None:
         (m.name, token_shares(late_queries(m, study.budget), vocab)) for m in study.methods
     ]
     tokens, positions = vocabulary(space, vocab, length)
+    panels = [(name, shares) for name, shares in panels if np.isfinite(shares).all()]
+    if not panels:
+        return None
     name, shares = panels[0]
     v, t = np.unravel_index(np.argmax(shares - chance), shares.shape)
-    edges = positions[0] != "1"
+    label = "edge of the cell" if "→" in positions[0] else "position"
+    against = "the whole space" if known is not None else "equal shares"
     return finish(
         "actions",
         "What the methods learned to prefer",
         "Share (%) of each choice at each position among the last fifth of every "
-        f"controller's queries, coloured against the whole space. {_counts(study)}.",
+        f"controller's queries, coloured against {against}. {_counts(study)}.",
         f"Heat maps of choices by position. {name} prefers {tokens[v]} at {positions[t]} "
         f"most: {percent(float(shares[v, t]))}, by chance {percent(float(chance[v, t]))}.",
         maps.actions(
@@ -224,7 +266,7 @@ def draw_actions(study: Study) -> Drawing | None:
             chance=chance,
             tokens=tokens,
             positions=positions,
-            position_label="edge of the cell" if edges else "position",
+            position_label=label,
         ),
     )
 
@@ -259,7 +301,7 @@ def draw_cells(study: Study, top: Sequence[Top]) -> Drawing | None:
 
 
 def draw_drift(study: Study, top: Sequence[Top]) -> Drawing | None:
-    """Returns the best architectures' accuracy from a minute to a month of drift."""
+    """Returns the best architectures' drift: the searched family of metrics over time."""
     known = study.task.known
     if known is None or "digital" not in known.columns or not top:
         return None
@@ -282,21 +324,33 @@ def draw_drift(study: Study, top: Sequence[Top]) -> Drawing | None:
         )
         for item in top
     ]
-    loss = items[0].value[0] - items[0].value[-1]
+    names = [n for _, n in times]
+    ticks = [re.sub(r"(\d+)", r"\1 ", n.removeprefix(f"{own}_")) for n in names]
+    facts, recorded = study.task.metrics, any(np.any(item.spread > 0) for item in items)
+    meant = [str(facts.get(n, {}).get("meaning") or n) for n in (names[0], names[-1])]
+    where = str(facts.get(names[-1], {}).get("unit", ""))
+    size = f"{number(abs(float(items[0].value[-1] - items[0].value[0])))}"
+    verb = "loses" if items[0].value[-1] < items[0].value[0] else "gains"
+    caption = (
+        f"The {len(items)} best architectures found, by their tokens. Blue: from "
+        f"{meant[0]!r} to {meant[1]!r}. Dashed: digital."
+    )
+    if recorded:
+        caption += " Shaded: the standard deviation that the table records for one reading."
+    if len(items) > 1:
+        caption += f" Grey: the other {len(items) - 1}."
     return finish(
         "drift",
         "How the best networks age",
-        f"The {len(items)} best architectures found, by their tokens; n = 1 recorded "
-        "training each. Blue: mean and recorded uncertainty of a single measurement. "
-        "Dashed: digital accuracy. Grey: the other nine.".replace(
-            "other nine", f"other {len(items) - 1}"
-        ),
-        f"Small charts of accuracy over time. The best architecture loses {number(loss)} "
-        f"points between a minute and a month, from {number(items[0].value[0])} %.",
+        caption,
+        f"Small charts over time. {own} of the best architecture {verb} {size}"
+        f"{' points' if where == '%' else ''} between {ticks[0]} and {ticks[-1]}, from "
+        f"{number(float(items[0].value[0]))} {where}.",
         curves.drift(
             items,
-            value_label="CIFAR-10 accuracy (%)",
-            names=[f"{own}, mean ± uncertainty", "digital"],
+            value_label=f"{own} and digital{bracket(where)}",
+            names=[f"{own}, mean ± s.d." if recorded else own, "digital", *others],
+            ticks=ticks,
         ),
     )
 
@@ -312,18 +366,17 @@ def draw_pareto(study: Study, front: Front | None) -> Drawing | None:
         share = count / max(len(method.rows), 1)
         found.append(maps.Found(method.name, look, front.x[rows], front.y[rows], share))
     labels = [f"{n}{bracket(u)}" for n, u in zip(front.names, front.units, strict=True)]
+    among = f" among those that meet {study.task.limits}" if study.task.limits else ""
     ends = [
         f"({number(float(front.x[r]))}, {number(float(front.y[r]))})"
         for r in (front.rows[0], front.rows[-1])
     ]
     return finish(
         "pareto",
-        "Digital accuracy against what is left on analog hardware"
-        if front.names[0] == "digital"
-        else f"{front.names[0]} against {front.names[1]}",
+        f"{front.names[0]} against {front.names[1]}",
         f"Grey: all {len(known.members):,} architectures. Open circles: the exact Pareto "
-        f"front of {len(front.rows)} with their tokens. Coloured: what the controllers "
-        f"recommend after {study.budget:,} queries, larger where more agree. "
+        f"front of {len(front.rows)}{among} with their tokens. Coloured: what the "
+        f"controllers recommend after {study.budget:,} queries, larger where more agree. "
         f"{_counts(study)}.",
         f"Scatter plot. The exact front has {len(front.rows)} architectures, from "
         f"{ends[0]} to {ends[1]}.",

@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxnas.report.read.audit import Check
 from jaxnas.report.read.compare import Study
-from jaxnas.report.read.load import RunData
+from jaxnas.report.read.load import RunData, plain_text
 from jaxnas.report.say.cells import Table
 from jaxnas.report.say.text import short
 
@@ -64,11 +64,18 @@ _CONFIG = (
     ("budget", "budget"),
     ("proposals at most", "max_proposals"),
     ("block width", "width"),
+    ("controllers a wave", "wave"),
 )
 _PROVENANCE = (
-    ("device", "device"),
-    ("CPU cores", "cpu_count"),
+    ("layout", "layout"),
     ("platform", "platform"),
+    ("device", "device"),
+    ("device kind", "device_kind"),
+    ("processes", "processes"),
+    ("device memory", "memory"),
+    ("peak memory", "peak_memory"),
+    ("CPU cores", "cpu_count"),
+    ("operating system", "os"),
     ("jaxnas", "jaxnas"),
     ("commit", "git"),
     *((name, name) for name in ("python", "jax", "jaxlib", "flax", "optax", "numpy")),
@@ -121,22 +128,31 @@ def _plain(value: Any) -> str:
         return short(value)
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value))
-    return str(value)
+    return plain_text(value)
 
 
 def data_table(study: Study) -> Table:
     """Returns where the oracle's numbers come from."""
     names = ("source", "version", "licence", "citation", "homepage", "checksum")
-    facts = {n: str(study.task.info[n]) for n in names if study.task.info.get(n)}
+    facts = {n: plain_text(v) for n, v in _known(study.task.info, names)}
     for run in study.runs:
         for name, checksum in (run.provenance.get("data") or {}).items():
-            facts.setdefault(f"checksum of {name} in the runs", str(checksum))
+            facts.setdefault(f"checksum of {name} in the runs", plain_text(checksum))
     return Table(
         title="Data",
         columns=("", study.task.oracle),
         rows=tuple(facts.items()),
         left=(0, 1),
     )
+
+
+def _known(info: dict[str, Any], names: Sequence[str]) -> list[tuple[str, Any]]:
+    """Returns the facts of an oracle, or of each part of a joined one, that are there."""
+    found = [(name, info[name]) for name in names if info.get(name)]
+    for part, facts in info.items():
+        if isinstance(facts, dict) and part != "metrics":
+            found += [(f"{part}: {name}", value) for name, value in _known(facts, names)]
+    return found
 
 
 def check_table(checks: Sequence[Check]) -> Table:

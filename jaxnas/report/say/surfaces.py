@@ -31,6 +31,8 @@ def draw_surface(study: Study, method: Method) -> Drawing | None:
     where = difference_unit(study) if known is not None else unit(study)
     label = f"{what}{bracket(where)}"
     less = known is not None or not study.task.objective.maximise
+    if not np.isfinite(final).any():
+        return None
     settings = _settings(
         final, results.count >= study.budget, results.setting, run.num_settings
     )
@@ -41,7 +43,8 @@ def draw_surface(study: Study, method: Method) -> Drawing | None:
     named = [maps.Axis(HPARAMS.get(n) or n, [short(v) for v in grid[n]]) for n in axes]
     if len(axes) <= 2:
         figure = _heat_map(named, places, axes, settings, on_grid, preset, label, less)
-        spread = "Each cell: mean ± standard deviation over its controllers. " + (
+        around = " ± standard deviation" if np.isfinite(settings[1]).any() else ""
+        spread = f"Each cell: mean{around} over its controllers. " + (
             "Framed: the preset, fixed before the run."
             if preset is not None
             else "The preset, fixed before the run, is no cell of this grid."
@@ -50,7 +53,8 @@ def draw_surface(study: Study, method: Method) -> Drawing | None:
         points = [(places[n][on_grid], settings[0][on_grid]) for n in axes]
         mine = [int(places[n][preset]) if preset is not None else None for n in axes]
         figure = maps.marginals(named, points, mine, value_label=label)
-        spread = "Grey: every setting. Blue: mean along the axis. Dashed: the preset."
+        spread = "Grey: every setting. Blue: mean along the axis."
+        spread += " Dashed: the preset." if preset is not None else ""
     low, high = number(float(np.nanmin(settings[0]))), number(float(np.nanmax(settings[0])))
     return finish(
         f"surface-{slug(method.name)}",
@@ -74,8 +78,9 @@ def _settings(
     out = np.full((3, count), np.nan)
     for s in range(count):
         values = final[setting == s]
-        out[0, s] = np.mean(values)
-        out[1, s] = np.std(values, ddof=1) if len(values) > 1 else np.nan
+        there = values[np.isfinite(values)]  # the others found nothing
+        out[0, s] = np.mean(there) if len(there) else np.nan
+        out[1, s] = np.std(there, ddof=1) if len(there) > 1 else np.nan
         out[2, s] = np.mean(spent[setting == s])
     return out
 

@@ -11,16 +11,20 @@ from jaxnas.report.read.architectures import Front, Top
 from jaxnas.report.read.compare import (
     Method,
     Study,
+    advised,
     checkpoints,
     class_floors,
+    feasible,
     large_class,
     summarise,
 )
+from jaxnas.report.read.task import RANGES
 from jaxnas.report.say.cells import Table
 from jaxnas.report.say.text import (
     bracket,
     difference_unit,
     interval,
+    latent_note,
     number,
     percent,
     reading_note,
@@ -37,7 +41,8 @@ def _label(method: Method) -> str:
 def _count(method: Method) -> str:
     """Returns n, and of how many where some have no value."""
     n, of = int(np.sum(np.isfinite(method.final))), len(method.final)
-    return f"{n:,}" if n == of else f"{n:,} of {of:,}"
+    count = f"{n:,}" if n == of else f"{n:,} of {of:,}"
+    return f"{count} on 1 latent model" if method.latent else count
 
 
 def main_table(study: Study, *, compact: bool = False) -> Table:
@@ -61,7 +66,8 @@ def main_table(study: Study, *, compact: bool = False) -> Table:
     rows = []
     for method in study.methods:
         found = summarise(study, method)
-        row = [_label(method), budget, number(found.mean.value), interval(found.mean)]
+        mean = number(found.mean.value) if found.mean.n else "nothing found"
+        row = [_label(method), budget, mean, interval(found.mean)]
         if known is not None:
             row += [number(found.regret.value), number(found.class_regret.value)]
             row += [] if compact else [number(found.large_class_regret.value)]
@@ -70,13 +76,18 @@ def main_table(study: Study, *, compact: bool = False) -> Table:
     if known is not None:
         rule = len(rows)
         floor, large = class_floors(study)
-        row = ["known optimum", f"{len(known.members):,}", number(known.optimum), ""]
+        allowed = int(np.sum(np.isfinite(known.value)))
+        row = ["known optimum", f"{allowed:,}", number(known.optimum), ""]
         row += [number(0.0), number(floor)] + ([] if compact else [number(large)])
         rows.append((*row, "", ""))
-    brief = (
-        "Regret: to the known optimum. Class regret: class-mean regret, whose floor is the "
-        "optimum's own. Spent: share that spent the budget. Details are in the report."
-    )
+    brief = "Spent: share that spent the budget. Details are in the report."
+    if known is not None:
+        best = f"best that meets {study.task.limits}" if study.task.limits else "optimum"
+        brief = (
+            f"Regret: to the known {best}. Class regret: class-mean regret, whose floor is "
+            f"the optimum's own. {brief}"
+        )
+    brief += latent_note(study)
     return Table(
         title=f"After {budget} distinct queries",
         columns=tuple(columns),
@@ -84,6 +95,58 @@ def main_table(study: Study, *, compact: bool = False) -> Table:
         note=brief if compact else reading_note(study),
         rule_before=rule,
         strong=0 if len(study.methods) > 1 else -1,
+    )
+
+
+def asked_table(study: Study) -> Table | None:
+    """Returns each objective and each constrained metric of what is recommended.
+
+    None where the main table already says all: one objective without constraints.
+    """
+    task = study.task
+    if len(task.objectives) == 1 and not task.limited:
+        return None
+    columns = ["method"]
+    for item in task.objectives:
+        columns += [f"mean {item.name}{bracket(item.unit)}", "95 % interval"]
+    columns += [f"{name} ({bound}), range" for name, bound in task.limited.items()]
+    columns += ["queries that meet them"] * bool(task.limited) + ["n"]
+    rows = []
+    for method in study.methods:
+        found, row = advised(study, method), [_label(method)]
+        for item in task.objectives:
+            within = RANGES.get(item.unit, stats.EVERYWHERE)
+            mean = stats.mean_interval(found[item.name], within)
+            row += [number(mean.value) if mean.n else "nothing found", interval(mean)]
+        for name in task.limited:
+            values = found[name][np.isfinite(found[name])]
+            none = "not recorded" if np.isfinite(method.final).any() else ""
+            ends = (
+                [number(float(v)) for v in np.unique(values)[[0, -1]]]
+                if len(values)
+                else []
+            )
+            row.append(" to ".join(dict.fromkeys(ends)) or none)
+        if task.limited:
+            shares = feasible(study, method)
+            shares = shares[np.isfinite(shares)]
+            row.append(percent(float(np.mean(shares))) if len(shares) else "none succeeded")
+        rows.append((*row, _count(method)))
+    note = (
+        "Means over the controllers that recommend an architecture, of "
+        f"{'true' if task.known else 'recorded'} values."
+    )
+    if task.limited:
+        note += (
+            f" Constraint: {task.limits}. Range: least and greatest among what is "
+            "recommended. Queries that meet them: mean share of a controller's successful "
+            "queries."
+        )
+    return Table(
+        title="What was asked for, of what is recommended",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        note=note,
     )
 
 
@@ -120,19 +183,17 @@ def checkpoint_table(study: Study) -> Table:
     """Returns mean regret (or value) at some numbers of distinct queries."""
     known, places = study.task.known, checkpoints(study.budget)
     maximise = study.task.objective.maximise
+    within = (0.0, study.task.breadth[1]) if known is not None else study.task.range
 
     def cell(values: Float[np.ndarray, "n"]) -> str:
-        if np.any(np.isnan(values)):
-            return number(np.nan)
+        if len(values) == 0 or np.any(np.isnan(values)):
+            return "none yet"
         if known is not None:
             values = stats.regret(values, known.optimum, maximise=maximise)
-        found = stats.mean_interval(values)
-        half = (found.high - found.low) / 2
-        return (
-            f"{number(found.value)} ± {number(half)}"
-            if np.isfinite(half)
-            else number(found.value)
-        )
+        found = stats.mean_interval(values, within)
+        if not np.isfinite(found.low):
+            return number(found.value)
+        return f"{number(found.value)} [{number(found.low)}, {number(found.high)}]"
 
     rows = [
         (_label(m), *(cell(m.curve[np.isfinite(m.final), q - 1]) for q in places))
@@ -153,7 +214,9 @@ def checkpoint_table(study: Study) -> Table:
         title=f"Mean {what}{bracket(where)} after so many distinct queries",
         columns=("method", *(f"{q:,}" for q in places)),
         rows=tuple(rows),
-        note="± is half the 95 % Student-t interval of the mean.",
+        note="In brackets: the 95 % Student-t interval of the mean."
+        if any(m.final.size > 1 for m in study.methods)
+        else "",
     )
 
 
@@ -167,6 +230,9 @@ def top_table(study: Study, top: Sequence[Top], *, compact: bool = False) -> Tab
     """
     known = study.task.known
     columns = ["rank", "tokens", f"{study.task.objective.name}{bracket(unit(study))}"]
+    apart = study.task.objectives if len(study.task.objectives) > 1 else ()
+    apart = [o for o in apart if top and all(o.name in item.metrics for item in top)]
+    columns += [f"{o.name}{bracket(o.unit)}" for o in apart]
     if known is not None:
         columns += ["rows in class", "class mean"]
     if compact:
@@ -176,6 +242,7 @@ def top_table(study: Study, top: Sequence[Top], *, compact: bool = False) -> Tab
     rows = []
     for rank, item in enumerate(top, start=1):
         row = [str(rank), digits(item.tokens), number(item.value)]
+        row += [number(item.metrics[o.name]) for o in apart]
         if known is not None:
             row += [f"{item.class_size:,}", number(item.class_mean)]
         if compact:
@@ -233,7 +300,7 @@ def metrics_table(study: Study, top: Sequence[Top], *, spread: bool = True) -> T
         title="All their metrics",
         columns=("metric", *(digits(item.tokens) for item in top)),
         rows=tuple(rows),
-        note="± is the uncertainty that the table records for a single drift value."
+        note="± is the standard deviation that the table records for one reading."
         if spread and any(item.spread for item in top)
         else "",
         breakable=True,
@@ -262,6 +329,7 @@ def settings_table(study: Study, method: Method) -> Table:
     results, run, known = method.results, method.run, study.task.known
     curve = stats.carry_forward(results.curve[:, : study.budget])[:, -1]
     varied = [n for n, column in run.hparams.items() if len(np.unique(column)) > 1]
+    within = (0.0, study.task.breadth[1]) if known is not None else study.task.range
     rows = []
     for s in range(run.num_settings):
         here = results.setting == s
@@ -269,7 +337,8 @@ def settings_table(study: Study, method: Method) -> Table:
         if known is not None:
             maximise = study.task.objective.maximise
             values = stats.regret(values, known.optimum, maximise=maximise)
-        found = stats.mean_interval(values)
+        values = values[np.isfinite(values)]
+        found = stats.mean_interval(values, within)
         deviation = np.std(values, ddof=1) if len(values) > 1 else np.nan
         name = f"{s} (preset)" if s == run.config.get("preset") else str(s)
         rows.append(

@@ -5,9 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxnas.report.read import stats
-from jaxnas.report.read.compare import Method, Study, class_floors, large_class, resolution
+from jaxnas.report.read.compare import (
+    Method,
+    Study,
+    advised,
+    class_floors,
+    feasible,
+    large_class,
+    resolution,
+)
 from jaxnas.report.read.stats import Interval
 from jaxnas.report.read.task import spreads_of
+
+TIE = 1e-6
+"""Differences below it are rounding."""
 
 
 def number(x: float, digits: int = 2) -> str:
@@ -33,7 +44,9 @@ def short(x: float) -> str:
 def interval(found: Interval, digits: int = 2) -> str:
     """Returns ``low to high``."""
     if not np.isfinite(found.low):
-        return "n/a"
+        return ("", "none: n = 1", "no test")[min(found.n, 2)]
+    if found.low == found.high:
+        return "no spread"
     return f"{number(found.low, digits)} to {number(found.high, digits)}"
 
 
@@ -72,20 +85,28 @@ def compared(study: Study) -> list[Method]:
 
 def advantage(study: Study, a: Method, b: Method) -> Interval:
     """Returns how much better ``a`` is than ``b``, positive when it is."""
-    if study.task.direction > 0:
-        return stats.difference(a.final, b.final)
-    return stats.difference(b.final, a.final)
+    if study.task.direction < 0:
+        a, b = b, a
+    return stats.difference(a.final, b.final, study.task.breadth)
 
 
-def _of(study: Study, found: Interval, digits: int = 2) -> str:
-    """Returns ``0.33 points (95 % interval 0.25 to 0.41)``."""
+def _size(study: Study, found: Interval) -> str:
+    """Returns ``0.33 points (95 % interval 0.25 to 0.41)``, or why it has no interval.
+
+    Small differences get the decimals that two significant ones need.
+    """
+    digits = 2
+    if 0 < abs(found.value) < 0.1:
+        digits = 1 - int(np.floor(np.log10(abs(found.value))))
     size = f"{number(abs(found.value), digits)}{difference_unit(study)}"
     if not np.isfinite(found.low):
-        return f"{size} (one seed: no interval)"
-    low, high = sorted((abs(found.low), abs(found.high)))
-    if found.low < 0 < found.high:
-        return f"{size} (95 % interval {interval(found, digits)})"
-    return f"{size} (95 % interval {number(low, digits)} to {number(high, digits)})"
+        why = "n = 1: no interval" if found.n < 2 else "neither varies: no test"
+        return f"{size} ({why})"
+    ends = found.low, found.high
+    if decided(found):
+        ends = sorted(map(abs, ends))
+    low, high = (number(end, digits) for end in ends)
+    return f"{size} (95 % interval {low} to {high})"
 
 
 def decided(found: Interval) -> bool:
@@ -93,35 +114,99 @@ def decided(found: Interval) -> bool:
     return bool(np.isfinite(found.low) and (found.low > 0 or found.high < 0))
 
 
+def tied(found: Interval) -> bool:
+    """Returns whether a difference is nothing but rounding."""
+    return abs(found.value) < TIE
+
+
+def _estimate(found: Interval) -> str:
+    """Returns ``(95 % interval 1.00 to 2.00, n = 6)``, or why there is none."""
+    if found.n < 2:
+        return "(n = 1: no interval)"
+    if found.low == found.high:
+        return f"(the same for all {found.n:,} controllers)"
+    return f"(95 % interval {interval(found)}, n = {found.n:,})"
+
+
+def _queries(study: Study, limits: str | None = None) -> str:
+    """Returns how a sentence of results begins; under which limits, all by default."""
+    limits = study.task.limits if limits is None else limits
+    under = f" under {limits}" if limits else ""
+    many = "query" if study.budget == 1 else "queries"
+    return f"After {study.budget:,} distinct {many}{under}"
+
+
+def _apart(study: Study, method: Method) -> str:
+    """Returns the mean of each objective in brackets where there are several."""
+    objectives = study.task.objectives
+    if len(objectives) < 2:
+        return ""
+    found = advised(study, method)
+    parts = []
+    for item in objectives:
+        mean = stats.mean_interval(found[item.name]).value
+        if np.isfinite(mean):
+            parts.append(f"{item.name} {number(mean)} {item.unit}".rstrip())
+    return f" ({', '.join(parts)})" if parts else ""
+
+
 def headline(study: Study) -> str:
     """Returns the result in one plain sentence."""
     ready = compared(study)
-    queries = f"After {study.budget:,} distinct queries"
     if not ready:
         return "No run has finished yet, so there is no result."
-    best = ready[0]
-    mean = stats.mean_interval(best.final)
-    reached = f"{number(mean.value)}{unit(study)}"
-    if len(ready) == 1:
+    some = [m for m in ready if np.isfinite(m.final).any()]
+    if not some:
+        return _nothing(study)
+    best, queries, name = some[0], _queries(study), study.task.objective.name
+    mean = stats.mean_interval(best.final, study.task.range)
+    reached = f"{number(mean.value)}{unit(study)}{_apart(study, best)}"
+    if len(some) == 1:
+        alone = "nothing else ran" if len(ready) == 1 else "no other method found anything"
         return (
-            f"{queries}, {best.nice} reaches a mean {study.task.objective.name} of "
-            f"{reached} (95 % interval {interval(mean)}, n = {mean.n}); nothing else ran."
+            f"{queries}, {best.nice} reaches a mean {name} of {reached} "
+            f"{_estimate(mean)}; {alone}."
         )
-    gap = advantage(study, best, ready[1])
-    if not decided(gap):
+    gap, second = advantage(study, best, some[1]), some[1].nice
+    if tied(gap):
         return (
-            f"{queries}, {best.nice} and {ready[1].nice} cannot be told apart: {best.nice} "
-            f"is ahead by {_of(study, gap)} with a mean of {reached}."
+            f"{queries}, {best.nice} and {second} tie at a mean {name} of {reached} "
+            f"{_estimate(mean)}."
+        )
+    if decided(gap):
+        return (
+            f"{queries}, {best.nice} is best with a mean {name} of {reached}, ahead of "
+            f"{second} by {_size(study, gap)}."
+        )
+    if not np.isfinite(gap.low):
+        return (
+            f"{queries}, {best.nice} has the best mean {name}, {reached}, before {second} "
+            f"by {_size(study, gap)}."
         )
     return (
-        f"{queries}, {best.nice} is best with a mean {study.task.objective.name} of "
-        f"{reached}, ahead of {ready[1].nice} by {_of(study, gap)}."
+        f"{queries}, {best.nice} and {second} cannot be told apart: {best.nice} is ahead "
+        f"by {_size(study, gap)} with a mean {name} of {reached}."
+    )
+
+
+def _nothing(study: Study) -> str:
+    """Returns why there is no result, although runs have finished."""
+    task = study.task
+    succeeded = any(np.isfinite(feasible(study, m)).any() for m in study.methods)
+    if task.limits and succeeded:
+        text = f"{_queries(study, '')}, nothing met {task.limits}"
+        if task.why.startswith("none of all"):
+            return f"{text}: {task.why}; relax the constraint."
+        return f"{text}; relax the constraint, or search longer."
+    return (
+        f"{_queries(study, '')}, no evaluation of any controller succeeded, so there is "
+        "no result."
     )
 
 
 def verdicts(study: Study) -> list[str]:
     """Returns one sentence a learned method: does it beat evolution, and random search?"""
-    ready = compared(study)
+    ready = [m for m in compared(study) if np.isfinite(m.final).any()]
     rivals = [
         m for name in ("evolution", "random") for m in ready if m.run.algorithm == name
     ]
@@ -129,7 +214,8 @@ def verdicts(study: Study) -> list[str]:
     for method in (m for m in ready if m.learns):
         parts = [_verdict(study, method, rival) for rival in rivals]
         if parts:
-            text = f"{method.nice} " + " and ".join(parts) + "."
+            shared = ", with the one latent model that its controllers share"
+            text = f"{method.nice} {' and '.join(parts)}{shared * method.latent}."
             sentences.append(text[0].upper() + text[1:])
     return sentences
 
@@ -137,12 +223,16 @@ def verdicts(study: Study) -> list[str]:
 def _verdict(study: Study, method: Method, rival: Method) -> str:
     """Returns ``loses to regularised evolution by ...``."""
     gap = advantage(study, method, rival)
+    if tied(gap):
+        return f"ties with {rival.nice}"
+    better = gap.value > 0
+    if not np.isfinite(gap.low):
+        where = "ahead of" if better else "behind"
+        return f"is {where} {rival.nice} by {_size(study, gap)}"
     if not decided(gap):
-        size = f"difference {number(gap.value)}{difference_unit(study)}"
-        around = interval(gap) if np.isfinite(gap.low) else "unknown: one seed"
-        return f"cannot be told from {rival.nice} ({size}, 95 % interval {around})"
-    word = "beats" if gap.value > 0 else "loses to"
-    return f"{word} {rival.nice} by {_of(study, gap)}"
+        sign = "" if better else "-"
+        return f"cannot be told from {rival.nice} (difference {sign}{_size(study, gap)})"
+    return f"{'beats' if better else 'loses to'} {rival.nice} by {_size(study, gap)}"
 
 
 def reading_note(study: Study) -> str:
@@ -162,7 +252,22 @@ def reading_note(study: Study) -> str:
         text += f" Budgets differ; all methods are compared at {study.budget:,} queries."
     if study.task.known is None:
         text += f" Regret is not given: {study.task.why}."
-    return text
+    elif study.task.limits:
+        text += f" Regret is to the best that meets {study.task.limits}."
+    return text + latent_note(study)
+
+
+def latent_note(study: Study) -> str:
+    """Returns over what the errors of latent searches are; nothing where there are none."""
+    names = [m.nice for m in study.methods if m.latent]
+    if not names:
+        return ""
+    return (
+        f" All controllers of {' and of '.join(names)} share one latent model and its "
+        "labels, so they are one independent unit: the interval says how far another "
+        "controller on that model may lie, not how far another model may. For that, "
+        "repeat the search on several models and compare their means."
+    )
 
 
 def statistics_note() -> str:
@@ -171,7 +276,8 @@ def statistics_note() -> str:
         "All intervals cover 95 %. Means: Student's t over controllers. Medians, "
         "interquartile means and probabilities of improvement: percentile bootstrap, "
         f"stratified by setting, {stats.RESAMPLES:,} resamples, fixed seed. Differences of "
-        "two means: Welch's interval. None is corrected for the number of comparisons."
+        "two means: Welch's interval; two constant samples are not tested. Intervals end "
+        "at the range of the metric. Nothing is corrected for the number of comparisons."
     )
 
 
@@ -245,10 +351,12 @@ def digital_rank(study: Study) -> str:
     allowed = np.isfinite(known.value)
     digital = np.where(allowed, known.columns["digital"], -np.inf)
     best = int(np.argmax(digital))
+    where = f" {study.task.metrics.get('digital', {}).get('unit', '')}".rstrip()
     score = study.task.direction * known.value
     rank = 1 + int(np.sum(score > score[best]))
     return (
-        f"The best digital network ({number(float(known.columns['digital'][best]))} %) "
+        f"The best digital network ({number(float(known.columns['digital'][best]))}"
+        f"{where}) "
         f"ranks {rank:,} of {int(allowed.sum()):,} on {study.task.objective.name}."
     )
 
@@ -262,6 +370,7 @@ def warnings(study: Study, failures: Sequence[str]) -> list[str]:
             "predicts; nothing was measured, and a search finds where a model is too "
             "hopeful. Train what it found before you rely on it."
         )
+        found.extend(_held_out(study))
     described = " ".join(map(str, study.task.info.values()))
     for run in study.runs:
         for name, checksum in (run.provenance.get("data") or {}).items():
@@ -286,10 +395,35 @@ def warnings(study: Study, failures: Sequence[str]) -> list[str]:
         if not m.run.finished
     )
     for method in study.methods:
-        missing = int(np.sum(~np.isfinite(method.final)))
-        if missing:
-            found.append(
-                f"{missing} of {len(method.final)} controllers of {method.name} never had "
-                "a successful evaluation and are not in its mean."
-            )
+        found.extend(_missing(study, method))
+    return found
+
+
+def _held_out(study: Study) -> list[str]:
+    """Returns how well a fitted model orders what it has not seen, where it says so."""
+    names = [o.name for o in study.task.objectives]
+    said = [
+        f"{name} {value}"
+        for name, value in study.task.info.items()
+        if name.startswith("held out") and name.rpartition(": ")[2] in names
+    ]
+    return [f"How far the model can be relied on. {'; '.join(said)}."] if said else []
+
+
+def _missing(study: Study, method: Method) -> list[str]:
+    """Returns which controllers of a method have no value, and why."""
+    without = ~np.isfinite(method.final)
+    failed = without & (~np.isfinite(feasible(study, method)) | (not study.task.limits))
+    of = f"of {len(without):,} controllers of {method.name}"
+    found = []
+    if failed.any():
+        found.append(
+            f"{int(failed.sum()):,} {of} never had a successful evaluation and are not in "
+            "its mean."
+        )
+    if (without & ~failed).any():
+        found.append(
+            f"{int((without & ~failed).sum()):,} {of} found nothing that meets "
+            f"{study.task.limits} and are not in its mean."
+        )
     return found

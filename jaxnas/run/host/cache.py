@@ -6,6 +6,7 @@ from typing import Any, cast
 import numpy as np
 
 from jaxnas.core import tokens as tk
+from jaxnas.core.errors import UserError
 from jaxnas.core.oracle import Measuring, Oracle
 from jaxnas.core.types import FAILED, OK, Evaluation, Measurement
 from jaxnas.data.store.evaluations import Key, Store
@@ -135,9 +136,11 @@ class HostCache:
         return pick(self.oracle, got)
 
     def _note(self, outcome: Outcome) -> None:
-        """Remembers the message of a failure."""
+        """Remembers the message of a failure; one against the contract ends the run."""
         if isinstance(outcome, Answer):
             return
+        if isinstance(outcome, Failure) and outcome.broken:
+            raise UserError(outcome.message)
         if isinstance(outcome, Failure) or outcome.status != OK:
             self.failures.append(outcome.message or "failed without a message")
 

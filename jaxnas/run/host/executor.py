@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
-import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from jaxnas.core.errors import UserError
 from jaxnas.core.oracle import Measuring, Oracle
+from jaxnas.core.rng import root_key
 from jaxnas.core.types import Measurement
+from jaxnas.run.contracts import check_evaluation
 
 RETRIES = 2
 """How often a request is tried again after its worker died."""
@@ -37,6 +39,8 @@ class Failure(NamedTuple):
     """A request without an answer: it raised, took too long, or its workers died."""
 
     message: str
+    broken: bool = False
+    """Whether the oracle broke its contract, which ends the run."""
 
 
 Outcome = Answer | Measurement | Failure
@@ -86,7 +90,7 @@ class Evaluate:
         try:
             params, state = _started(self.oracle)
             _, found = self.oracle.evaluate(
-                jax.random.key(0),
+                root_key(0),
                 params,
                 state,
                 cast(Any, request.tokens[None].astype(np.int32)),
@@ -95,6 +99,10 @@ class Evaluate:
             )
         except FAILURES as error:
             return Failure(f"{type(error).__name__}: {error}")
+        try:
+            check_evaluation(self.oracle, found, 1)
+        except UserError as error:
+            return Failure(str(error), broken=True)
         return Answer(
             np.asarray(found.objectives[0], np.float32),
             float(found.violation[0]),
@@ -121,4 +129,4 @@ class Measure:
 def _started(oracle: Oracle) -> tuple[PyTree, PyTree]:
     """Returns an oracle's params and state, made once in each process."""
     params = oracle.params()
-    return params, oracle.init(jax.random.key(0), params)
+    return params, oracle.init(root_key(0), params)
