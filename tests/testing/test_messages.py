@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
-from jaxnas.envs.probes import ConstantReward
+from probes import ConstantReward
 
 from jaxnas import testing
 from jaxnas.algorithms.random_search import RandomSearch
