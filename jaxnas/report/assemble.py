@@ -81,10 +81,10 @@ def build(paths: str | Path | Iterable[str | Path], out: str | Path) -> Report:
         _write(out / "report.html", html.page(chapters, made).encode())
         _write(out / "report.md", markdown.page(chapters, made, folders).encode())
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise UserError(f"No report can be written to {out}: {error}.") from error
+        raise UserError(f"No report can be written to {out} ({error.strerror}).") from error
     except OSError as error:
         raise DiskFullError(
-            f"The report could not be written to {out}: {error}."
+            f"The report could not be written to {out} ({error.strerror})."
         ) from error
     return Report(out / "report.html", out / "report.md", tuple(figures), tuple(chapters))
 
