@@ -129,7 +129,8 @@ def load_network(folder: str | Path) -> tuple[Child, dict[str, Any]]:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{folder} is no saved network ({SPEC_FILE} and {WEIGHTS_FILE}): {error}."
+            f"{folder} is no saved network: {SPEC_FILE} or {WEIGHTS_FILE} is missing or "
+            "damaged; save it again, or name another folder."
         ) from error
     if not isinstance(spec, dict):
         raise UserError(f"{folder / SPEC_FILE} holds no JSON object.")

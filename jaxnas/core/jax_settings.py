@@ -38,6 +38,6 @@ def check_platform() -> None:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"JAX cannot use the platform {jax.config.jax_platforms!r} on this machine; "
-            "unset JAX_PLATFORMS or set JAX_PLATFORMS=cpu, and see 'jaxnas doctor'."
+            f"JAX cannot use the platform {jax.config.read('jax_platforms')!r} on this "
+            "machine; unset JAX_PLATFORMS or set it to cpu, and see 'jaxnas doctor'."
         ) from error

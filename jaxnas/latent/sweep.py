@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.ranges import check_hparams
 from jaxnas.latent.fit import Hparams, Labels, Plan, fit
 from jaxnas.latent.quality import Quality, assess
 from jaxnas.latent.vqvae import VQVAE

@@ -155,7 +155,10 @@ def load_result(path: str | Path) -> Result:
         config = json.loads((path / "config.json").read_text())
         made = json.loads((path / "provenance.json").read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a finished run: {error}.") from error
+        raise UserError(
+            f"{path} is not a finished run: config.json or provenance.json is missing or "
+            "damaged; run the search again with --fresh."
+        ) from error
     timings = {name: made[name] for name in ("compile_s", "run_s")}
     best = folders.read_arrays(path / "archive.npz")
     return Result(config, arrays, best, path, timings, made.get("evaluations"))

@@ -341,7 +341,9 @@ def _explain(path: Path, error: sqlite3.Error) -> JaxnasError:
         )
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return UserError(
-            f"The evaluation store {path} cannot be opened or written ({error}); check its "
+            f"The evaluation store {path} cannot be opened or written; check its "
             "permissions, or name another file with --store."
         )
-    return JaxnasError(f"The evaluation store {path} failed ({error}); check the disk.")
+    return JaxnasError(
+        f"The evaluation store {path} failed; check the disk and its permissions."
+    )
