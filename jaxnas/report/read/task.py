@@ -316,7 +316,8 @@ def costs_of(task: Task, name: str, tokens: Int[np.ndarray, "n L"]) -> np.ndarra
         oracle = registry.make_oracle("cost", space=space, objective=name)
     except JaxnasError:
         return none
-    key, n, like = jax.random.key(0), len(tokens), jnp if oracle.traced else np
+    like: Any = jnp if oracle.traced else np
+    key, n = jax.random.key(0), len(tokens)
     params = oracle.params()
     _, found = oracle.evaluate(
         key,
