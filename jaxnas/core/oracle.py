@@ -1,16 +1,17 @@
 """Oracles: the protocol, and the capabilities that an oracle may have as well."""
 
-from typing import Any, Protocol, runtime_checkable
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from jaxnas.core.errors import UserError
 from jaxnas.core.space import SearchSpace
-from jaxnas.core.types import (
-    Evaluation,
-    Measurement,
-    Objective,
-)
+from jaxnas.core.types import Evaluation, Measurement, Objective
+
+Kind = TypeVar("Kind")
 
 
 @runtime_checkable
@@ -18,7 +19,12 @@ class Oracle(Protocol):
     """Scores architectures. A frozen, hashable configuration that holds no arrays.
 
     What all controllers share is ``params`` (traced: changing the task does not recompile);
-    what belongs to one controller is ``state``.
+    what belongs to one controller is ``state``, whose shapes and dtypes ``evaluate`` keeps.
+    ``id``, ``objectives`` and ``traced`` are identity: nobody sets them by name. What
+    ``--objective`` sets is the option ``objective`` of the constructor; it may be absent.
+
+    ``search`` checks this once, before anything runs; of a host oracle it checks the first
+    answer.
     """
 
     @property
@@ -58,7 +64,11 @@ class Oracle(Protocol):
         fidelity: Int[Array, "B"],
         active: Bool[Array, "B"],
     ) -> tuple[PyTree, Evaluation]:
-        """Returns the new state and what was measured; inactive lanes are SKIPPED."""
+        """Returns the new state and what was measured; inactive lanes are SKIPPED.
+
+        ``objectives`` is ``float32[B, M]``, also where ``M`` is 1; ``violation``, ``cost``
+        and ``reward`` are ``float32[B]``, ``status`` is ``int32[B]``, ``reward`` NaN.
+        """
         ...
 
 
@@ -150,3 +160,150 @@ class Described(Protocol):
     def info(self) -> dict[str, Any]:
         """Returns facts by name: size, source, licence, checksum, ...; host side."""
         ...
+
+
+@runtime_checkable
+class Spreading(Protocol):
+    """An oracle that records the uncertainty of each of its metrics."""
+
+    def spreads(self) -> dict[str, np.ndarray]:
+        """Returns the standard deviation of one measurement of every metric, ``[n]``."""
+        ...
+
+
+@runtime_checkable
+class Selectable(Protocol):
+    """An oracle that can measure more than its objectives."""
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Everything that it can measure."""
+        ...
+
+    def select(self, objective: str | Sequence[str]) -> Oracle:
+        """Returns the same oracle with other objectives."""
+        ...
+
+
+CAPABILITIES: tuple[type, ...] = (
+    Measuring, Truthful, Uncertain, Predictor, Repeating, Enumerated, Described, Spreading,
+    Selectable,
+)  # fmt: skip
+"""What an oracle may be able to do beyond scoring."""
+
+
+@runtime_checkable
+class Composed(Protocol):
+    """An oracle made of others, whose methods alone do not say what it can do."""
+
+    def capability(self, kind: type) -> Any:
+        """Returns what has a capability, itself or one that it is made of, or None."""
+        ...
+
+
+def capability(oracle: Oracle, kind: type[Kind]) -> Kind | None:
+    """Returns the object with a capability, found through wrappers, or None.
+
+    Its methods take the ``params`` of ``oracle``. Ask this instead of ``isinstance``.
+
+    Args:
+        oracle: bare or wrapped.
+        kind: one of ``CAPABILITIES``, or any protocol that is checkable at run time.
+    """
+    if isinstance(oracle, Composed):
+        return oracle.capability(kind)
+    return oracle if isinstance(oracle, kind) else None
+
+
+def required(oracle: Oracle, kind: type[Kind]) -> Kind:
+    """Returns what :func:`capability` does.
+
+    Raises:
+        UserError: the oracle does not have it.
+    """
+    found = capability(oracle, kind)
+    if found is None:
+        lacking = ", ".join(name for name in vars(kind) if name[0] != "_")
+        raise UserError(
+            f"The oracle {oracle.id!r} is not {kind.__name__}: it has no {lacking}; use "
+            "another."
+        )
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class OracleWrapper:
+    """An oracle around another: what a subclass does not define is that of the inner one.
+
+    It has exactly the capabilities of what it wraps, so a subclass may define a
+    capability's methods for any oracle: they count where the inner one has them too. A
+    subclass whose ``params`` are not the inner one's defines every method that takes them.
+
+    Args:
+        oracle: what is wrapped.
+    """
+
+    oracle: Oracle
+
+    adds: ClassVar[tuple[type, ...]] = ()
+    """Capabilities that it has whatever it wraps."""
+    hides: ClassVar[tuple[type, ...]] = ()
+    """Capabilities that it takes away."""
+
+    def capability(self, kind: type) -> Any:
+        """Returns itself, the inner object with a capability, or None."""
+        if kind in self.hides:
+            return None
+        found = capability(self.oracle, kind)
+        has = kind in self.adds or found is not None
+        return self if has and isinstance(self, kind) else found
+
+    @property
+    def id(self) -> str:
+        """The inner oracle's id."""
+        return self.oracle.id
+
+    @property
+    def space(self) -> SearchSpace:
+        """The inner oracle's space."""
+        return self.oracle.space
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The inner oracle's objectives."""
+        return self.oracle.objectives
+
+    @property
+    def traced(self) -> bool:
+        """As the inner oracle."""
+        return self.oracle.traced
+
+    def params(self) -> PyTree:
+        """Returns the inner oracle's shared arrays."""
+        return self.oracle.params()
+
+    def init(self, key: Key[Array, ""], params: PyTree) -> PyTree:
+        """Returns the inner oracle's state."""
+        return self.oracle.init(key, params)
+
+    def evaluate(
+        self,
+        key: Key[Array, ""],
+        params: PyTree,
+        state: PyTree,
+        tokens: Any,
+        fidelity: Any,
+        active: Any,
+    ) -> tuple[PyTree, Evaluation]:
+        """Returns what the inner oracle does."""
+        return self.oracle.evaluate(key, params, state, tokens, fidelity, active)
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Everything that the inner oracle can measure."""
+        return required(self.oracle, Selectable).metric_names
+
+    def select(self, objective: str | Sequence[str]) -> "Oracle":
+        """Returns the same wrapper around the inner oracle with other objectives."""
+        inner = required(self.oracle, Selectable).select(objective)
+        return dataclasses.replace(self, oracle=inner)

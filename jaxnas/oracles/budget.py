@@ -7,7 +7,7 @@ spent or ``max_proposals`` is reached, whichever is first.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,17 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxnas.core import tokens as tk
 from jaxnas.core import visited as vs
 from jaxnas.core.errors import UserError
-from jaxnas.core.oracle import Oracle, Repeating, Truthful
+from jaxnas.core.oracle import (
+    Oracle,
+    OracleWrapper,
+    Repeating,
+    Selectable,
+    Truthful,
+    capability,
+    required,
+)
 from jaxnas.core.scalarise import WeightedSum, weighted_sum
-from jaxnas.core.space import SearchSpace
-from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
+from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation
 
 
 class Ledger(NamedTuple):
@@ -67,8 +74,10 @@ class BudgetState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Budgeted:
+class Budgeted(OracleWrapper):
     """Counts, caps and records what one controller asks of an oracle, and fills rewards.
+
+    Its objectives cannot be chosen anew: the weights belong to them.
 
     Args:
         oracle: what is asked.
@@ -77,10 +86,11 @@ class Budgeted:
         max_proposals: proposals allowed, repeats included.
     """
 
-    oracle: Oracle
     scalariser: WeightedSum
     budget: int
     max_proposals: int
+
+    hides: ClassVar[tuple[type, ...]] = (Selectable,)
 
     def __post_init__(self) -> None:
         if self.budget < 1:
@@ -92,41 +102,18 @@ class Budgeted:
             )
 
     @property
-    def id(self) -> str:
-        """The inner oracle's id: counting does not change the numbers."""
-        return self.oracle.id
-
-    @property
-    def space(self) -> SearchSpace:
-        """The space of the inner oracle."""
-        return self.oracle.space
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """The objectives of the inner oracle."""
-        return self.oracle.objectives
-
-    @property
-    def traced(self) -> bool:
-        """Whether the inner oracle may live inside jit."""
-        return self.oracle.traced
-
-    @property
     def truthful(self) -> bool:
         """Whether true values are asked beside the readings; not of a host oracle.
 
         Noise is only ever put on a traced oracle, so a host oracle's readings are true.
         """
-        return isinstance(self.oracle, Truthful) and self.oracle.traced
+        return self.traced and capability(self.oracle, Truthful) is not None
 
     @property
     def resample(self) -> bool:
         """Whether each evaluation is a new reading that costs a query."""
-        return isinstance(self.oracle, Repeating) and self.oracle.repeats == "resample"
-
-    def params(self) -> PyTree:
-        """Returns the inner oracle's shared arrays."""
-        return self.oracle.params()
+        found = capability(self.oracle, Repeating)
+        return found is not None and found.repeats == "resample"
 
     def init(self, key: Key[Array, ""], params: PyTree) -> BudgetState:
         """Returns an unspent budget."""
@@ -240,7 +227,7 @@ class Budgeted:
 
     def _true_reward(self, params: PyTree, tokens: Int[Array, "B L"]) -> Float[Array, "B"]:
         """Returns the reward of architectures without measurement noise."""
-        truth = cast(Truthful, self.oracle).truth(params, tokens)
+        truth = required(self.oracle, Truthful).truth(params, tokens)
         return self.scalariser(truth, jnp.zeros(tokens.shape[0]))
 
 

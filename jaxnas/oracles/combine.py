@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,19 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError, unknown_name
-from jaxnas.core.oracle import Enumerated, Oracle, Uncertain
+from jaxnas.core.oracle import (
+    Described,
+    Enumerated,
+    Oracle,
+    OracleWrapper,
+    Predictor,
+    Repeating,
+    Selectable,
+    Truthful,
+    Uncertain,
+    capability,
+    required,
+)
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
 from jaxnas.oracles.cost import METRICS as COSTS
@@ -21,26 +33,13 @@ Limit = tuple[str, Literal["<=", ">="], float]
 """Metric, direction, bound in the metric's unit."""
 
 
-@runtime_checkable
-class Selectable(Protocol):
-    """An oracle that can measure more than its objectives."""
-
-    @property
-    def metric_names(self) -> tuple[str, ...]:
-        """Everything that it can measure."""
-        ...
-
-    def select(self, objective: str | Sequence[str]) -> Oracle:
-        """Returns the same oracle with other objectives."""
-        ...
-
-
 @dataclass(frozen=True)
 class Joined:
     """Asks several oracles about the same architecture and concatenates their objectives.
 
-    Violations and costs add up; a lane fails where one of them fails. Use :func:`joined`,
-    which returns :class:`JoinedTable` where the truth is known.
+    Violations and costs add up; a lane fails where one of them fails. It knows truth,
+    spread and columns where all parts do, has facts where any has them, and its readings
+    are new each time where those of any part are.
 
     Args:
         oracles: at least one, all on one space, with distinct objectives.
@@ -122,40 +121,48 @@ class Joined:
             reward=jnp.full(status.shape, jnp.nan, jnp.float32),
         )
 
-    def info(self) -> dict[str, Any]:
-        """Returns the facts of the parts that have any, by their id."""
-        return {o.id: cast(Any, o).info() for o in self.oracles if isinstance(o, _Informed)}
+    def capability(self, kind: type) -> Any:
+        """Returns itself where the parts have what it takes, or None."""
+        enough = any if kind in (Described, Repeating) else all
+        has = enough(capability(oracle, kind) is not None for oracle in self.oracles)
+        return self if has and isinstance(self, kind) else None
 
-
-class JoinedTable(Joined):
-    """Joined oracles that all know the truth, its spread and every column."""
+    @property
+    def repeats(self) -> str:
+        """``"resample"`` where some part gives a new reading each time."""
+        found = (capability(oracle, Repeating) for oracle in self.oracles)
+        resample = any(part is not None and part.repeats == "resample" for part in found)
+        return "resample" if resample else "stored"
 
     def truth(
         self, params: tuple[PyTree, ...], tokens: Int[Array | np.ndarray, "B L"]
     ) -> Float[Array, "B M"]:
         """Returns the objectives without measurement noise."""
-        parts = zip(self._exact, params, strict=True)
-        return jnp.concatenate([o.truth(shared, tokens) for o, shared in parts], axis=1)
+        parts, rows = zip(self.oracles, params, strict=True), jnp.asarray(tokens)
+        values = [required(o, Truthful).truth(shared, rows) for o, shared in parts]
+        return jnp.concatenate(values, axis=1)
 
     def spread(
         self, params: tuple[PyTree, ...], tokens: Int[Array | np.ndarray, "B L"]
     ) -> Float[Array, "B M"]:
         """Returns the standard deviation of one measurement."""
-        parts = zip(self._exact, params, strict=True)
-        return jnp.concatenate([o.spread(shared, tokens) for o, shared in parts], axis=1)
+        parts, rows = zip(self.oracles, params, strict=True), jnp.asarray(tokens)
+        values = [required(o, Uncertain).spread(shared, rows) for o, shared in parts]
+        return jnp.concatenate(values, axis=1)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Returns every metric of every part."""
-        return {name: c for o in self._exact for name, c in o.columns().items()}
+        parts = [required(oracle, Enumerated).columns() for oracle in self.oracles]
+        return {name: column for part in parts for name, column in part.items()}
 
-    @property
-    def _exact(self) -> tuple[Any, ...]:
-        """The parts, whose capabilities :func:`joined` has checked."""
-        return self.oracles
+    def info(self) -> dict[str, Any]:
+        """Returns the facts of the parts that have any, by their id."""
+        found = {o.id: capability(o, Described) for o in self.oracles}
+        return {name: part.info() for name, part in found.items() if part is not None}
 
 
 @dataclass(frozen=True)
-class Constrained:
+class Constrained(OracleWrapper):
     """Fills ``Evaluation.violation`` with how far some metrics exceed their limits.
 
         violation = sum_j max(0, excess_j) / max(|bound_j|, 1e-12)    (|bound_j| = 1 if 0)
@@ -173,7 +180,6 @@ class Constrained:
         UserError: a limit on a metric that none of them measures, or that is no number.
     """
 
-    oracle: Oracle
     limits: tuple[Limit, ...]
     gauges: tuple[Oracle, ...] = ()
 
@@ -194,16 +200,6 @@ class Constrained:
     def id(self) -> str:
         """The inner oracle's id and the limits."""
         return "|".join([self.oracle.id, *(f"{m}{s}{b:g}" for m, s, b in self.limits)])
-
-    @property
-    def space(self) -> SearchSpace:
-        """The space of the inner oracle."""
-        return self.oracle.space
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """The objectives of the inner oracle."""
-        return self.oracle.objectives
 
     @property
     def traced(self) -> bool:
@@ -242,51 +238,47 @@ class Constrained:
             objectives=kept, violation=jnp.where(ok, violation, 0.0)
         )
 
-    def info(self) -> dict[str, Any]:
-        """Returns the facts of the inner oracle, and the limits."""
-        inner = self.oracle
-        facts = cast(Any, inner).info() if isinstance(inner, _Informed) else {}
-        limits = [f"{metric} {sign} {bound:g}" for metric, sign, bound in self.limits]
-        return {**facts, "limits": limits}
-
-    @property
-    def _all(self) -> Joined:
-        """The oracle and its gauges as one."""
-        return Joined((self.oracle, *self.gauges))
-
-
-class ConstrainedTable(Constrained):
-    """A constrained oracle that knows the truth, its spread and every column."""
-
     def truth(
         self, params: tuple[PyTree, ...], tokens: Int[Array | np.ndarray, "B L"]
     ) -> Float[Array, "B M"]:
         """Returns the objectives without measurement noise."""
-        return cast(Uncertain, self.oracle).truth(params[0], jnp.asarray(tokens))
+        return required(self.oracle, Truthful).truth(params[0], jnp.asarray(tokens))
 
     def spread(
         self, params: tuple[PyTree, ...], tokens: Int[Array | np.ndarray, "B L"]
     ) -> Float[Array, "B M"]:
         """Returns the standard deviation of one measurement."""
-        return cast(Uncertain, self.oracle).spread(params[0], jnp.asarray(tokens))
+        return required(self.oracle, Uncertain).spread(params[0], jnp.asarray(tokens))
+
+    def features(self, tokens: Int[Array, "B L"]) -> Float[Array, "B F"]:
+        """Returns what the inner model sees."""
+        return required(self.oracle, Predictor).features(tokens)
+
+    def predict(self, params: tuple[PyTree, ...], tokens: Int[Array, "B L"]) -> Any:
+        """Returns what the inner model predicts."""
+        return required(self.oracle, Predictor).predict(params[0], tokens)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Returns every metric of the oracle and of its gauges."""
-        parts = (self.oracle, *self.gauges)
-        every = {n: c for o in parts for n, c in cast(Enumerated, o).columns().items()}
-        return every
+        """Returns every metric of the oracle, and of the gauges that list theirs."""
+        found = [capability(gauge, Enumerated) for gauge in self.gauges]
+        parts = [required(self.oracle, Enumerated), *filter(None, found)]
+        return {name: column for part in parts for name, column in part.columns().items()}
 
+    def info(self) -> dict[str, Any]:
+        """Returns the facts of the inner oracle, and the limits."""
+        facts = required(self.oracle, Described).info()
+        limits = [f"{metric} {sign} {bound:g}" for metric, sign, bound in self.limits]
+        return {**facts, "limits": limits}
 
-@runtime_checkable
-class _Informed(Protocol):
-    """An oracle that can say where its numbers come from."""
+    def select(self, objective: str | Sequence[str]) -> Oracle:
+        """Returns the inner oracle with other objectives, under the same limits."""
+        inner = required(self.oracle, Selectable).select(objective)
+        return constrained(inner, [f"{m}{sign}{bound!r}" for m, sign, bound in self.limits])
 
-    def info(self) -> dict[str, Any]: ...
-
-
-def joined(*oracles: Oracle) -> Joined:
-    """Returns several oracles as one, with truth and columns where all parts have them."""
-    return JoinedTable(oracles) if _all_tables(oracles) else Joined(oracles)
+    @property
+    def _all(self) -> Joined:
+        """The oracle and its gauges as one."""
+        return Joined((self.oracle, *self.gauges))
 
 
 def constrained(oracle: Oracle, texts: Sequence[str]) -> Constrained:
@@ -301,19 +293,19 @@ def constrained(oracle: Oracle, texts: Sequence[str]) -> Constrained:
     limits = tuple(_parse(text) for text in texts)
     present = [item.name for item in oracle.objectives]
     wanted = list(dict.fromkeys(m for m, _, _ in limits if m not in present))
-    more = oracle.metric_names if isinstance(oracle, Selectable) else ()
+    chooser = capability(oracle, Selectable)
+    more = chooser.metric_names if chooser is not None else ()
     for metric in wanted:
         if metric not in more and metric not in COSTS:
             raise unknown_name("constrained metric", metric, {*present, *more, *COSTS})
     own = tuple(metric for metric in wanted if metric in more)
     counted = tuple(metric for metric in wanted if metric not in more)
     gauges: list[Oracle] = []
-    if own:
-        gauges.append(cast(Selectable, oracle).select(own))
+    if own and chooser is not None:
+        gauges.append(chooser.select(own))
     if counted:
         gauges.append(CostOracle(oracle.space, counted))
-    kind = ConstrainedTable if _all_tables((oracle, *gauges)) else Constrained
-    return kind(oracle, limits, tuple(gauges))
+    return Constrained(oracle, limits, tuple(gauges))
 
 
 def _parse(text: str) -> Limit:
@@ -327,11 +319,6 @@ def _parse(text: str) -> Limit:
         raise UserError(
             f"{text!r} is not a constraint; write one such as 'params<=1e6'."
         ) from error
-
-
-def _all_tables(oracles: Sequence[Oracle]) -> bool:
-    """Returns whether all oracles know the truth, its spread and every column."""
-    return all(isinstance(o, Uncertain) and isinstance(o, Enumerated) for o in oracles)
 
 
 def _lanes_for(oracle: Oracle, lanes: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -1,19 +1,17 @@
 """Measurement noise on top of an oracle that knows the spread of its own readings."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core import tokens as tk
 from jaxnas.core import visited as vs
 from jaxnas.core.errors import UserError
-from jaxnas.core.oracle import Enumerated, Oracle, Uncertain
-from jaxnas.core.space import SearchSpace
-from jaxnas.core.types import Evaluation, Objective
+from jaxnas.core.oracle import OracleWrapper, Repeating, Uncertain, capability, required
+from jaxnas.core.types import Evaluation
 
 
 class NoiseState(NamedTuple):
@@ -27,13 +25,13 @@ class NoiseState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Noisy:
+class Noisy(OracleWrapper):
     """Returns ``truth + spread * z`` with ``z`` standard normal; the truth stays known.
 
     With ``repeats="stored"`` the draw is keyed by (controller, architecture): asking again
     gives the same number and is free. With ``repeats="resample"`` draw ``k`` of an
     architecture is keyed by (controller, architecture, ``k``): every evaluation is a new
-    reading and costs a query.
+    reading and costs a query. Columns, truth and spread stay those of the inner oracle.
 
     Args:
         oracle: an oracle that offers ``spread`` (``Uncertain``) and can be traced.
@@ -44,15 +42,16 @@ class Noisy:
             the space has more than ``2**20`` members.
     """
 
-    oracle: Oracle
     repeats: str = "stored"
+
+    adds: ClassVar[tuple[type, ...]] = (Repeating,)
 
     def __post_init__(self) -> None:
         if self.repeats not in ("stored", "resample"):
             raise UserError(
                 f"Unknown noise {self.repeats!r}; choose 'none', 'stored' or 'resample'."
             )
-        if not isinstance(self.oracle, Uncertain) or not self.oracle.traced:
+        if capability(self.oracle, Uncertain) is None or not self.oracle.traced:
             raise UserError(
                 f"The oracle {self.oracle.id!r} records no uncertainty, so no measurement "
                 "can be resampled; use --noise none."
@@ -67,25 +66,6 @@ class Noisy:
     def id(self) -> str:
         """The inner oracle's id and the kind of noise."""
         return f"{self.oracle.id}+noise-{self.repeats}"
-
-    @property
-    def space(self) -> SearchSpace:
-        """The space of the inner oracle."""
-        return self.oracle.space
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """The objectives of the inner oracle."""
-        return self.oracle.objectives
-
-    @property
-    def traced(self) -> bool:
-        """Noise is only put on traced oracles."""
-        return True
-
-    def params(self) -> PyTree:
-        """Returns the inner oracle's shared arrays."""
-        return self.oracle.params()
 
     def init(self, key: Key[Array, ""], params: PyTree) -> NoiseState:
         """Returns one controller's state; ``key`` decides all its readings."""
@@ -124,28 +104,6 @@ class Noisy:
             return jax.random.normal(jax.random.fold_in(here, k), (len(self.objectives),))
 
         noise = jax.vmap(draw)(words, number)
-        read = exact.objectives + self.spread(params, tokens) * noise
+        spread = required(self.oracle, Uncertain).spread(params, tokens)
+        read = exact.objectives + spread * noise
         return NoiseState(inner, state.key, draws), exact._replace(objectives=read)
-
-    def truth(self, params: PyTree, tokens: Int[Array, "B L"]) -> Float[Array, "B M"]:
-        """Returns the objectives without measurement noise."""
-        return self._uncertain.truth(params, tokens)
-
-    def spread(self, params: PyTree, tokens: Int[Array, "B L"]) -> Float[Array, "B M"]:
-        """Returns the standard deviation of one reading."""
-        return self._uncertain.spread(params, tokens)
-
-    def columns(self) -> dict[str, np.ndarray]:
-        """Returns every metric of every architecture, without noise."""
-        if not isinstance(self.oracle, Enumerated):
-            raise UserError(f"The oracle {self.oracle.id!r} is not a table.")
-        return self.oracle.columns()
-
-    def info(self) -> dict[str, Any]:
-        """Returns the inner oracle's facts."""
-        return self._uncertain.info()
-
-    @property
-    def _uncertain(self) -> Any:
-        """The inner oracle, whose capability the constructor has checked."""
-        return self.oracle

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxnas.core.algorithm import Algorithm, Exporting
-from jaxnas.core.oracle import Truthful
+from jaxnas.core.oracle import Truthful, required
 from jaxnas.core.space import SearchSpace
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.run.population import Member
@@ -135,7 +135,7 @@ def _evaluate_program(oracle: Budgeted) -> Any:
     def evaluate(params: PyTree, tokens: Any, measured: Any) -> Any:
         values = measured
         if oracle.truthful:
-            values = cast(Truthful, oracle.oracle).truth(params, tokens)
+            values = required(oracle, Truthful).truth(params, tokens)
         return values, oracle.scalariser(values, jnp.zeros(tokens.shape[0]))
 
     return jax.jit(evaluate)

@@ -21,7 +21,7 @@ from jaxnas.core import tokens as tk
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.layout import resolve
-from jaxnas.core.oracle import Described, Oracle
+from jaxnas.core.oracle import Described, Oracle, capability
 from jaxnas.data.store.evaluations import Store
 from jaxnas.oracles.budget import Budgeted, budgeted
 from jaxnas.run import distributed
@@ -342,7 +342,8 @@ def _warn(label: str, callbacks: Sequence[Callback], text: str) -> None:
 
 def _checksums(oracle: Oracle) -> dict[str, str]:
     """Returns the checksum of the data behind an oracle that names one."""
-    facts = oracle.info() if isinstance(oracle, Described) else {}
+    described = capability(oracle, Described)
+    facts = {} if described is None else described.info()
     checksum = facts.get("checksum")
     return {str(facts.get("name", oracle.id)): str(checksum)} if checksum else {}
 

@@ -17,7 +17,14 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.oracle import Enumerated, Oracle, Truthful
+from jaxnas.core.oracle import (
+    Enumerated,
+    Oracle,
+    Selectable,
+    Truthful,
+    capability,
+    required,
+)
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective
 from jaxnas.oracles.metrics import choose, measured, members_of, summarise
@@ -77,7 +84,7 @@ class Surrogate:
     def __post_init__(self) -> None:
         if self.table is None:
             return
-        if not isinstance(self.table, Truthful) or self.table.space != self.space:
+        if capability(self.table, Truthful) is None or self.table.space != self.space:
             raise UserError(
                 f"The oracle {self.table.id!r} does not know the true values of "
                 f"{self.space.id!r}; name a table of that space as the truth."
@@ -114,7 +121,7 @@ class Surrogate:
         places = tuple(self.metric_names.index(name) for name in names)
         table = self.table
         if table is not None and names != tuple(o.name for o in self.objectives):
-            table = cast(Any, table).select(names)
+            table = required(table, Selectable).select(names)
         return dataclasses.replace(self, chosen=places, table=table)
 
     def params(self) -> SurrogateParams:
@@ -135,6 +142,12 @@ class Surrogate:
     def init(self, key: Key[Array, ""], params: SurrogateParams) -> tuple[()]:
         """Returns nothing: a model remembers nothing about who asks."""
         return ()
+
+    def capability(self, kind: type) -> Any:
+        """Returns itself; it has columns only where its truth has them."""
+        if kind is Enumerated and self.table and capability(self.table, Enumerated) is None:
+            return None
+        return self if isinstance(self, kind) else None
 
     def features(self, tokens: Int[Array, "B L"]) -> Float[Array, "B F"]:
         """Returns what the model sees of each architecture, coded one by one."""
@@ -164,7 +177,7 @@ class Surrogate:
         tokens = jnp.asarray(tokens)
         if self.table is None:
             return self.predict(params, tokens).mean[:, jnp.asarray(self._places)]
-        return cast(Truthful, self.table).truth(params.truth, tokens)
+        return required(self.table, Truthful).truth(params.truth, tokens)
 
     def spread(
         self, params: SurrogateParams, tokens: Int[Array | np.ndarray, "B L"]
@@ -181,9 +194,7 @@ class Surrogate:
             UserError: the space is too large to list, or the truth is no table.
         """
         if self.table is not None:
-            if not isinstance(self.table, Enumerated):
-                raise UserError(f"The oracle {self.table.id!r} is not a table.")
-            return cast(Enumerated, self.table).columns()
+            return required(self.table, Enumerated).columns()
         mean = predict_rows(self, self.params(), members_of(self.space)).mean
         return {name: np.asarray(mean[:, k]) for k, name in enumerate(self.metric_names)}
 

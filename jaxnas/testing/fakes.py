@@ -15,37 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from jaxnas.core.oracle import Oracle, Truthful
+from jaxnas.core.oracle import OracleWrapper
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Measurement, Objective
 from jaxnas.registry import make_space
 
 
 @dataclass(frozen=True)
-class OnHost:
+class OnHost(OracleWrapper):
     """A traced oracle that pretends to need the host, to test the split path."""
 
-    oracle: Oracle
-    traced: bool = False
-
     @property
-    def id(self) -> str:
-        """The inner oracle's id."""
-        return self.oracle.id
-
-    @property
-    def space(self) -> SearchSpace:
-        """The inner oracle's space."""
-        return self.oracle.space
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """The inner oracle's objectives."""
-        return self.oracle.objectives
-
-    def params(self) -> PyTree:
-        """Returns the inner oracle's shared arrays."""
-        return self.oracle.params()
+    def traced(self) -> bool:
+        """It lives on the host, or so it says."""
+        return False
 
     def init(self, key: Key[Array, ""], params: PyTree) -> PyTree:
         """Returns no state."""
@@ -68,39 +51,15 @@ class OnHost:
 
 
 @dataclass(frozen=True)
-class Flaky:
+class Flaky(OracleWrapper):
     """A traced oracle whose evaluations fail with some probability, NaN and all."""
 
-    oracle: Oracle
     rate: float = 0.2
 
     @property
     def id(self) -> str:
         """The inner oracle's id."""
         return f"{self.oracle.id}+flaky"
-
-    @property
-    def space(self) -> SearchSpace:
-        """The inner oracle's space."""
-        return self.oracle.space
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """The inner oracle's objectives."""
-        return self.oracle.objectives
-
-    @property
-    def traced(self) -> bool:
-        """As the inner oracle."""
-        return self.oracle.traced
-
-    def params(self) -> PyTree:
-        """Returns the inner oracle's shared arrays."""
-        return self.oracle.params()
-
-    def init(self, key: Key[Array, ""], params: PyTree) -> PyTree:
-        """Returns the inner oracle's state."""
-        return self.oracle.init(key, params)
 
     def evaluate(
         self,
@@ -118,11 +77,6 @@ class Flaky:
             objectives=jnp.where(failed[:, None], jnp.nan, found.objectives),
             status=jnp.where(failed, FAILED, found.status),
         )
-
-    def truth(self, params: PyTree, tokens: Int[Array, "B L"]) -> Float[Array, "B M"]:
-        """Returns the inner truth."""
-        assert isinstance(self.oracle, Truthful)
-        return self.oracle.truth(params, tokens)
 
 
 class LinearParams(NamedTuple):

@@ -10,7 +10,7 @@ import inspect
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,16 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from jaxnas.core import tokens as tk
-from jaxnas.core.oracle import Enumerated, Measuring, Oracle, Predictor, Truthful, Uncertain
+from jaxnas.core.oracle import (
+    Enumerated,
+    Measuring,
+    Oracle,
+    Predictor,
+    Truthful,
+    Uncertain,
+    capability,
+    required,
+)
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
 from jaxnas.registry import lookup, make_oracle, make_space, recipe
@@ -122,7 +131,7 @@ def ask(
     _, evaluation = _evaluator(oracle)(key, params, state, *batch)
     found = _map(np.asarray, evaluation)
     return (
-        found._replace(cost=np.sign(found.cost)) if isinstance(oracle, Measuring) else found
+        found._replace(cost=np.sign(found.cost)) if capability(oracle, Measuring) else found
     )
 
 
@@ -140,7 +149,7 @@ def lanes_of(oracle: Oracle, seed: int = 0, batch: int = BATCH) -> np.ndarray:
 def _same(oracle: Oracle, first: Evaluation, second: Evaluation) -> None:
     """Asserts that two evaluations are identical, NaN for NaN; a model's up to rounding."""
     for name, a, b in zip(Evaluation._fields, first, second, strict=True):
-        if isinstance(oracle, Predictor) and name == "objectives":
+        if capability(oracle, Predictor) and name == "objectives":
             _close(a, b, name)
         else:
             np.testing.assert_array_equal(a, b, err_msg=name)
@@ -226,18 +235,19 @@ def check_truth(oracle: Oracle) -> None:
 
     A model's readings are predictions: only that their truth is finite can be asked.
     """
-    if not isinstance(oracle, Truthful):
+    known, predicts = capability(oracle, Truthful), capability(oracle, Predictor)
+    if known is None:
         return
     tokens, params = jnp.asarray(lanes_of(oracle)), oracle.params()
-    compiled = jax.jit if isinstance(oracle, Predictor) else lambda function: function
-    truth = np.asarray(compiled(cast(Truthful, oracle).truth)(params, tokens))
+    compiled = jax.jit if predicts else lambda function: function
+    truth = np.asarray(compiled(known.truth)(params, tokens))
     assert truth.shape == (BATCH, len(oracle.objectives))
-    if isinstance(oracle, Predictor):
+    if predicts:
         assert np.isfinite(truth).all()
     else:
         np.testing.assert_array_equal(truth, ask(oracle, np.asarray(tokens)).objectives)
-    if isinstance(oracle, Uncertain):
-        spread = np.asarray(compiled(cast(Uncertain, oracle).spread)(params, tokens))
+    if uncertain := capability(oracle, Uncertain):
+        spread = np.asarray(compiled(uncertain.spread)(params, tokens))
         assert spread.shape == truth.shape
         assert (spread >= 0).all()
 
@@ -247,15 +257,15 @@ def check_columns(oracle: Oracle) -> None:
 
     A model's agree with its truth, which may be a table's.
     """
-    if not (isinstance(oracle, Enumerated) and enumerable(oracle.space)):
+    table = capability(oracle, Enumerated)
+    if table is None or not enumerable(oracle.space):
         return
-    members = tk.enumerate_space(oracle.space)
-    columns = cast(Enumerated, oracle).columns()
+    members, columns = tk.enumerate_space(oracle.space), table.columns()
     rows = np.linspace(0, len(members) - 1, BATCH).astype(int)
     measured = ask(oracle, members[rows]).objectives
-    if isinstance(oracle, Predictor):
+    if capability(oracle, Predictor):
         chosen, params = jnp.asarray(members[rows]), oracle.params()
-        measured = np.asarray(cast(Truthful, oracle).truth(params, chosen))
+        measured = np.asarray(required(oracle, Truthful).truth(params, chosen))
     for place, objective in enumerate(oracle.objectives):
         column = columns[objective.name]
         assert column.shape == (len(members),)
@@ -314,19 +324,19 @@ def _repaired(
 
 def check_features(oracle: Oracle) -> None:
     """A row's features are finite, and the same alone as in a batch."""
-    assert isinstance(oracle, Predictor)
+    model = required(oracle, Predictor)
     tokens = lanes_of(oracle)
-    batch = np.asarray(jax.jit(oracle.features)(jnp.asarray(tokens)))
+    batch = np.asarray(jax.jit(model.features)(jnp.asarray(tokens)))
     assert batch.shape[0] == BATCH
     assert np.isfinite(batch).all()
-    np.testing.assert_array_equal(_alone(oracle)(tokens), batch)
+    np.testing.assert_array_equal(_alone(model)(tokens), batch)
 
 
 def check_single_row_equals_batch(oracle: Oracle) -> None:
     """Mean and spreads of a row asked alone are those of the row in a batch."""
-    assert isinstance(oracle, Predictor)
+    model = required(oracle, Predictor)
     tokens, params = jnp.asarray(lanes_of(oracle)), oracle.params()
-    say = jax.jit(oracle.predict)
+    say = jax.jit(model.predict)
     batch = say(params, tokens)
     singles = [say(params, tokens[i : i + 1]) for i in range(BATCH)]
     for name in ("mean", "epistemic", "aleatoric"):
@@ -342,8 +352,8 @@ def check_decisions_show(oracle: Oracle) -> None:
     Rows are coded one at a time, the way a search asks. The original's surrogate coded
     categories by their order within the rows at hand: alone, every category was the first.
     """
-    assert isinstance(oracle, Predictor)
-    code = _alone(oracle)
+    model = required(oracle, Predictor)
+    code = _alone(model)
     for tokens in lanes_of(oracle):
         changes = _single_changes(oracle, tokens)
         seen = code(np.stack([tokens, *changes]))
@@ -355,8 +365,8 @@ def check_decisions_show(oracle: Oracle) -> None:
 
 def check_predictions(oracle: Oracle) -> None:
     """Predictions are finite, their spreads finite and not negative."""
-    assert isinstance(oracle, Predictor)
-    predicted = jax.jit(oracle.predict)(oracle.params(), jnp.asarray(lanes_of(oracle, 1)))
+    model = required(oracle, Predictor)
+    predicted = jax.jit(model.predict)(oracle.params(), jnp.asarray(lanes_of(oracle, 1)))
     assert np.isfinite(np.asarray(predicted.mean)).all()
     for spread in (predicted.epistemic, predicted.aleatoric):
         assert np.isfinite(np.asarray(spread)).all()

@@ -8,6 +8,7 @@ import pytest
 from jaxnas.core import tokens as tk
 from jaxnas.core import visited as vs
 from jaxnas.core.errors import UserError
+from jaxnas.core.oracle import Truthful, Uncertain, required
 from jaxnas.core.scalarise import weighted_sum
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.oracles.noise import Noisy
@@ -63,7 +64,8 @@ def test_ledger_equals_a_plain_dictionary(space, budget, cap):
             break
         args = (jnp.asarray(batch), jnp.zeros(6, jnp.int32), jnp.asarray(active))
         state, found = step(jax.random.key(2), params, state, *args)
-        truth = np.asarray(oracle.oracle.truth(params, jnp.asarray(batch)))[:, 0]
+        truth = np.asarray(required(oracle, Truthful).truth(params, jnp.asarray(batch)))
+        truth = truth[:, 0]
         values |= {tuple(row): v for row, v in zip(batch, truth)}
         scored = np.asarray(found.status) == 0
         np.testing.assert_array_equal(np.asarray(found.reward)[scored], truth[scored])
@@ -93,7 +95,7 @@ def test_repeats_are_free_and_identical_under_stored_noise():
     assert int(state.ledger.queries) == 4
     np.testing.assert_array_equal(first.objectives, again.objectives)
     np.testing.assert_array_equal(first.objectives[:4], first.objectives[4:])
-    truth = np.asarray(oracle.truth(params, tokens))
+    truth = np.asarray(required(oracle, Truthful).truth(params, tokens))
     assert (np.asarray(first.objectives) != truth).any()
     winner = int(np.argmax(np.asarray(first.reward)[:4]))
     assert float(state.ledger.best_true) == truth[winner, 0]
@@ -118,9 +120,9 @@ def test_resampling_costs_a_query_each_and_recommends_by_the_mean():
     means = {row: np.mean(values) for row, values in readings.items()}
     best = max(means, key=means.__getitem__)
     assert int(tk.index(oracle.space, state.ledger.best_tokens)) == best
-    truth = np.asarray(oracle.truth(params, tokens))[:, 0]
+    truth = np.asarray(required(oracle, Truthful).truth(params, tokens))[:, 0]
     assert float(state.ledger.best_true) == truth[best - 9000]
-    spread = np.asarray(oracle.spread(params, tokens))[:, 0]
+    spread = np.asarray(required(oracle, Uncertain).spread(params, tokens))[:, 0]
     for row in (0, 1, 2):
         values = np.asarray(readings[9000 + row])
         error = spread[row] / np.sqrt(len(values))
@@ -141,7 +143,7 @@ def test_a_failed_evaluation_costs_a_query_and_never_wins():
     failed = np.asarray(found.status) == 1
     assert 0 < failed.sum() < 16
     assert int(state.ledger.queries) == 16
-    truth = np.asarray(oracle.truth(params, members))[:, 0]
+    truth = np.asarray(required(oracle, Truthful).truth(params, members))[:, 0]
     assert float(state.ledger.best_true) == truth[~failed].max()
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.oracle import Enumerated, Truthful
+from jaxnas.core.oracle import Enumerated, Truthful, capability, required
 from jaxnas.core.types import FAILED, OK
-from jaxnas.oracles.combine import Constrained, Joined, constrained, joined
+from jaxnas.oracles.combine import Constrained, Joined, constrained
 from jaxnas.oracles.cost import CostOracle
 from jaxnas.oracles.table import analog_nasbench
 from jaxnas.oracles.toy import ToyOracle
@@ -55,11 +55,11 @@ class Flaky:
 
 def test_joined_puts_the_parts_side_by_side():
     toy, cost = ToyOracle(objective="layers"), CostOracle(Toy(), "flops,params")
-    both = joined(toy, cost)
+    both = Joined((toy, cost))
     assert [o.name for o in both.objectives] == ["layers", "flops", "params"]
     assert both.traced
-    assert isinstance(both, Enumerated)
-    assert isinstance(both, Truthful)
+    assert capability(both, Enumerated) is both
+    assert capability(both, Truthful) is both
     found = ask(both, TOKENS)
     np.testing.assert_array_equal(found.objectives[:, :1], ask(toy, TOKENS).objectives)
     np.testing.assert_array_equal(found.objectives[:, 1:], ask(cost, TOKENS).objectives)
@@ -70,10 +70,10 @@ def test_joined_puts_the_parts_side_by_side():
 
 def test_joining_with_a_host_oracle_makes_a_host_oracle():
     """It claims no truth that a part lacks, and a failed lane fails whole."""
-    both = joined(CostOracle(Toy()), Flaky())
+    both = Joined((CostOracle(Toy()), Flaky()))
     assert not both.traced
-    assert not isinstance(both, Truthful)
-    assert not isinstance(both, Enumerated)
+    assert capability(both, Truthful) is None
+    assert capability(both, Enumerated) is None
     found = ask(both, TOKENS)
     np.testing.assert_array_equal(found.status, [OK, OK, FAILED, OK])
     assert np.isnan(found.objectives[2]).all()
@@ -130,10 +130,11 @@ def test_constraints_by_name_on_the_benchmark():
     expected += np.maximum(params - 1e6, 0) / 1e6
     found = ask(oracle, members[rows])
     np.testing.assert_allclose(found.violation, expected, rtol=1e-4, atol=1e-7)
-    truth = oracle.truth(oracle.params(), jnp.asarray(members[rows]))[:, 0]
+    truth = required(oracle, Truthful).truth(oracle.params(), jnp.asarray(members[rows]))
+    truth = truth[:, 0]
     np.testing.assert_allclose(truth, columns["analog_1month"][rows], rtol=1e-6)
     assert oracle.id == "analog-nasbench-v1|digital>=93|params<=1e+06+noise-stored"
-    assert {"params", "digital"} <= set(oracle.columns())
+    assert {"params", "digital"} <= set(required(oracle, Enumerated).columns())
 
 
 def test_failed_lanes_carry_no_violation_number():
@@ -142,7 +143,7 @@ def test_failed_lanes_carry_no_violation_number():
     found = ask(oracle, TOKENS)
     np.testing.assert_array_equal(found.status, [OK, OK, FAILED, OK])
     assert found.violation[2] == 0
-    assert not isinstance(constrained(Flaky(), ("params<=10",)), Truthful)
+    assert capability(constrained(Flaky(), ("params<=10",)), Truthful) is None
 
 
 @pytest.mark.parametrize(

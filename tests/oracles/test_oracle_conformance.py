@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxnas import registry
-from jaxnas.oracles.combine import constrained, joined
+from jaxnas.oracles.combine import Joined, constrained
 from jaxnas.oracles.cost import CostOracle
 from jaxnas.oracles.toy import ToyOracle
 from jaxnas.spaces.toy import Toy
@@ -24,8 +24,8 @@ ORACLES = {
         "analog-nasbench", objective="digital,analog_1month"
     ),
     "host cost": lambda: CostOracle(LARGE, "flops,params"),
-    "joined": lambda: joined(ToyOracle(), CostOracle(Toy(), "params")),
-    "joined, part host": lambda: joined(ToyOracle(LARGE), CostOracle(LARGE)),
+    "joined": lambda: Joined((ToyOracle(), CostOracle(Toy(), "params"))),
+    "joined, part host": lambda: Joined((ToyOracle(LARGE), CostOracle(LARGE))),
     "constrained": lambda: constrained(ToyOracle(), ("layers<=2", "flops<=80")),
 }
 

@@ -18,7 +18,7 @@ from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import FAILED, OK, Measurement
 from jaxnas.data.store.evaluations import Store
-from jaxnas.oracles.combine import constrained, joined
+from jaxnas.oracles.combine import Joined, constrained
 from jaxnas.registry import make_algorithm, make_oracle, make_space
 from jaxnas.run import waves
 from jaxnas.run.host.cache import HostCache
@@ -302,7 +302,7 @@ def test_an_oracle_inside_others_is_measured_once_for_all(tmp_path):
     cost = make_oracle("cost", space=SPACE, objective="params")
     few, zeros = EVERY[::3], np.zeros(len(EVERY[::3]), np.int32)
     with Store(path) as store:
-        cache = HostCache(joined(child, cost), None, store)
+        cache = HostCache(Joined((child, cost)), None, store)
         pair = cache.evaluate(few, zeros, np.ones(len(few), bool))
     assert set(counts(log).values()) == {1}
     assert cache.summary()["found"] > 0

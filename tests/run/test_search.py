@@ -11,6 +11,7 @@ import pytest
 
 import jaxnas
 from jaxnas.core.errors import UserError
+from jaxnas.core.oracle import Enumerated, required
 from jaxnas.registry import make_algorithm, make_oracle, make_space
 from jaxnas.run import search as loop
 from jaxnas.run import store, waves
@@ -200,7 +201,7 @@ def test_noisy_runs_resume_and_show_the_truth(noise, tmp_path, monkeypatch):
         run(oracle=noisy, out=tmp_path / "a", callbacks=[interrupt_after(2)])
     again = run(oracle=noisy, out=tmp_path / "a")
     assert_same(whole, again)
-    values = set(noisy.columns()["score"].astype(np.float32).tolist())
+    values = set(required(noisy, Enumerated).columns()["score"].astype(np.float32).tolist())
     curve = whole.arrays["curve"]
     assert set(curve[~np.isnan(curve)].tolist()) <= values
     assert not set(whole.arrays["objectives"][:, 0, 0].tolist()) <= values

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from jaxnas import registry
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError, unknown_name
-from jaxnas.core.oracle import Enumerated, Oracle
+from jaxnas.core.oracle import Enumerated, Oracle, capability
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Objective
 
@@ -188,10 +188,10 @@ def read_oracle(
         UserError: an unknown oracle or objective, or a space that it does not score.
     """
     oracle = registry.make_oracle(name, space=space, objective=objective)
-    size = tk.count(oracle.space)
-    if isinstance(oracle, Enumerated) and size is not None and size <= tk.ENUMERABLE:
+    size, table = tk.count(oracle.space), capability(oracle, Enumerated)
+    if table is not None and size is not None and size <= tk.ENUMERABLE:
         tokens = tk.enumerate_space(oracle.space)
-        columns = cast(Enumerated, oracle).columns()
+        columns = table.columns()
         values = np.stack([columns[o.name] for o in oracle.objectives], axis=1)
     else:
         tokens = _draw(oracle.space, seed, labels + HELD_OUT)

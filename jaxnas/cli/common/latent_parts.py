@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -120,11 +120,12 @@ def _scores(oracle: Any, tokens: np.ndarray) -> np.ndarray:
     import jax
     import jax.numpy as jnp
 
-    from jaxnas.core.oracle import Truthful
+    from jaxnas.core.oracle import Truthful, capability
 
     params, rows = oracle.params(), jnp.asarray(tokens)
-    if isinstance(oracle, Truthful):
-        return np.asarray(cast(Truthful, oracle).truth(params, rows))[:, 0]
+    known = capability(oracle, Truthful)
+    if known is not None:
+        return np.asarray(known.truth(params, rows))[:, 0]
     key = jax.random.key(0)
     size = len(tokens)
     state = oracle.init(key, params)

@@ -12,7 +12,15 @@ from jaxtyping import Array, Float, Int, PyTree
 from jaxnas import registry
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import JaxnasError
-from jaxnas.core.oracle import Enumerated, Oracle, Truthful
+from jaxnas.core.oracle import (
+    Described,
+    Enumerated,
+    Oracle,
+    Spreading,
+    Truthful,
+    capability,
+    required,
+)
 from jaxnas.core.scalarise import weighted_sum
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Objective
@@ -29,15 +37,6 @@ class Classified(Protocol):
 
     def classes(self) -> np.ndarray:
         """Returns a class number for each row of ``enumerate_space``, ``[n]``."""
-        ...
-
-
-@runtime_checkable
-class Spreading(Protocol):
-    """An oracle that records the uncertainty of each of its metrics."""
-
-    def spreads(self) -> dict[str, np.ndarray]:
-        """Returns the standard deviation of one measurement of every metric, ``[n]``."""
         ...
 
 
@@ -143,7 +142,7 @@ def make_task(run: RunData) -> Task:
     known = None
     if oracle is not None:
         known, why = _know(oracle, run)
-    described = getattr(oracle, "info", dict)()
+    described = None if oracle is None else capability(oracle, Described)
     return Task(
         oracle=str(name or entry.get("id", "oracle")),
         options=options,
@@ -153,7 +152,7 @@ def make_task(run: RunData) -> Task:
         space=space,
         known=known,
         why=why,
-        info=described,
+        info={} if described is None else described.info(),
     )
 
 
@@ -190,10 +189,11 @@ def _curve_objective(run: RunData) -> Objective:
 def _know(oracle: Oracle, run: RunData) -> tuple[Known | None, str]:
     """Returns the whole table behind an oracle, or why there is none."""
     space = oracle.space
-    if not (isinstance(oracle, Enumerated) and oracle.traced and tk.indexable(space)):
+    table = capability(oracle, Enumerated)
+    if table is None or not oracle.traced or not tk.indexable(space):
         return None, "the oracle holds no table of the whole space, so no optimum is known"
     members = tk.enumerate_space(space)
-    columns = {n: np.asarray(c) for n, c in oracle.columns().items()}
+    columns = {n: np.asarray(c) for n, c in table.columns().items()}
     if any(c.shape != (len(members),) for c in columns.values()):
         return None, "the oracle's table does not cover the whole space"
     value = _true_values(oracle, members, run)
@@ -225,8 +225,8 @@ def _true_values(oracle: Oracle, members: np.ndarray, run: RunData) -> np.ndarra
         state = oracle.init(key, params)
         _, measured = oracle.evaluate(key, params, state, *lanes)
         objectives = measured.objectives
-        if isinstance(oracle, Truthful):
-            objectives = cast(Truthful, oracle).truth(params, tokens)
+        if capability(oracle, Truthful) is not None:
+            objectives = required(oracle, Truthful).truth(params, tokens)
         return scalariser(objectives, jnp.zeros(n)), measured.violation
 
     reward, violation = jax.jit(look_up)(oracle.params(), jnp.asarray(members))
@@ -261,4 +261,5 @@ def spreads_of(task: Task) -> dict[str, np.ndarray]:
     skipped = ("noise", "constraints")
     options = {k: v for k, v in task.options.items() if k not in skipped}
     bare = registry.make_oracle(task.oracle, space=task.space, **options)
-    return cast(Spreading, bare).spreads() if isinstance(bare, Spreading) else {}
+    found = capability(bare, Spreading)
+    return {} if found is None else found.spreads()

@@ -7,9 +7,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.oracle import Measuring, Oracle
-from jaxnas.core.space import SearchSpace
-from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Measurement, Objective
+from jaxnas.core.oracle import Measuring, Oracle, OracleWrapper
+from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Measurement
 from jaxnas.run.host.executor import Answer, Failure, Outcome
 
 Readings = dict[tuple[Any, ...], Measurement | Failure]
@@ -59,26 +58,10 @@ def _inner(oracle: Oracle) -> dict[str, tuple[Oracle, ...]]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Recalled:
+class Recalled(OracleWrapper):
     """A measuring oracle whose answers are read from a batch of finished measurements."""
 
-    oracle: Oracle
     readings: Readings
-
-    @property
-    def id(self) -> str:
-        """The measuring oracle's id."""
-        return self.oracle.id
-
-    @property
-    def space(self) -> SearchSpace:
-        """The measuring oracle's space."""
-        return self.oracle.space
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """The measuring oracle's objectives."""
-        return self.oracle.objectives
 
     @property
     def traced(self) -> bool:
