@@ -1,6 +1,7 @@
 """The benchmarks' arithmetic: what is counted, summarised and compared."""
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -145,3 +146,36 @@ def test_every_benchmark_asks_the_harness(load):
         if "argparse.ArgumentParser" in p.read_text()
     ]
     assert own == ["harness.py"]
+
+
+@pytest.mark.slow
+def test_the_accelerator_script_goes_through_dry():
+    """Every method in both layouts, with tiny sizes on a CPU, and rejax where it is."""
+    script = [
+        sys.executable,
+        str(BENCHMARKS / "accelerator.py"),
+        "--dry-run",
+        "--allow-dirty",
+    ]
+    found = subprocess.run(
+        [*script, "--seconds", "900"], capture_output=True, text=True, timeout=1000,
+        env={**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)},
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    rows = [line.split(" | ") for line in found.stdout.splitlines() if "/s |" in line]
+    methods = ("token reinforce", "token ppo", "CartPole ppo", "latent ppo")
+    for layout in ("wide", "blocked"):
+        measured = [row[0].strip("| ") for row in rows if row[1] == layout]
+        assert set(measured) >= set(methods), found.stdout
+
+
+def test_an_accelerator_row_says_its_share_of_the_peak_or_why_not(load):
+    accelerator = load("accelerator")
+    head = {"name": "x", "layout": "wide", "size": 1024, "unit": "steps"}
+    measured = {"rate": 2e6, "flops": 5e12, "bytes": 3e9, "compile_s": 1.25}
+    row = {**head, **measured, "skipped": ""}
+    assert accelerator.line(row, 100.0)[3:] == [
+        "2,000,000 steps/s", "5,000.0", "5.00%", "3.00", "1.2",
+    ]  # fmt: skip
+    assert accelerator.line(row, None)[5] == "peak unknown"
+    assert "no time" in accelerator.line({**head, "skipped": "no time left"}, 1.0)[3]

@@ -61,7 +61,11 @@ def run(out, total, die=(0, 0), budgets=(12, 12), oracle="toy"):
         )
         for i in range(total)
     ]  # fmt: skip
-    texts = [process.communicate(timeout=400)[1] for process in started]
+    try:
+        texts = [process.communicate(timeout=400)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
     return [(p.returncode, text) for p, text in zip(started, texts, strict=True)]
 
 
