@@ -71,10 +71,21 @@ class Checkpoints:
         # orbax logs every failure with its traceback before it raises it.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.directory = directory.absolute()
+        everyone = None
+        if (
+            jax.process_count() > 1
+        ):  # named, they wait by the coordinator, not by collectives
+            everyone = set(range(jax.process_count()))
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=1, enable_async_checkpointing=False, create=True
+            max_to_keep=1,
+            enable_async_checkpointing=False,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                active_processes=everyone
+            ),
         )
         with disk_errors("a checkpoint", self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def save(self, step: int, arrays: PyTree, record: dict[str, Any]) -> None:

@@ -220,15 +220,15 @@ def _place(
     if coordinator == "auto":
         if process is not None or processes is not None:
             raise UserError("--coordinator auto finds --process and --processes itself.")
-        found = ClusterEnv.auto_detect_unset_distributed_params(
+        host, total, me, devices = ClusterEnv.auto_detect_unset_distributed_params(
             None, None, None, None, None, int(WAIT_S)
         )
-        if None in found[:3]:
+        if host is None or total is None or me is None:
             raise UserError(
                 "No SLURM, Open MPI or other cluster's variables are set here; give "
                 "--coordinator HOST:PORT --process I --processes N."
             )
-        return found
+        return host, me, total, devices
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
         raise UserError(f"--coordinator needs HOST:PORT or auto, got {coordinator!r}.")

@@ -1,0 +1,132 @@
+"""Rate a core of one process with two devices against two processes with one each.
+
+Both run the program of ``jaxnas.search`` for token REINFORCE on AnalogNAS-Bench, with as
+many controllers in blocks of one width. CPU seconds of all threads of a process over its
+updates are compared, so that a busy machine disturbs little; wall seconds are beside them.
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import harness
+
+ROUNDS, UPDATES, TARGET = 5, 40, 0.9
+
+
+def work(me: int, total: int, address: str, controllers: int) -> None:
+    """Runs one process of a population and prints its seconds, one line a round."""
+    import jax
+    import numpy as np
+
+    import jaxnas
+    from jaxnas.core import rng
+    from jaxnas.run import distributed
+    from jaxnas.run.config import expand_hparams
+    from jaxnas.run.devices import population_mesh
+    from jaxnas.run.population import Layout, programs
+
+    jaxnas.configure_host(2 // total)
+    place = (address, me, total) if total > 1 else (None,)
+    with distributed.joined(*place):
+        space = jaxnas.make_space("nb201")
+        table = jaxnas.make_oracle("analog-nasbench", objective="analog_1month")
+        algo = jaxnas.make_algorithm("reinforce", space=space)
+        oracle, mesh = jaxnas.budgeted(table, 500), population_mesh()
+        layout = Layout(controllers, algo.preferred_width, mesh.size)
+        built = programs(algo, oracle, layout, mesh, 500)
+        ids = np.arange(layout.padded, dtype=np.int32)
+        settings, _ = expand_hparams(algo, None)
+        hparams = jax.tree.map(lambda x: np.repeat(np.asarray(x), layout.padded), settings)
+        root = built.share(jax.random.key_data(rng.root_key(0)))
+        params = built.share(oracle.params())
+        begin = built.place(built.blocked((ids, hparams)))
+        for number in range(1 + ROUNDS):
+            members = jax.block_until_ready(built.init(begin, root, params))
+            distributed.exchange(number)
+            cpu, wall = time.process_time(), time.perf_counter()
+            members = built.run(members, params, np.int32(0), np.int32(UPDATES))
+            jax.block_until_ready(members)
+            row = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+            total_tokens = int(distributed.local(members.oracle.ledger.tokens).sum())
+            print(json.dumps({**row, "checksum": total_tokens}), flush=True)
+
+
+def measure(total: int, controllers: int) -> dict[str, Any]:
+    """Returns milliseconds of CPU a controller-update of ``total`` processes together."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    started = [
+        subprocess.Popen(
+            [sys.executable, __file__, "--work", str(i), str(total), address,
+             "--controllers", str(controllers)],
+            stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(harness.ROOT)},
+        )
+        for i in range(total)
+    ]  # fmt: skip
+    texts = [process.communicate()[0] for process in started]
+    if any(process.returncode for process in started):
+        raise SystemExit(f"A process of {total} failed.")
+    rounds = zip(*(map(json.loads, text.splitlines()) for text in texts), strict=True)
+    _, *rows = rounds
+    units = controllers * UPDATES / 1e3
+    cpu = [sum(part["cpu_s"] for part in row) / units for row in rows]
+    wall = [max(part["wall_s"] for part in row) / units for row in rows]
+    return {
+        "processes": total,
+        "controllers": controllers,
+        "cpu_ms": cpu,
+        "wall_ms": wall,
+        "checksum": sum(part["checksum"] for part in rows[0]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--controllers", type=int, default=256)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.work:
+        me, total, address = args.work
+        work(int(me), int(total), address, args.controllers)
+        return
+    load = os.getloadavg()[0]
+    found = [measure(n, args.controllers) for _ in range(args.turns) for n in (1, 2)]
+    if len({row["checksum"] for row in found}) > 1:
+        raise SystemExit("One and two processes did not ask for the same architectures.")
+    lines, medians = [], {}
+    for n in (1, 2):
+        every = {
+            name: [x for row in found if row["processes"] == n for x in row[name]]
+            for name in ("cpu_ms", "wall_ms")
+        }
+        medians[n] = statistics.median(every["cpu_ms"])
+        spread = f"{min(every['cpu_ms']):.4f} to {max(every['cpu_ms']):.4f}"
+        wall = statistics.median(every["wall_ms"])
+        lines.append([f"{n}, {2 // n} each", f"{medians[n]:.4f} ({spread})", f"{wall:.4f}"])
+    facts = {**harness.provenance(), "load": round(load, 2)}
+    share = medians[1] / medians[2]
+    text = (
+        f"# One process against two\n\n{facts['device']}, {facts['cores']} cores, commit "
+        f"{facts['commit']}, {facts['date']} UTC, load average before {facts['load']}.\n"
+        f"Token REINFORCE, {args.controllers} controllers on two CPU devices; milliseconds "
+        f"a controller-update over {args.turns} x {ROUNDS} rounds in turns, the same "
+        "architectures asked for in each.\n\n"
+        + harness.markdown(["processes, devices", "CPU: median (range)", "wall"], lines)
+        + f"\nRate a core of two processes over one: {share:.2f} (target {TARGET}).\n\n"
+        "Made by `python benchmarks/processes.py`.\n"
+    )
+    harness.write("processes", {"rows": found, **facts}, text)
+
+
+if __name__ == "__main__":
+    main()
