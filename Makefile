@@ -9,13 +9,14 @@ NAME ?= main
 GRID := ppo.lr=0.001,0.003,0.01,0.03 ppo.entropy=0.03,0.1,0.2,0.4 \
         reinforce.lr=0.003,0.01,0.03,0.1 reinforce.entropy=0.02,0.04,0.08,0.16
 
-.PHONY: help search validate test test-slow check lint bench clean
+.PHONY: help search validate test test-slow test-external check lint bench clean
 
 help:
 	@echo "make search     thousands of controllers search AnalogNAS-Bench; ends with a report"
 	@echo "make validate   small networks trained on digits, then measured on simulated chips"
-	@echo "make test       the default tests, under 10 minutes on 2 cores"
+	@echo "make test       the default tests, 8 minutes on 2 quiet cores"
 	@echo "make test-slow  the slow tests"
+	@echo "make test-external  the tests that need the extra external (t-SNE, UMAP, ...)"
 	@echo "make check      lint, types and the default tests"
 	@echo "make bench      the benchmarks; see benchmarks/README.md"
 
@@ -37,6 +38,9 @@ test: $(VENV)/.installed-dev $(VENV)/.installed-analog
 
 test-slow: $(VENV)/.installed-dev $(VENV)/.installed-analog
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "slow and not external"
+
+test-external: $(VENV)/.installed-dev $(VENV)/.installed-external
+	$(BIN)/python -m pytest -n auto --dist loadfile -m external
 
 check: lint test
 
@@ -70,6 +74,10 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $(VENV)/.installed $@
+
+$(VENV)/.installed-external: pyproject.toml | $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --editable ".[external]"
+	touch $@
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

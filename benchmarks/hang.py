@@ -143,12 +143,12 @@ def main() -> None:
         }
         rows.append(row)
         print(row, flush=True)
-    kept = harness.RESULTS / "hang.json"
-    if args.keep and kept.exists():
+    earlier = harness.RESULTS / "hang.json"
+    if args.keep and earlier.exists():
         cases = [(r["devices"], r["orthogonal"], r["thread_pool"]) for r in rows]
         rows += [
             row
-            for row in json.loads(kept.read_text())["rows"]
+            for row in json.loads(earlier.read_text())["rows"]
             if (row["devices"], row["orthogonal"], row["thread_pool"]) not in cases
         ]
         rows.sort(key=lambda r: (r["devices"], not r["orthogonal"], not r["thread_pool"]))

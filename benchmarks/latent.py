@@ -46,7 +46,7 @@ def write_files(folder: str, data: str | None) -> str:
 
 
 def learning(epochs: int) -> float:
-    """Returns the FLOPs of PPO in one step: acting, judging, and its share of epochs."""
+    """Returns the FLOPs of PPO in one step: acting, evaluating, and its share of epochs."""
     return flops.cartpole_ppo(features=8, actions=113, epochs=epochs) / (4 * 128)
 
 

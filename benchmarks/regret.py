@@ -3,7 +3,7 @@
 Every run has ``budget`` distinct queries and at most ``8 * budget`` proposals; a curve
 that ends early carries its last value forward. Regret is the table's optimum minus the best
 value found. Ours run their presets through ``jaxnas.search``; the references are plain
-NumPy; TPE runs in the peers' environment, and its curves are kept in ``--cache``.
+NumPy; TPE runs in the peers' environment, and its curves are cached in ``--cache``.
 """
 
 import json

@@ -56,8 +56,8 @@ class Setting:
         surrogate = str(data / "vqvae_surrogate_model.json")
         self.oracle = registry.make_oracle("surrogate", space=space, model=surrogate)
         self.trees = trees.compile_trees(xgboost_model.read(surrogate))
-        self.learning, self.judged = (self.env(n) for n in (TRAINING_LIMIT, LIMIT))
-        self.task = self.judged.params(self.judged.dynamics.params(self.weights))
+        self.learning, self.evaluation = (self.env(n) for n in (TRAINING_LIMIT, LIMIT))
+        self.task = self.evaluation.params(self.evaluation.dynamics.params(self.weights))
         self.entries = self.model.entries(self.weights)
         self.score = jax.jit(self._score)
 
@@ -86,13 +86,13 @@ def best_from(setting: Setting, starts: Any, draws: int) -> np.ndarray:
     """Returns the best score found within reach of each start."""
     size, codes = setting.entries.shape[1], setting.entries.shape[0]
     places = jnp.arange(size)
-    kept = jnp.asarray((np.arange(2**size)[:, None] >> np.arange(size)) & 1, bool)
+    left = jnp.asarray((np.arange(2**size)[:, None] >> np.arange(size)) & 1, bool)
 
     @jax.jit
     def by_sets(key: Any, start: Any) -> tuple[Any, Any]:
         """Tries every set of dimensions with random codes."""
         chosen = jax.random.randint(key, (2**size, size), 0, codes)
-        tried = jnp.where(kept, start, setting.entries[chosen, places])
+        tried = jnp.where(left, start, setting.entries[chosen, places])
         found = setting._score(tried)
         return jnp.max(found), tried[jnp.argmax(found)]
 
@@ -185,13 +185,13 @@ def train(setting: Setting, run: Run) -> tuple[Any, EnvTraining, float]:
 def measure(setting: Setting, run: Run) -> dict[str, Any]:
     """Returns what the agents of a training achieve."""
     states, training, cpu_s = train(setting, run)
-    judged = EnvTraining(setting.judged, training.module)
+    evaluation = EnvTraining(setting.evaluation, training.module)
 
     @jax.jit
     def play(params: Any) -> Any:
         """Plays 100 episodes with each agent in the original's setting."""
         one = lambda params: evaluate(
-            jax.random.key(7), judged, params, setting.task, episodes=EPISODES
+            jax.random.key(7), evaluation, params, setting.task, episodes=EPISODES
         )
         return jax.lax.map(one, params)
 
@@ -292,7 +292,9 @@ def main() -> None:
     args = parser.parse_args()
     setting = Setting(args.data)
     keys = jax.random.split(jax.random.key(7), EPISODES)
-    reset = lambda key: setting.judged.reset(jax.random.split(key, 4)[0], setting.task)[0]
+    reset = lambda key: setting.evaluation.reset(jax.random.split(key, 4)[0], setting.task)[
+        0
+    ]
     starts = jax.vmap(reset)(keys).dynamics.latent
     begun = np.asarray(setting.score(starts))
     chosen = jax.random.randint(jax.random.key(1), (100_000, 8), 0, len(setting.entries))

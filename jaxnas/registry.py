@@ -17,6 +17,7 @@ from typing import Any
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.oracle import Oracle
+from jaxnas.core.ranges import check_hparams, check_option
 from jaxnas.core.space import SearchSpace
 
 SPACES = {
@@ -141,6 +142,10 @@ def make(kind: str, name: str, **options: Any) -> Any:
         plain = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         if plain and parameter.default is parameter.empty and option not in options:
             raise UserError(f"The {kind} {name!r} needs the option {option!r}.")
+        elif option in options:
+            what = f"The option {option!r} of {kind} {name!r}"
+            check_option(what, parameter.annotation, options[option])
+    check_hparams(target, options, f"The {kind} {name!r}: ")
     try:
         made = target(**options)
     except UserError:

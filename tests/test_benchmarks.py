@@ -109,7 +109,7 @@ def test_regret_carries_unspent_curves_forward(load):
     assert spent == 0.5
 
 
-def test_a_method_is_judged_by_the_combined_standard_error(load):
+def test_a_method_is_compared_by_the_combined_standard_error(load):
     regret = load("regret")
     row = {"regret": [0.0, 1.05] + [0.0] * 4, "se": [0.03] * 6}
     assert regret.worse(row, 1.0, 0.04, 100) == (pytest.approx(1.0), False)

@@ -1,9 +1,9 @@
 """Peer: Optuna's TPE over the six categorical edges, budgeted as everything else here.
 
 A query is the first evaluation of an architecture; a repeated suggestion is answered from
-what is known and told to the study like any trial, and is free. A run ends at ``budget``
-queries or ``8 * budget`` trials. Values come from an ``.npy`` file in the order of the
-space (first edge most significant); curves leave as one too.
+what is known, reported to the study like any trial, and is free. A run ends at
+``budget`` queries or ``8 * budget`` trials. Values come from an ``.npy`` file in the order
+of the space (first edge most significant); curves leave as one too.
 """
 
 import argparse

@@ -1,11 +1,11 @@
 """Peer: the same REINFORCE controllers in PyTorch, all at once, at PyTorch's best.
 
 No Python loop over controllers or samples: the parameters of all controllers are stacked
-and every product is one ``bmm``. Kept because it was faster on CPU: input and memory in one
-product, a fused Adam over the stacked parameters, an inverse-CDF draw, gradients through
-the sampling pass itself, so that nothing is computed twice. ``--folded`` replaces embedding
-and input product by one learned row a token (what jaxnas does, fewer operations for the
-same functions). ``torch.compile`` was tried and was slower here.
+and every product is one ``bmm``. What made it faster on CPU is in it: input and memory in
+one product, a fused Adam over the stacked parameters, an inverse-CDF draw, gradients
+through the sampling pass itself, so that nothing is computed twice. ``--folded`` replaces
+embedding and input product by one learned row a token (what jaxnas does, fewer operations
+for the same functions). ``torch.compile`` was tried and was slower here.
 """
 
 import argparse

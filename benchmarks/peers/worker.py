@@ -31,7 +31,7 @@ def serve(
         name: what is measured.
         unit: what is counted, for example ``"controller-update"``.
         units: how many of them one region does.
-        facts: settings, versions and anything else worth a place in the row. A callable is
+        facts: settings, versions and anything else that belongs in the row. A callable is
             called after the preparation.
     """
     cpu, wall = time.process_time(), time.perf_counter()

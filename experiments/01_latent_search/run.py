@@ -60,6 +60,16 @@ def curves(
     return np.concatenate(parts), float(np.mean(np.concatenate(spent))), took
 
 
+def standard_error(gap: np.ndarray, by_model: np.ndarray | None) -> tuple[float, int]:
+    """Returns the standard error of a mean and the number of independent units behind it.
+
+    Controllers that share a latent model and its labels are one unit: the error of a latent
+    search is that of the mean over models, however many controllers each has.
+    """
+    units = gap if by_model is None else by_model
+    return float(np.std(units, ddof=1) / len(units) ** 0.5), len(units)
+
+
 def main() -> None:
     """Writes results/latent_search.json and results/latent_search.md."""
     jaxnas.configure_host()
@@ -79,15 +89,19 @@ def main() -> None:
             still = f"{config.ablation}, untrained policy"
             jobs.append((still, config.ablation, {"models": models}, {"lr": 0.0}))
             for label, algorithm, options, hparams in jobs:
+                shared = "models" in options
                 found, spent, took = curves(algorithm, case, config, options, hparams)
                 gap = best - found[:, -1]
+                means = gap.reshape(config.models, -1).mean(1)
+                error, units = standard_error(gap, means if shared else None)
                 row = {
                     "budget": case.budget,
                     "method": label,
                     "n": len(gap),
+                    "units": units,
                     "regret": float(gap.mean()),
-                    "se": float(gap.std(ddof=1) / len(gap) ** 0.5),
-                    "by_model": gap.reshape(config.models, -1).mean(1).tolist(),
+                    "se": error,
+                    "by_model": means.tolist(),
                     "spent": spent,
                     "wall_s": round(took, 1),
                 }
@@ -102,18 +116,23 @@ def write(config: Config, rows: list[dict[str, Any]]) -> None:
     for case in config.cases:
         text += (
             f"## {case.budget} queries ({case.labels} of them the first labels of the "
-            "latent searches)\n\n| method | mean regret ± standard error | by latent model "
-            "| spent the budget | n | wall (s) |\n|" + " --- |" * 6 + "\n"
+            "latent searches)\n\n| method | mean regret ± standard error "
+            "| independent units | by latent model | spent the budget | controllers "
+            "| wall (s) |\n|" + " --- |" * 7 + "\n"
         )
         mine = [r for r in rows if r["budget"] == case.budget]
         for r in sorted(mine, key=lambda r: r["regret"]):
             latent = r["method"].startswith("latent")
             by = ", ".join(f"{x:.2f}" for x in r["by_model"]) if latent else "-"
+            units = f"{r['units']} {'latent models' if latent else 'controllers'}"
             text += (
-                f"| {r['method']} | {r['regret']:.3f} ± {r['se']:.3f} | {by} | "
+                f"| {r['method']} | {r['regret']:.3f} ± {r['se']:.3f} | {units} | {by} | "
                 f"{r['spent']:.2f} | {r['n']} | {r['wall_s']:.0f} |\n"
             )
-        text += "\n"
+        text += (
+            "\nControllers that share a latent model and its labels are one unit: the "
+            "error of a latent search is over models.\n\n"
+        )
     out = HERE / "results"
     out.mkdir(exist_ok=True)
     document = {"config": dataclasses.asdict(config), "rows": rows}

@@ -10,6 +10,7 @@ class Config:
     lr: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)
     ppo_entropy: tuple[float, ...] = (0.03, 0.1, 0.2, 0.4)
     reinforce_entropy: tuple[float, ...] = (0.02, 0.04, 0.08, 0.16)
+    a2c_entropy: tuple[float, ...] = (0.01, 0.03, 0.06, 0.12)
     objectives: tuple[tuple[str, str], ...] = (
         ("analog-nasbench", "digital"),
         ("analog-nasbench", "ptq"),
@@ -20,6 +21,7 @@ class Config:
     max_factor: int = 2
     """Proposals allowed, times the budget, as in ``make search``."""
     seeds: int = 32
+    a2c_seeds: int = 16
     random_seeds: int = 256
     seed0: int = 1000
     """Other seeds than those of the searches that the presets are reported with."""

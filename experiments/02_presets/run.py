@@ -1,8 +1,12 @@
-"""Sweeps learning rate and entropy bonus of PPO and REINFORCE on the tuning objectives."""
+"""Sweeps learning rate and entropy bonus of the token methods on the tuning objectives.
+
+All of them, or ``python run.py a2c``: that one anew, the others as they are stored.
+"""
 
 import dataclasses
 import itertools
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +42,29 @@ def main() -> None:
     """Writes results/presets.json and results/presets.md."""
     jaxnas.configure_host()
     config, rows = Config(), []
-    scale = {
-        where: float(regrets("random", where, config, config.random_seeds, None)[0].mean())
-        for where in config.objectives
+    plan = {
+        "ppo": (config.ppo_entropy, config.seeds),
+        "reinforce": (config.reinforce_entropy, config.seeds),
+        "a2c": (config.a2c_entropy, config.a2c_seeds),
     }
-    for name, bonuses in (
-        ("ppo", config.ppo_entropy),
-        ("reinforce", config.reinforce_entropy),
-    ):
+    anew = sys.argv[1:] or list(plan)
+    if len(anew) < len(plan):
+        stored = json.loads((HERE / "results/presets.json").read_text())
+        rows = [row for row in stored["rows"] if row["method"] not in anew]
+        scale = {where: stored["random"][where[1]] for where in config.objectives}
+    else:
+        scale = {
+            where: float(
+                regrets("random", where, config, config.random_seeds, None)[0].mean()
+            )
+            for where in config.objectives
+        }
+    for name in anew:
+        bonuses, seeds = plan[name]
         cells = list(itertools.product(config.lr, bonuses))
         hparams = {"lr": [lr for lr, _ in cells], "entropy": [e for _, e in cells]}
         found = {
-            where: regrets(name, where, config, config.seeds, hparams)
+            where: regrets(name, where, config, seeds, hparams)
             for where in config.objectives
         }
         for i, (lr, entropy) in enumerate(cells):
@@ -74,10 +89,14 @@ def write(config: Config, scale: dict[str, float], rows: list[dict[str, Any]]) -
     text = "# Presets on the tuning objectives\n\nRegret of random search at "
     text += f"{config.budget} queries: "
     text += ", ".join(f"{name} {value:.3f}" for name, value in scale.items()) + ".\n"
-    for name in ("ppo", "reinforce"):
+    for name, seeds in (
+        ("ppo", config.seeds),
+        ("reinforce", config.seeds),
+        ("a2c", config.a2c_seeds),
+    ):
         preset = jaxnas.make_algorithm(name, space=jaxnas.make_space("nb201"))
         chosen = preset.default_hparams()
-        text += f"\n## {name}, n = {config.seeds}\n\n"
+        text += f"\n## {name}, n = {seeds}\n\n"
         text += f"| lr | entropy | regret / random's | {' | '.join(scale)} | spent | |\n"
         text += "|" + " --- |" * (5 + len(scale)) + "\n"
         mine = [row for row in rows if row["method"] == name]

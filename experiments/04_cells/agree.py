@@ -23,9 +23,9 @@ def measured(name: str, folder: Path, chips: int) -> dict[str, Any]:
     settings = Settings(
         epochs=config.hwa_epochs, repetitions=chips, draws=chips, times=TIMES[-1:]
     )
-    told = lambda event: print(event, flush=True)
+    callback = lambda event: print(event, flush=True)
     out = folder / f"{name}-aihwkit-{chips}"
-    return validate(oracle, list(chosen), out, settings, told)
+    return validate(oracle, list(chosen), out, settings, callback)
 
 
 def compared(name: str, folder: Path, record: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Fits the surrogate, searches on it, trains what it likes best, and does so again.
 
-Each round tells how far the surrogate's promise for what a search picks by it is from what
-training and chips then give. Its labels join the next round's.
+Each round says how far the surrogate's prediction for what a search picks by it is from
+what training and chips then give. Its labels join the next round's.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def rows_of(records: list[Record]) -> Rows:
 
 
 def liked(model: Path, limit: float, seed: int, config: Config, known: set) -> np.ndarray:
-    """Returns the networks that searches on a surrogate promise most of.
+    """Returns the networks that searches on a surrogate predict best.
 
     Each differs from the others in ``config.apart`` decisions or more; none was trained.
 
@@ -93,7 +93,7 @@ def one_round(
             picked.append(found)
             limits += [limit] * len(found)
     tokens = np.concatenate(picked)
-    told = predict_rows(fitted.oracle, fitted.params, tokens)
+    found = predict_rows(fitted.oracle, fitted.params, tokens)
     month = resnets.PREDICTED.index(MONTH)
     with Processes(2) as team:
         cache = HostCache(oracle, team, store, warn=print)
@@ -101,12 +101,12 @@ def one_round(
         cache.evaluate(tokens, *lanes)
     made = measured_pack.collect(store, oracle, tokens)
     measured = np.array([record.metrics[MONTH] for record in made])
-    promised = np.asarray(told.mean[:, month], np.float64)
-    spread = np.hypot(told.epistemic, told.aleatoric)[:, month]
+    predicted = np.asarray(found.mean[:, month], np.float64)
+    spread = np.hypot(found.epistemic, found.aleatoric)[:, month]
     facts = {"round": number, "labels": len(records), "limits": []}
     for limit in config.limits:
         which = np.array(limits) == limit
-        error = measured[which] - promised[which]
+        error = measured[which] - predicted[which]
         facts["limits"].append({
             "most_params": int(limit),
             "tokens": [" ".join(map(str, row)) for row in tokens[which].tolist()],
@@ -114,10 +114,10 @@ def one_round(
                 count_costs(fitted.oracle.space.to_spec(row)).params
                 for row in tokens[which]
             ],
-            "promised": promised[which].round(2).tolist(),
-            "promised_sd": np.asarray(spread, np.float64)[which].round(2).tolist(),
+            "predicted": predicted[which].round(2).tolist(),
+            "predicted_sd": np.asarray(spread, np.float64)[which].round(2).tolist(),
             "measured": measured[which].round(2).tolist(),
-            "measured_minus_promised": round(float(error.mean()), 2),
+            "measured_minus_predicted": round(float(error.mean()), 2),
             "its_standard_error": round(
                 float(error.std(ddof=1) / len(error) ** 0.5), 2
             ),
@@ -135,15 +135,15 @@ def main() -> None:
     jaxnas.configure_host(1)
     config, oracle = Config(), oracle_of(Config())
     drawn = networks(oracle, config)
-    told = []
+    rounds = []
     with Store(args.store) as store:
         records = measured_pack.collect(store, oracle, drawn)
         for number in range(1, args.rounds + 1):
             made, facts = one_round(number, records, store, config)
             records += made
-            told.append(facts)
+            rounds.append(facts)
             print(json.dumps(facts), flush=True)
-            text = json.dumps(told, indent=1) + "\n"
+            text = json.dumps(rounds, indent=1) + "\n"
             (HERE / "results" / "rounds.json").write_text(text)
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Key, PyTree
 from jaxnas.algorithms.actor_critic import architecture_batch
 from jaxnas.algorithms.reward_scale import RewardScale
 from jaxnas.algorithms.token_policy import PolicyState, TokenPolicy, sequence
+from jaxnas.core.ranges import HPARAMS
 from jaxnas.rl.a2c_step import a2c_update
 from jaxnas.rl.batch import PolicyBatch
 
@@ -15,7 +16,7 @@ from jaxnas.rl.batch import PolicyBatch
 class A2CHparams(NamedTuple):
     """Traced settings of A2C."""
 
-    lr: float | Float[Array, ""] = 3e-3
+    lr: float | Float[Array, ""] = 0.03
     entropy: float | Float[Array, ""] = 0.03
     """Weight of the entropy bonus, per nat a token."""
     temperature: float | Float[Array, ""] = 1.0
@@ -25,13 +26,14 @@ class A2CHparams(NamedTuple):
     reward_decay: float | Float[Array, ""] = 0.95
     """Of the running moments that scale rewards."""
     max_grad_norm: float | Float[Array, ""] = 0.5
+    RANGES = HPARAMS
 
 
 @dataclass(frozen=True)
 class A2C(TokenPolicy):
     """A2C whose episode is one written architecture, each prefix with a learned value."""
 
-    id: str = "a2c-v1"
+    id: str = "a2c-v2"
     preferred_width: int = 8
     replays: ClassVar[bool] = True
 

@@ -5,7 +5,7 @@ the architectures whose scores the latent model was trained with, which are ther
 for. A surrogate is fitted to them. From then on each update
 
 1. walks: on-policy RL in the latent environment, paid by the change of what the surrogate
-   promises, which costs no query;
+   predicts, which costs no query;
 2. looks up: of all architectures that the policy visits, the most promising ones that have
    not been asked become the next proposal;
 3. every ``refit`` updates, fits the surrogate to everything asked so far.
@@ -29,6 +29,7 @@ from jaxnas.controllers.mlp import MLP
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.layout import branch, per_controller
+from jaxnas.core.ranges import HPARAMS
 from jaxnas.core.space import Counted, SearchSpace
 from jaxnas.core.trees import masked_mean
 from jaxnas.core.types import Evaluation, Proposal
@@ -63,6 +64,7 @@ class LatentHparams(NamedTuple):
     max_grad_norm: float | Float[Array, ""] = 0.5
     kappa: float | Float[Array, ""] = 1.0
     """Weight of the surrogate's epistemic spread in the acquisition."""
+    RANGES = HPARAMS
 
 
 class LatentState(NamedTuple):

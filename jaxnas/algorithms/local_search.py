@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
+from jaxnas.core.ranges import HPARAMS
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import OK, Evaluation, Proposal
 
@@ -17,6 +18,7 @@ class LocalSearchHparams(NamedTuple):
     """How many random architectures come before the first climb."""
 
     starts: Float[Array, ""]
+    RANGES = HPARAMS
 
 
 class LocalSearchState(NamedTuple):

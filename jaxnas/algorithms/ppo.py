@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from jaxnas.algorithms.actor_critic import architecture_batch
 from jaxnas.algorithms.reward_scale import RewardScale
 from jaxnas.algorithms.token_policy import PolicyState, TokenPolicy, sequence
+from jaxnas.core.ranges import HPARAMS
 from jaxnas.rl.batch import PolicyBatch
 from jaxnas.rl.ppo_step import check_minibatches, ppo_update
 from jaxnas.rl.shuffle import shuffled_orders
@@ -27,6 +28,7 @@ class PPOHparams(NamedTuple):
     reward_decay: float | Float[Array, ""] = 0.95
     """Of the running moments that scale rewards."""
     max_grad_norm: float | Float[Array, ""] = 0.5
+    RANGES = HPARAMS
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class PPO(TokenPolicy):
         epochs: passes over the batch.
         minibatches: gradient steps a pass; divides ``batch``.
         normalise: whether advantages are standardised within each minibatch.
-        clip_value: whether the value is kept near its old one as well.
+        clip_value: whether the value loss is clipped as well.
     """
 
     epochs: int = 4

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
+from jaxnas.core.ranges import HPARAMS
 from jaxnas.core.space import Mutable, SearchSpace
 from jaxnas.core.types import OK, Evaluation, Proposal
 
@@ -18,6 +19,7 @@ class EvolutionHparams(NamedTuple):
 
     sample: Float[Array, ""]
     """Tournament size, at most the population."""
+    RANGES = HPARAMS
 
 
 class EvolutionState(NamedTuple):

@@ -17,6 +17,7 @@ from jaxnas.algorithms.token_policy import (
 )
 from jaxnas.controllers import heads
 from jaxnas.core.errors import UserError
+from jaxnas.core.ranges import HPARAMS
 from jaxnas.rl import losses, optimise
 
 BASELINES = ("none", "moving-average", "leave-one-out")
@@ -32,6 +33,7 @@ class ReinforceHparams(NamedTuple):
     reward_decay: float | Float[Array, ""] = 0.95
     """Of the running moments: the moving-average baseline and the reward's scale."""
     max_grad_norm: float | Float[Array, ""] = 1.0
+    RANGES = HPARAMS
 
 
 @dataclass(frozen=True)

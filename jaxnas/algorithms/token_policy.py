@@ -31,7 +31,7 @@ class Episodes(NamedTuple):
     value: Float[Array, "B L"]
     """Before each token, in units of the scaled reward."""
     aux: PyTree
-    """What a ``Replayable`` controller kept; None where nothing is."""
+    """What a ``Replayable`` controller stored; None where nothing is."""
     reward: Float[Array, "B"]
     valid: Bool[Array, "B"]
     """False where the evaluation failed or was skipped; its reward is zero and not read."""

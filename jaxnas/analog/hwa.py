@@ -73,10 +73,10 @@ def _range_forward(
     return y, (b, vectors, weights, decay, share)
 
 
-def _range_backward(kept: tuple[Array, ...], dy: Array) -> tuple[Any, ...]:
-    b, vectors, weights, decay, share = kept
+def _range_backward(saved: tuple[Array, ...], dy: Array) -> tuple[Any, ...]:
+    b, vectors, weights, decay, share = saved
     gradient = range_gradient(b, vectors, dy @ weights, decay, share)
-    return dy, gradient, *(jnp.zeros_like(v) for v in kept[1:])
+    return dy, gradient, *(jnp.zeros_like(v) for v in saved[1:])
 
 
 _with_range_gradient.defvjp(_range_forward, _range_backward)
@@ -351,7 +351,7 @@ def fine_tune(
     """Returns the variables after hardware-aware training, and the loss of each step.
 
     SGD with momentum, cosine from ``learning_rate`` to zero, cross entropy; one scan. The
-    momentum is kept in units of ``W`` (the toolkit keeps it in tile units, which differ
+    momentum is in units of ``W`` (the toolkit has it in tile units, which differ
     only while scales move).
 
     Raises:

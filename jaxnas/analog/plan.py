@@ -26,7 +26,7 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile: a rectangle of a layer's matrix, and where its numbers are kept.
+    """One tile: a rectangle of a layer's matrix, and where its numbers are stored.
 
     Attributes:
         index: number of the tile in the network.

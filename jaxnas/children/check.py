@@ -73,7 +73,10 @@ def _check_form(spec: Any) -> None:
     try:
         json.dumps(spec, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"The spec cannot be written as JSON: {error}.") from error
+        raise UserError(
+            "The spec cannot be written as JSON; it may hold only objects, lists, texts, "
+            "finite numbers, truth values and nulls."
+        ) from error
     for part in ("inputs", "outputs", "blocks"):
         if not isinstance(spec[part], dict):
             raise UserError(f"The {part} of the spec must be an object of names.")

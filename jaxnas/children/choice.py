@@ -160,13 +160,13 @@ def select(
     found: dict[str, Any] = {}
     for collection in ("params", "batch_stats"):
         layers = variables.get(collection, {})
-        kept = found.setdefault(collection, {})
+        group = found.setdefault(collection, {})
         for name, layer in layers.items():
             stem, at, tail = name.partition("@")
             if not at:
-                kept[name] = layer
+                group[name] = layer
                 continue
             token, dot, part = tail.partition(".")
             if f"{stem}@{token}" in wanted:
-                kept[f"{stem}{dot}{part}"] = layer
+                group[f"{stem}{dot}{part}"] = layer
     return found

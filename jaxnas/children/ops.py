@@ -27,7 +27,7 @@ Attributes = Mapping[str, Any]
 Shapes = Sequence[Shape]
 
 MOMENTUM, EPSILON = 0.9, 1e-5
-"""Of batch norm: share of the old running statistics kept a step; added to the variance."""
+"""Of batch norm: share of the old statistics in the running ones; added to the variance."""
 
 
 class Count(NamedTuple):

@@ -80,15 +80,15 @@ def from_arrays(child: Child, arrays: Mapping[str, np.ndarray]) -> dict[str, Any
         UserError: an array that is missing, left over, of another shape, not
             finite, or a variance below zero.
     """
-    kept = {
+    given = {
         name: np.asarray(value)
         for name, value in arrays.items()
         if not name.endswith(".num_batches_tracked")
     }
     variables: dict[str, Any] = {"params": {}}
-    for name in _check_arrays(child.spec, kept):
+    for name in _check_arrays(child.spec, given):
         path, _, part = name.rpartition(".")
-        value = np.asarray(kept[name], np.float32)
+        value = np.asarray(given[name], np.float32)
         if part == "weight":
             collection, leaf = "params", _WEIGHTS[value.ndim]
             value = np.transpose(value, np.argsort(_AXES[value.ndim]))
@@ -129,7 +129,8 @@ def load_network(folder: str | Path) -> tuple[Child, dict[str, Any]]:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{folder} is no saved network ({SPEC_FILE} and {WEIGHTS_FILE}): {error}."
+            f"{folder} is no saved network: {SPEC_FILE} or {WEIGHTS_FILE} is missing or "
+            "damaged; save it again, or name another folder."
         ) from error
     if not isinstance(spec, dict):
         raise UserError(f"{folder / SPEC_FILE} holds no JSON object.")

@@ -1,12 +1,15 @@
 """The ``jaxnas`` command: one file a sub-command, errors as one sentence."""
 
+import io
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; exits 0, 1 (the machine's fault), 2 (the user's) or 130."""
+    _replace_what_cannot_be_encoded()
     import tyro
 
     from jaxnas.cli.common.progress import INTERRUPT
@@ -23,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxnas.cli.sweep import Sweep
     from jaxnas.cli.validate import Validate
     from jaxnas.core.errors import JaxnasError
+    from jaxnas.core.jax_settings import check_platform, check_settings
+    from jaxnas.core.ranges import check_command
 
     commands = {
         "search": Search,
@@ -38,6 +43,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         "info": Info,
         "doctor": Doctor,
     }
+    given = list(sys.argv[1:] if argv is None else argv)
+    unreadable = [text for text in given if not _is_text(text)]
+    if unreadable:
+        print(
+            f"jaxnas: {unreadable[0]!a} is no text in the encoding of this system; "
+            "rename that file or folder, or set LANG=C.UTF-8.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     command = tyro.extras.subcommand_cli_from_dict(
         commands,
         prog="jaxnas",
@@ -46,12 +60,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             "search a benchmark in one compiled program; evolution and random search run "
             "beside them under the same budget. Start with: jaxnas search"
         ),
-        args=list(argv) if argv is not None else None,
+        args=given,
     )
     try:
         if threading.current_thread() is threading.main_thread():
             INTERRUPT.listen()
-        sys.exit(command.run())
+        check_command(command)
+        if not isinstance(command, Data | Db | List | Info | Doctor):
+            check_settings()
+        sys.exit(_run(command, check_platform))
     except JaxnasError as error:
         print(f"jaxnas: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -65,3 +82,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+
+
+def _run(command: Any, check_platform: Callable[[], None]) -> int:
+    """Runs a command; devices that JAX cannot use are one sentence wherever met."""
+    try:
+        return command.run()
+    except (RuntimeError, AssertionError):  # JAX raises either without its devices
+        check_platform()
+        raise
+
+
+def _replace_what_cannot_be_encoded() -> None:
+    """Lets the terminal show a question mark for a character that it does not know."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _is_text(argument: str) -> bool:
+    """Returns whether all bytes of an argument could be decoded."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in argument)

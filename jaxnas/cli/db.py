@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import tyro
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.table import Table
 from jaxnas.cli.common.evaluating import STORE
 from jaxnas.cli.info import PLAIN_WIDTH
 from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.ranges import FROM_ZERO
 from jaxnas.data.store.evaluations import Query, Record, Store
 from jaxnas.data.store.rows import Limit, as_dict
 
@@ -40,6 +41,7 @@ class Filters:
     """Only this seed."""
     status: Literal["all", "ok", "failed"] = "all"
     """Succeeded ones, failed ones, or both."""
+    RANGES: ClassVar = {"fidelity": FROM_ZERO}
 
     def query(self, store: Store, **more: Any) -> Query:
         """Returns the filters as a query; every value is bound, none becomes SQL.

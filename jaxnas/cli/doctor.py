@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jaxnas.core.errors import JaxnasError
+from jaxnas.core.errors import JaxnasError, UserError
+from jaxnas.core.jax_settings import check_platform, check_settings
 from jaxnas.run.devices import configure_host
 
 CORE = (
@@ -110,12 +111,26 @@ def _hardware() -> list[Finding]:
     configure_host()
     import jax
 
+    free_disk = shutil.disk_usage(Path.cwd()).free / 1e9
+    found: list[Finding] = [
+        ("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""), "", False),
+        ("free disk", f"{free_disk:.1f} GB here", "", free_disk < 0.5),
+    ]
+    try:
+        check_settings()
+    except UserError as error:
+        found.append(("JAX settings", str(error), "", True))
+    try:
+        check_platform()
+    except UserError as error:
+        jax.config.update("jax_platforms", "cpu")  # what else there is to say needs one
+        return [("platform", str(error), "unset JAX_PLATFORMS", True), *found]
+
     from jaxnas.core.layout import resolve
     from jaxnas.run.memory import free_memory, peak_memory
 
     devices, platform_ = jax.devices(), jax.default_backend()
     kinds = ", ".join(sorted({d.device_kind for d in devices}))
-    free_disk = shutil.disk_usage(Path.cwd()).free / 1e9
     return [
         ("platform", platform_, "", False),
         ("devices", f"{len(devices)} x {kinds}", "", False),
@@ -123,8 +138,7 @@ def _hardware() -> list[Finding]:
         ("compile time", f"{_compile_seconds():.2f} s, one small program", "", False),
         ("memory", str(free_memory(devices)), "", False),
         ("peak memory", peak_memory(devices), "", False),
-        ("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""), "", False),
-        ("free disk", f"{free_disk:.1f} GB here", "", free_disk < 0.5),
+        *found,
     ]
 
 

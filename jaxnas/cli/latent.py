@@ -4,7 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import tyro
@@ -24,6 +24,7 @@ from jaxnas.cli.common.latent_parts import (
     write_rows,
 )
 from jaxnas.cli.common.options import parse_axis
+from jaxnas.core.ranges import FROM_ZERO
 from jaxnas.core.rng import root_key
 from jaxnas.run.devices import configure_host
 from jaxnas.run.store import write_json
@@ -64,6 +65,10 @@ class Train:
     """How the figure gets two dimensions; t-SNE and UMAP need the extra `plots`."""
     out: Path | None = None
     """A directory, or a .npz file; runs/latent/ORACLE-OBJECTIVE when not given."""
+
+    RANGES: ClassVar = {
+        "codes": "[2, 2147483647]", "positions": FROM_ZERO, "layers": FROM_ZERO
+    }  # fmt: skip
 
     def run(self) -> int:
         """Trains, measures and writes."""

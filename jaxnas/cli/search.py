@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 
@@ -23,7 +23,9 @@ from jaxnas.cli.common.options import (
 )
 from jaxnas.cli.common.progress import Reporter
 from jaxnas.core.errors import UserError
+from jaxnas.core.files import check_name
 from jaxnas.core.oracle import Oracle
+from jaxnas.core.ranges import check_hparams
 from jaxnas.run import distributed
 from jaxnas.run.config import grid_settings
 
@@ -91,6 +93,7 @@ class Common:
     """Print the final table only."""
     json: bool = False
     """Print progress and result as JSON lines."""
+    RANGES: ClassVar = {"weights": "[0, inf)"}
 
     def start(self, command: Any) -> contextlib.AbstractContextManager[None]:
         """Sets up the devices and returns, as a context, the processes of the run.
@@ -136,8 +139,10 @@ class Common:
     @property
     def directory(self) -> Path:
         """The run directory."""
+        if self.name is not None:
+            return self.out / check_name("--name", self.name)
         objective = self.metric.replace(",", "+").replace(" ", "")
-        return self.out / (self.name or f"{self.oracle}-{objective}".rstrip("-"))
+        return self.out / f"{self.oracle}-{objective}".rstrip("-")
 
     def host(
         self, oracle: Oracle, runs: Sequence[Path], reporter: Reporter
@@ -189,33 +194,43 @@ class Search:
             raise UserError(
                 "Name each algorithm once, for example --algorithms random ppo."
             )
-        moving = [n for n in names if "latent" in registry.settable("algorithm", n)]
-        latent = distributed.first(lambda: self._latent_model(oracle)) if moving else {}
-        chosen = [
-            make_algorithm(
-                name,
-                oracle.space,
-                for_algorithm(self.common.set, name, names),
-                latent if name in moving else {},
-            )
-            for name in names
-        ]
         grids = {
             name: parse_grid(for_algorithm(self.grid, name, names), name) for name in names
         }
         seeds = SEEDS[self.env] if self.seeds is None else self.seeds
         reporter = self.common.reporter
         paths = [self.common.directory / name for name in names]
+
+        def make(latent: Path) -> list[Chosen]:
+            """Returns the algorithms, after checking all their settings and grids."""
+            chosen = []
+            for name in names:
+                options = {"latent": str(latent)} if name in moving else {}
+                settings = for_algorithm(self.common.set, name, names)
+                chosen.append(make_algorithm(name, oracle.space, settings, options))
+                check_grid(chosen[-1], grids[name])
+            return chosen
+
+        moving = [n for n in names if "latent" in registry.settable("algorithm", n)]
+        source = Path()
+        if moving:
+            source = Path(distributed.first(lambda: str(self._latent_model(oracle))))
+        chosen = make(source)
+        kept = self.common.directory / "latent.npz"
+        if source not in (Path(), kept):
+            make_folder(kept.parent)
+            distributed.first(lambda: copy_file(source, kept))
+            chosen = make(kept)
         with self.common.host(oracle, paths, reporter) as host:
             for choice, out in zip(chosen, paths, strict=True):
                 grid = grids[choice.name]
                 run_one(self.common, oracle, choice, grid, seeds, out, reporter, host=host)
         return conclude(self.common, paths, reporter)
 
-    def _latent_model(self, oracle: Oracle) -> dict[str, str]:
-        """Returns the option that names the latent model, copied beside the runs.
+    def _latent_model(self, oracle: Oracle) -> Path:
+        """Returns the file of the latent model: to be copied, or the run's own copy.
 
-        A run can then be resumed and reported on wherever its directory goes.
+        With a copy a run can be resumed and reported on wherever its directory goes.
 
         Raises:
             UserError: no model there, or another one is already part of this run.
@@ -226,14 +241,13 @@ class Search:
         given, kept = self.latent or usual, self.common.directory / "latent.npz"
         if self.common.fresh or not kept.exists():
             files.load(given, oracle.space)
-            make_folder(kept.parent)
-            copy_file(given, kept)
-        elif self.latent and self.latent.read_bytes() != kept.read_bytes():
+            return given
+        if self.latent and self.latent.read_bytes() != kept.read_bytes():
             raise UserError(
                 f"{kept.parent} holds a run with another latent model than {given}; use "
                 "another --name, or --fresh to start over."
             )
-        return {"latent": str(kept)}
+        return kept
 
 
 def parse_grid(axes: Sequence[str], algorithm: str) -> dict[str, list[Any]]:
@@ -251,6 +265,14 @@ def parse_grid(axes: Sequence[str], algorithm: str) -> dict[str, list[Any]]:
     return grid
 
 
+def check_grid(choice: Chosen, grid: dict[str, list[Any]]) -> None:
+    """Refuses values of a grid that are no numbers, or out of their ranges."""
+    for name, values in grid.items():
+        if not all(isinstance(v, int | float) for v in values):
+            raise UserError(f"The grid axis {name!r} needs numbers, got {values}.")
+    check_hparams(choice.algo.default_hparams(), grid, f"{choice.name}.")
+
+
 def run_one(
     common: Common,
     oracle: Oracle,
@@ -265,9 +287,6 @@ def run_one(
     """Runs one algorithm over its grid into its own directory and returns the result."""
     from jaxnas.run.search import search
 
-    for name, values in grid.items():
-        if not all(isinstance(v, int | float) for v in values):
-            raise UserError(f"The grid axis {name!r} needs numbers, got {values}.")
     hparams: dict[str, Any] = dict(choice.hparams)
     cells: list[int] = []
     if grid:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import tyro
@@ -89,6 +89,10 @@ class Fit:
     """Replace a model that is there."""
     json: bool = False
     """Print JSON instead of a table."""
+    RANGES: ClassVar = {
+        "lr": "(0, 1]", "weight_decay": "[0, 10]", "rank": "[0, inf)",
+        "members": "[2, 2147483647]",
+    }  # fmt: skip
 
     def run(self) -> int:
         """Fits, evaluates on what was not used, saves and prints."""
@@ -98,8 +102,6 @@ class Fit:
             )
         if not self.out.parent.is_dir():
             raise UserError(f"The folder {self.out.parent} of --out does not exist.")
-        if not 0 <= self.seed < 2**31:
-            raise UserError(f"--seed must be in [0, 2**31), got {self.seed}.")
         space = None if self.space is None else registry.make_space(self.space)
         _one_source(self)
         if self.csv is not None:

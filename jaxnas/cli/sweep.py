@@ -1,13 +1,14 @@
 """``jaxnas sweep``: one algorithm over a grid of settings, as a response surface."""
 
 import itertools
+import re
 from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
 from jaxnas.cli.common.options import make_algorithm
-from jaxnas.cli.search import Common, conclude, parse_grid, run_one
+from jaxnas.cli.search import Common, check_grid, conclude, parse_grid, run_one
 from jaxnas.core.errors import UserError
 from jaxnas.run.config import hparam_names
 
@@ -52,10 +53,11 @@ class Sweep:
             settings = [*self.common.set, *pairs]
             label = " ".join([self.algorithm, *pairs])
             chosen.append((make_algorithm(self.algorithm, oracle.space, settings), label))
+            check_grid(chosen[-1][0], numeric)
         directory = self.common.directory.with_name(self.common.directory.name + "-sweep")
         if self.common.name:
             directory = self.common.directory
-        paths = [directory / label.replace(" ", "-") for _, label in chosen]
+        paths = [directory / re.sub(r"[^\w.=+-]", "-", label) for _, label in chosen]
         with self.common.host(oracle, paths, reporter) as host:
             for (choice, label), out in zip(chosen, paths, strict=True):
                 run_one(

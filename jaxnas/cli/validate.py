@@ -4,13 +4,14 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import tyro
 from rich.console import Console
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.ranges import FROM_ZERO
 from jaxnas.run.devices import configure_host
 
 
@@ -52,6 +53,9 @@ class Validate:
     """Interpreter with torch and aihwkit."""
     json: bool = False
     """Print progress and result as JSON lines."""
+    RANGES: ClassVar = {
+        "hwa_epochs": FROM_ZERO, "hwa_lr": "(0, 1]", "times": "[0, inf)"
+    }  # fmt: skip
 
     def run(self) -> int:
         """Validates and builds the report."""
@@ -61,10 +65,6 @@ class Validate:
         from jaxnas.report.read.architectures import top_found
         from jaxnas.report.say.validation_section import FOLDER, summary
 
-        if self.top < 1:
-            raise UserError(
-                f"At least one architecture is validated, got --top {self.top}."
-            )
         settings = Settings(
             epochs=self.hwa_epochs, lr=self.hwa_lr, repetitions=self.repetitions,
             draws=self.draws, times=self.times, seed=self.seed, python=self.python,
@@ -131,8 +131,8 @@ def training_oracle(
     options: dict[str, Any] = {"data": "digits", "size": "channels:8,cells:1"}
     if described.get("name") in ("child", "analog"):
         known = described.get("options") or {}
-        kept = ("data", "size", "batch", "augment", "lr", "weight_decay", "limit")
-        options |= {"size": ""} | {k: known[k] for k in kept if k in known}
+        shared = ("data", "size", "batch", "augment", "lr", "weight_decay", "limit")
+        options |= {"size": ""} | {k: known[k] for k in shared if k in known}
     given = {"data": data, "size": size}
     options |= {k: v for k, v in given.items() if v is not None}
     options |= {"epochs": epochs, "seed": seed}

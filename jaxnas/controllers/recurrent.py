@@ -185,7 +185,7 @@ class Recurrent(nn.Module):
         return self._unrolled(obs, carry, reset, None)
 
     def replay(self, obs: Array, aux: Carry) -> PolicyOutput:
-        """Returns what ``sequence`` does, from what each step kept, without a recurrence.
+        """Returns what ``sequence`` does, from what each step stored, without a recurrence.
 
         Args:
             obs: tokens ``[B, L]`` or vectors ``[B, L, F]`` that these parameters acted on.

@@ -150,7 +150,7 @@ class Generated(NamedTuple):
     value: Float[Array, "B L"]
     """Value before each token."""
     aux: PyTree
-    """``PolicyOutput.aux`` of every step, ``[L, B, ...]``; None where it was not kept."""
+    """``PolicyOutput.aux`` of every step, ``[L, B, ...]``; None where it was not stored."""
 
 
 @runtime_checkable

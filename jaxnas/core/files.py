@@ -1,11 +1,14 @@
-"""Writing files so that a reader sees the whole new one or the old one."""
+"""Files: replaced whole or not at all, locked for one writer, named safely."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
+
+from jaxnas.core.errors import UserError
 
 
 @contextmanager
@@ -33,3 +36,38 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def lock(file: IO[Any]) -> None:
+    """Locks an open file for this process, until it is closed.
+
+    Raises:
+        BlockingIOError: another process has locked it.
+        UserError: this system has no such locks.
+    """
+    try:
+        import fcntl
+    except ImportError as error:
+        raise UserError(
+            "This system cannot lock files, which keeps two runs out of one folder; run "
+            "searches on Linux or macOS, or on Windows in WSL."
+        ) from error
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def check_name(option: str, name: str) -> str:
+    """Returns a name that is one component of a path, whatever the system.
+
+    Args:
+        option: where it was given, for the sentence.
+        name: letters, digits, dots, underscores and hyphens; a letter or digit first.
+
+    Raises:
+        UserError: another text.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}", name):
+        raise UserError(
+            f"{option} must be letters, digits, '.', '_' and '-', at most 200 and not "
+            f"beginning with '.' or '-', got {name!r}."
+        )
+    return name

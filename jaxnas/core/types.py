@@ -109,7 +109,7 @@ class TokenObs(NamedTuple):
 
 
 class Timestep(NamedTuple):
-    """What an environment returns; termination and truncation are kept apart."""
+    """What an environment returns; termination and truncation are distinct."""
 
     obs: PyTree
     mask: Bool[Array, "A"] | None

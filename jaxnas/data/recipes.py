@@ -77,7 +77,7 @@ def cache_dir() -> Path:
 
 
 def cache_path(recipe: Recipe) -> Path:
-    """Returns where the converted arrays of a recipe are kept."""
+    """Returns where the converted arrays of a recipe are cached."""
     return cache_dir() / f"{recipe.name}-{recipe.content_sha256[:12]}.npz"
 
 

@@ -101,7 +101,7 @@ class Continuous(Protocol):
 
 @runtime_checkable
 class Unrestricted(Protocol):
-    """An environment that may promise to allow every action: its masks then say nothing."""
+    """An environment that may allow every action always: its masks then say nothing."""
 
     @property
     def always_legal(self) -> bool:
@@ -190,7 +190,7 @@ def action_size(env: Environment) -> int:
 
 
 def always_legal(env: Environment) -> bool:
-    """Returns whether an environment promises that every action is always legal."""
+    """Returns whether an environment says that every action is always legal."""
     return isinstance(env, Unrestricted) and env.always_legal
 
 

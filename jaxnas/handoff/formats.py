@@ -248,7 +248,8 @@ def _read_safetensors(work: Work, written: Answer) -> Answer:
         logits = reference(child, from_arrays(child, arrays), work.images)
     except (package.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise JaxnasError(
-            f"The safetensors export could not be read back, so it was not stored: {error}."
+            "The safetensors export could not be read back the same, so it was not stored; "
+            "check the disk, or leave safetensors out of --to."
         ) from error
     return {"logits": logits}
 
@@ -272,7 +273,7 @@ def _read_aihwkit(work: Work, written: Answer) -> Answer:
     if found["rpu_config"] != written["rpu_config"]:
         raise JaxnasError(
             "The aihwkit export has another rpu_config when it is read back, so it was not "
-            "kept."
+            "stored."
         )
     return {"logits": found["logits"], "quiet_difference": gap}
 

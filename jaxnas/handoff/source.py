@@ -134,7 +134,7 @@ def from_folder(folder: str | Path) -> Candidate:
             test = {name: data[name] for name in ("x_test", "y_test")}
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{folder} is a damaged validation ({error}); run 'jaxnas validate' again."
+            f"{folder} is a damaged validation; run 'jaxnas validate' again."
         ) from error
     return Candidate(child.spec, arrays, state, facts, tuned, job, test)
 
@@ -174,5 +174,7 @@ def _json(path: Path) -> dict[str, Any] | None:
         if not isinstance(found, dict):
             raise ValueError("it holds no JSON object")
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from error
+        raise UserError(
+            f"{path} is damaged or cannot be read; run 'jaxnas validate' again."
+        ) from error
     return found

@@ -168,7 +168,7 @@ def read_validation(folder: str | Path) -> dict[str, Any] | None:
             raise ValueError(f"its format is {record['format']!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is no validation of this version ({error}); run 'jaxnas validate' "
+            f"{path} is damaged or no validation of this version; run 'jaxnas validate' "
             "again."
         ) from error
     return record

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.ranges import HPARAMS
 from jaxnas.latent import codebook as cb
 from jaxnas.latent.labels import Labels
 from jaxnas.latent.networks import Scalar
@@ -39,6 +40,7 @@ class Hparams(NamedTuple):
     """A code is dead whose usage is below this share of 1 / K; 0 revives none."""
     dropout: Scalar | None = None
     """Probability that a hidden unit is dropped; None leaves the layers out."""
+    RANGES = HPARAMS
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.ranges import check_hparams
 from jaxnas.latent.fit import Hparams, Labels, Plan, fit
 from jaxnas.latent.quality import Quality, assess
 from jaxnas.latent.vqvae import VQVAE
@@ -76,6 +77,7 @@ def check_grid(grid: Mapping[str, Sequence[Any]]) -> dict[str, Numbers]:
                 f"The axis {name!r} needs {_needs(name)}, got {list(values)}; for example "
                 f"{name}={','.join(f'{v:g}' for v in GRID[name])}."
             )
+        check_hparams(Hparams, {name: values})
         full[name] = tuple(values)
     return full
 

@@ -5,7 +5,7 @@ import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jaxnas.children.choice import ChoiceChild, build_choice, choose, select
 from jaxnas.children.count import count_costs
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
+from jaxnas.core.ranges import COUNT
 from jaxnas.core.rng import root_key
 from jaxnas.core.space import Imaged, SearchSpace
 from jaxnas.core.types import FAILED, OK, Evaluation, Measurement, Objective
@@ -95,6 +96,9 @@ class ChildOracle:
     limit: int | None = None
     levels: tuple[Fidelity, ...] = ()
     route: str = "auto"
+    RANGES: ClassVar = {
+        "lr": "(0, inf)", "weight_decay": "[0, 10]", "limit": COUNT, "hwa_lr": "(0, 1]"
+    }  # fmt: skip
 
     def __post_init__(self) -> None:
         name = type(self).__name__.removesuffix("Oracle").lower()

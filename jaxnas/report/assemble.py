@@ -91,10 +91,10 @@ def build(paths: str | Path | Iterable[str | Path], out: str | Path) -> Report:
         ):
             _write(out / name, page.encode("utf-8", "backslashreplace"))
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise UserError(f"No report can be written to {out}: {error}.") from error
+        raise UserError(f"No report can be written to {out} ({error.strerror}).") from error
     except OSError as error:
         raise DiskFullError(
-            f"The report could not be written to {out}: {error}."
+            f"The report could not be written to {out} ({error.strerror})."
         ) from error
     return Report(out / "report.html", out / "report.md", tuple(figures), tuple(chapters))
 

@@ -55,7 +55,7 @@ def clipped_value_loss(
     clip: Scalar,
     valid: Bool[Array, "*n"],
 ) -> Float[Array, ""]:
-    """Returns the larger of the plain loss and that of a value kept near the old one.
+    """Returns the larger of the plain loss and that of a value clipped near the old one.
 
     Reference: the PPO implementation of Dhariwal et al., 2017 (OpenAI Baselines).
     """

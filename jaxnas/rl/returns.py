@@ -1,7 +1,7 @@
 """Advantages of one stream of experience; ``vmap`` for more.
 
 Termination (the episode is over, nothing follows) and truncation (it was cut off, the
-value of what would have followed counts) are kept apart throughout: ``next_value`` is the
+value of what would have followed counts) are distinct throughout: ``next_value`` is the
 value of the observation *before* any automatic reset.
 """
 

@@ -55,7 +55,7 @@ class Rollout(NamedTuple):
     obs: PyTree
     """What was acted on, ``[T, E, ...]``."""
     mask: Bool[Array, "T E A"] | None
-    """None where the environment promises that every action is legal."""
+    """None where the environment says that every action is legal."""
     reset: Bool[Array, "T E"]
     """The memory was cleared before this step."""
     action: Array

@@ -21,7 +21,9 @@ from jaxnas import registry
 from jaxnas.core import rng
 from jaxnas.core.environment import Environment
 from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.jax_settings import check_settings
 from jaxnas.core.layout import per_controller
+from jaxnas.core.ranges import HPARAMS
 from jaxnas.core.rng import step_key, stream
 from jaxnas.core.trees import masked_mean
 from jaxnas.core.types import PolicyOutput
@@ -61,6 +63,7 @@ class EnvHparams(NamedTuple):
     """Of PPO's probability ratio."""
     value_weight: float | Float[Array, ""] = 0.5
     max_grad_norm: float | Float[Array, ""] = 0.5
+    RANGES = HPARAMS
 
 
 class TrainState(NamedTuple):
@@ -114,6 +117,7 @@ class EnvTraining:
     clip_value: bool = False
 
     def __post_init__(self) -> None:
+        check_settings(compiled=False)
         if self.method not in METHODS:
             raise UserError(
                 f"Unknown method {self.method!r}; choose one of {list(METHODS)}."

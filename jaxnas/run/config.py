@@ -13,6 +13,7 @@ from jaxnas import registry
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.oracle import Oracle
+from jaxnas.core.ranges import check_hparams
 from jaxnas.run.engine import Job
 from jaxnas.run.host.measurements import measuring_parts
 from jaxnas.run.options import RunOptions
@@ -43,6 +44,7 @@ def expand_hparams(algo: Algorithm, overrides: Any) -> tuple[PyTree, int]:
     columns = {
         name: np.atleast_1d(np.asarray(v, float)) for name, v in preset._asdict().items()
     }
+    check_hparams(preset, overrides)
     for name, value in overrides.items():
         if name not in columns:
             raise unknown_name(f"hyperparameter of {algo.id!r}:", name, columns)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxnas.core import layout as layouts
-from jaxnas.core.errors import UserError
+from jaxnas.core.ranges import COUNT, SEED, check
 from jaxnas.data.store.evaluations import Store
 from jaxnas.run.host.executor import Executor
 from jaxnas.run.waves import Callback
@@ -19,7 +19,7 @@ class RunOptions:
     Args:
         budget: distinct queries of each controller, at least 1.
         seeds: controllers of each setting, at least 1.
-        seed0: seed of the whole run.
+        seed0: seed of the whole run, in [0, 2^32).
         hparams: None for the preset, or names to numbers or ``[G]`` sequences.
         out: run directory. The same call again resumes it, or returns what is there.
         max_proposals: proposals after which a controller stops even if it keeps repeating
@@ -69,13 +69,10 @@ class RunOptions:
     def __post_init__(self) -> None:
         """Refuses numbers that make no sense, before anything is made."""
         layouts.check(self.layout)
-        if self.seeds < 1:
-            raise UserError(f"At least one seed is needed, got {self.seeds}.")
-        small = [v for v in (self.chunk, self.width) if v is not None and v < 1]
-        if small:
-            raise UserError(
-                f"Chunk and width must be at least 1, got {self.chunk} and {self.width}."
-            )
+        check("seed0", self.seed0, SEED)
+        for name in ("budget", "seeds", "max_proposals", "chunk", "width", "archive"):
+            if getattr(self, name) is not None:
+                check(name, getattr(self, name), COUNT)
 
     @property
     def store_path(self) -> str | None:

@@ -20,6 +20,7 @@ from jaxnas.core import rng, trees
 from jaxnas.core import tokens as tk
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.jax_settings import check_settings
 from jaxnas.core.layout import resolve
 from jaxnas.core.oracle import Described, Oracle, capability
 from jaxnas.data.store.evaluations import Store
@@ -66,52 +67,54 @@ def search(
         UserError: something cannot be done as asked; nothing was started.
         DiskFullError: a write failed; the last checkpoint stands.
     """
+    check_settings()
     options = _options(options, settings)
     budgeted = checked_budget(algo, oracle, options)
     _check_host_options(oracle, options)
+    here = distributed.first(lambda: _planned(options))
+    job = _plan(algo, budgeted, options, here)
+    config = describe_run(job, options)
+    distributed.same(config)
     with contextlib.ExitStack() as held:
-        directory, here = _open(options, held)
-        job = _plan(algo, budgeted, options, here)
-        config = describe_run(job, options)
-        distributed.same(config)
-        if directory is not None:
-            finished = distributed.first(lambda: _adopt(directory, config))
-            _check_shared(directory.path / "config.json")
-            if finished:
-                return load_result(directory.path)
+        directory, finished = _open(options, config, held)
+        if directory is not None and finished:
+            return load_result(directory.path)
         if options.store is not None and not isinstance(options.store, Store):
             store = held.enter_context(Store(options.store))
             options = dataclasses.replace(options, store=store)
         return _run(job, config, directory, options)
 
 
-def _open(
-    options: RunOptions, held: contextlib.ExitStack
-) -> tuple[folders.RunDirectory | None, dict[str, Any]]:
-    """Returns the run directory, and layout, width and wave of the run that is in it."""
-    if options.out is None:
-        if distributed.count() > 1:
-            raise UserError("A search by several processes needs out, a folder they share.")
-        return None, {}
-    directory = None
+def _planned(options: RunOptions) -> dict[str, Any]:
+    """Returns layout, width and wave of the run that is to be resumed, if there is one."""
+    if options.out is None and distributed.count() > 1:
+        raise UserError("A search by several processes needs out, a folder they share.")
+    if options.out is None or options.resume == "never":
+        return {}
+    config = folders.read_config(Path(options.out)) or {}
+    return {name: config[name] for name in ("layout", "width", "wave") if name in config}
 
-    def own() -> dict[str, Any]:
+
+def _open(
+    options: RunOptions, config: dict[str, Any], held: contextlib.ExitStack
+) -> tuple[folders.RunDirectory | None, bool]:
+    """Returns the run directory, which is this run's now, and whether it was finished."""
+    if options.out is None:
+        return None, False
+    path, directory = Path(options.out), None
+
+    def own() -> bool:
         nonlocal directory
-        directory = folders.RunDirectory(Path(options.out or ""))
+        directory = folders.RunDirectory(path)
         held.callback(directory.close)
         if options.resume == "never":
             directory.clear()
-        config = directory.config or {}
-        return {k: config[k] for k in ("layout", "width", "wave") if k in config}
+        directory.adopt(config)
+        return (path / "results.npz").exists()
 
-    here = distributed.first(own)
-    return directory or folders.RunDirectory(Path(options.out)), here
-
-
-def _adopt(directory: folders.RunDirectory, config: dict[str, Any]) -> bool:
-    """Returns whether this run, whose directory it now is, has been finished before."""
-    directory.adopt(config)
-    return (directory.path / "results.npz").exists()
+    finished = distributed.first(own)
+    _check_shared(path / "config.json")
+    return directory or folders.RunDirectory(path), finished
 
 
 def _check_shared(written: Path) -> None:
@@ -152,7 +155,10 @@ def load_result(path: str | Path) -> Result:
         config = json.loads((path / "config.json").read_text())
         made = json.loads((path / "provenance.json").read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a finished run: {error}.") from error
+        raise UserError(
+            f"{path} is not a finished run: config.json or provenance.json is missing or "
+            "damaged; run the search again with --fresh."
+        ) from error
     timings = {name: made[name] for name in ("compile_s", "run_s")}
     best = folders.read_arrays(path / "archive.npz")
     return Result(config, arrays, best, path, timings, made.get("evaluations"))

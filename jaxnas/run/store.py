@@ -1,7 +1,6 @@
 """One directory a run: configuration, provenance, rows, raw arrays; one writer."""
 
 import datetime
-import fcntl
 import itertools
 import json
 import os
@@ -17,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.files import replacing
+from jaxnas.core.files import lock, replacing
 from jaxnas.core.version import VERSION
 from jaxnas.data.formats.npz import read_npz
 from jaxnas.run import distributed
@@ -85,7 +84,7 @@ class RunDirectory:
         with disk_errors("the run's lock", path):
             self._lock = open(path / ".lock", "w")  # noqa: SIM115 (held for the run)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._lock)
         except OSError as error:
             self._lock.close()
             raise UserError(
@@ -104,10 +103,15 @@ class RunDirectory:
             UserError: the directory holds something else.
         """
         self._refuse_strangers()
+        if self.path.is_symlink():
+            raise UserError(
+                f"{self.path} is a link, and what lies elsewhere is not deleted; name the "
+                "folder itself, or another --out."
+            )
         for child in self.path.iterdir():
             if child.name == ".lock":
                 continue
-            if child.is_dir():
+            if child.is_dir() and not child.is_symlink():
                 shutil.rmtree(child)
             else:
                 child.unlink()
@@ -115,13 +119,7 @@ class RunDirectory:
     @property
     def config(self) -> dict[str, Any] | None:
         """The configuration of the run that is here, if any."""
-        path = self.path / "config.json"
-        if not path.exists():
-            return None
-        try:
-            return json.loads(path.read_text())
-        except (ValueError, OSError) as error:
-            raise UserError(f"{path} is damaged; run again with --fresh.") from error
+        return read_config(self.path)
 
     def adopt(self, config: dict[str, Any]) -> None:
         """Makes this the run's configuration, or checks that it already is.
@@ -214,6 +212,24 @@ def join_rows(rows: Sequence[dict[str, Any]], *, upward: bool) -> dict[str, Any]
     tops = [row["best_max"] for row in rows if row["best_max"] is not None]
     whole["best_max"] = (max if upward else min)(tops) if tops else None
     return whole
+
+
+def read_config(directory: Path) -> dict[str, Any] | None:
+    """Returns the configuration of the run in a directory, if any.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = directory / "config.json"
+    try:
+        config = json.loads(path.read_text())
+        if not isinstance(config, dict):
+            raise ValueError("no JSON object")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} is damaged; run again with --fresh.") from error
+    return config
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -94,10 +94,10 @@ def restrict(
     full = VARIANTS[variant]
     chosen = (channels, groups, blocks, types, widenings, branches)
     names = [field.name for field in fields(Ranges)][: len(chosen)]
-    kept: dict[str, Any] = {
+    limits: dict[str, Any] = {
         n: c for n, c in zip(names, chosen, strict=True) if c is not None
     }
-    for name, value in kept.items():
+    for name, value in limits.items():
         allowed: Any = getattr(full, name)
         if isinstance(allowed, int):
             if not 1 <= value <= allowed:
@@ -108,7 +108,7 @@ def restrict(
             raise UserError(
                 f"Choose {name} of analog-resnet {variant!r} from {allowed}, got {value}."
             )
-    return replace(full, **kept)
+    return replace(full, **limits)
 
 
 @functools.cache

@@ -35,6 +35,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.layout import per_controller
+from jaxnas.core.ranges import HPARAMS
 
 MIN_ROWS = 10
 """Fewest labelled rows of a fit."""
@@ -93,6 +94,7 @@ class EnsembleHparams(NamedTuple):
     mse: Float[Array, ""] | float = 1.0
     nll: Float[Array, ""] | float = 0.3
     rank: Float[Array, ""] | float = 0.3
+    RANGES = HPARAMS
 
 
 class EnsembleParams(NamedTuple):

@@ -68,6 +68,7 @@ class Surrogate:
         table: an oracle that knows the true values of the objectives.
         source: the model file; empty in memory.
         checksum: SHA-256 of that file, checked whenever it is read.
+        remarks: further facts for :meth:`info`, name and text.
 
     Raises:
         UserError: a truth on another space, or one that does not know its own values.
@@ -80,6 +81,7 @@ class Surrogate:
     table: Oracle | None = None
     source: str = ""
     checksum: str = ""
+    remarks: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.table is None:
@@ -224,7 +226,7 @@ class Surrogate:
         }
         if self.source and self.table is None and _listable(self.space):
             metrics = summarise(self.space, self._metrics, self.columns())
-        return {**facts, "metrics": metrics}
+        return {**facts, **dict(self.remarks), "metrics": metrics}
 
     @property
     def _metrics(self) -> tuple[Objective, ...]:

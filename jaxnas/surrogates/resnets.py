@@ -6,6 +6,7 @@ labels are real trainings on digits, measured on simulated chips
 (``data/tables/measured/README.md``).
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,17 @@ PREDICTED = (
     "digital", *(f"analog_{time}" for time in files.TIMES), "analog_1month_sd", "avm",
 )  # fmt: skip
 """What the surrogate predicts; the costs are exact and need none (oracle ``cost``)."""
+BEST_TENTH = {
+    "digital": "0.062 [-0.171, 0.282]",
+    "analog_1min": "-0.196 [-0.493, 0.113]",
+    "analog_1h": "-0.064 [-0.290, 0.196]",
+    "analog_1day": "0.035 [-0.223, 0.279]",
+    "analog_1month": "0.031 [-0.178, 0.293]",
+    "analog_1month_sd": "0.034 [-0.234, 0.335]",
+    "avm": "0.144 [-0.089, 0.369]",
+}
+"""Kendall's tau among the best tenth of networks that no fit saw: the order is noise there
+(``experiments/05_resnets/results/resnets.md``)."""
 METRICS = {metric.name: metric for metric in files.metrics(TITLE)}
 
 
@@ -59,8 +71,9 @@ def digits_resnets(
     """Analog-resnet on digits: a surrogate of 354 networks that we trained and measured.
 
     A prediction, not a look-up, and optimistic about what a search picks by it: train that
-    for real. Networks outside the measured ranges (four groups, two blocks, two branches)
-    may be asked for and are flagged as extrapolation.
+    for real. After a month it orders networks that it has not seen with a Kendall tau of
+    0.73, but their best tenth with 0.03. Networks outside the measured ranges (four groups,
+    two blocks, two branches) may be asked for and are flagged as extrapolation.
 
     Args:
         space: an analog-resnet space, variant ``ibm``; the measured ranges when None.
@@ -71,7 +84,15 @@ def digits_resnets(
     """
     names = _chosen(objective, PREDICTED)
     files.read(MODEL)
-    return surrogate(files.path_of(MODEL), space, names)
+    made = surrogate(files.path_of(MODEL), space, names)
+    tenth = [
+        (
+            f"held out, best tenth: {name}",
+            f"Kendall tau {tau}: it does not say which of the best is the best",
+        )
+        for name, tau in BEST_TENTH.items()
+    ]
+    return dataclasses.replace(made, remarks=tuple(tenth))
 
 
 def _chosen(objective: str | Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What every algorithm promises, as checks that raise ``AssertionError``.
+"""What every algorithm must do, as checks that raise ``AssertionError``.
 
 ``ALGORITHM_CHECKS`` lists those that need only an algorithm and a traced oracle over its
 space; each costs at most two compilations, shared between the checks::
@@ -22,11 +22,14 @@ from jaxnas.core import tokens as tk
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.oracle import Oracle
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation
+from jaxnas.testing import expect
 
 SEEDS = 24
 UPDATES = 60
 ALIKE = 6
 """Updates over which one controller and one of many must propose the same."""
+DISTINCT = 0.12
+"""Least share of a controller's proposals that are distinct: below it, it has collapsed."""
 LEVEL = 1e-3
 """Chance that an algorithm no better than random passes for better."""
 
@@ -133,13 +136,12 @@ def _trial(algo: Algorithm, oracle: Oracle, flaky: bool) -> Trial:
 
 def check_static_argument(algo: Algorithm, oracle: Oracle) -> None:
     """An algorithm is frozen, hashable, described and carries a versioned id."""
-    assert isinstance(algo, Algorithm)
-    assert hash(algo) == hash(algo)
-    assert algo.id.rpartition("-v")[2].isdigit(), algo.id
-    assert algo.batch >= 1
-    assert algo.rounds >= 1
-    assert type(algo).__doc__
-    assert algo.space == oracle.space
+    expect.static(algo, Algorithm)
+    for name in ("batch", "rounds"):
+        found = getattr(algo, name)
+        assert found >= 1, f"{name} is {found}; make it at least 1"
+    differ = f"{algo.space.id} is not {oracle.space.id}; check both on one space"
+    assert algo.space == oracle.space, differ
 
 
 def check_state_fixed(algo: Algorithm, oracle: Oracle) -> None:
@@ -151,22 +153,30 @@ def check_state_fixed(algo: Algorithm, oracle: Oracle) -> None:
     params = jax.eval_shape(oracle.params)
     then, (_, metrics) = jax.eval_shape(update, key, params, first, jnp.float32(0))
     last, (_, again) = jax.eval_shape(update, key, params, then, jnp.float32(0))
-    assert jax.tree.structure(first) == jax.tree.structure(then), "learn changed the state"
-    for a, b, c in zip(*map(jax.tree.leaves, (first, then, last))):
-        assert (a.shape, a.dtype) == (b.shape, b.dtype) == (c.shape, c.dtype)
-        assert a.dtype.itemsize <= 8, a.dtype
-        assert not getattr(a, "weak_type", False), "a weakly typed leaf compiles twice"
-    assert metrics.keys() == again.keys()
-    assert all(m.shape == () and m.dtype == jnp.float32 for m in metrics.values())
+    changed = "ask, tell or learn returned a state of another structure than init; keep it"
+    assert jax.tree.structure(first) == jax.tree.structure(then), changed
+    for (path, a), *others in zip(*map(jax.tree.leaves_with_path, (first, then, last))):
+        name = f"the leaf state{jax.tree_util.keystr(path)}"
+        for where, (_, leaf) in zip(("one update", "two updates"), others):
+            expect.shaped(f"{name} after {where}", leaf, a.shape, a.dtype)
+        assert a.dtype.itemsize <= 8, f"{name} is {a.dtype}; make it of 32 bits"
+        weak = f"{name} is weakly typed and compiles twice; write jnp.float32(...) in init"
+        assert not getattr(a, "weak_type", False), weak
+    names = f"learn returned the metrics {[*metrics]}, then {[*again]}; keep the names"
+    assert metrics.keys() == again.keys(), names
+    for name, metric in metrics.items():
+        expect.shaped(f"the metric {name!r} of learn", metric, (), jnp.float32)
 
 
 def check_hparams_in_state(algo: Algorithm, oracle: Oracle) -> None:
     """Hyperparameters live in the state, traced: a grid of them is one program."""
     hparams = algo.default_hparams()
     state = jax.eval_shape(algo.init, jax.random.key(0), hparams)
-    kept = state.hparams
-    assert jax.tree.structure(kept) == jax.tree.structure(hparams)
-    assert all(leaf.shape == () for leaf in jax.tree.leaves(kept))
+    stored = state.hparams
+    lost = f"state.hparams is {stored}; make it the {type(hparams).__name__} given to init"
+    assert jax.tree.structure(stored) == jax.tree.structure(hparams), lost
+    for path, leaf in jax.tree.leaves_with_path(stored):
+        expect.shaped(f"state.hparams{jax.tree_util.keystr(path)}", leaf, ())
 
 
 def check_single_and_one_trace(
@@ -193,13 +203,20 @@ def check_single_and_one_trace(
     for step in range(ALIKE):
         state, (seen, _) = update(keys[step], params, state)
         rows = slice(step * algo.rounds, (step + 1) * algo.rounds)
-        np.testing.assert_array_equal(seen[0], trial.tokens[rows, 0])
-    assert len(traces) == 1, f"{len(traces)} traces"
-    for alone, among in zip(*map(jax.tree.leaves, (state, trial.early))):
+        text = f"update {step}: alone and among {SEEDS} it must propose the same tokens"
+        expect.same(seen[0], trial.tokens[rows, 0], text)
+    assert len(traces) == 1, (
+        f"one update was traced {len(traces)} times; keep shapes, dtypes and weak types of "
+        "the state"
+    )
+    both = zip(*map(jax.tree.leaves_with_path, (state, trial.early)))
+    for (path, alone), (_, among) in both:
+        name = jax.tree_util.keystr(path)
+        text = f"state{name} must be the same alone and among {SEEDS} controllers"
         if exact or not jnp.issubdtype(alone.dtype, jnp.floating):
-            np.testing.assert_array_equal(alone, among[0])
+            expect.same(alone, among[0], text)
         else:
-            np.testing.assert_allclose(alone, among[0], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(alone, among[0], 1e-4, 1e-5, err_msg=text)
 
 
 def check_valid(algo: Algorithm, oracle: Oracle) -> None:
@@ -208,39 +225,67 @@ def check_valid(algo: Algorithm, oracle: Oracle) -> None:
         trial = _trial(algo, oracle, flaky)
         rows = trial.tokens[trial.active]
         rows = np.unique(rows, axis=0)
-        members = {tuple(row) for row in tk.enumerate_space(algo.space)}
-        assert {tuple(row) for row in rows} <= members
+        members = {tuple(row.tolist()) for row in tk.enumerate_space(algo.space)}
+        wrong = {tuple(row.tolist()) for row in rows} - members
+        assert not wrong, f"ask proposed {min(wrong)}, which the mask forbids; repair it"
 
 
 def check_finite(algo: Algorithm, oracle: Oracle) -> None:
     """No NaN enters the state, and what began finite stays so, when evaluations fail."""
     first = _start(algo)
     last = _trial(algo, oracle, True).state
-    for before, after in zip(*map(jax.tree.leaves, (first, last))):
+    both = zip(*map(jax.tree.leaves_with_path, (first, last)))
+    for (path, before), (_, after) in both:
         if jnp.issubdtype(after.dtype, jnp.floating):
-            assert not np.any(np.isnan(after)), "NaN in the state"
+            name = f"state{jax.tree_util.keystr(path)}"
+            mend = "leave lanes whose status is not OK out of tell and learn"
+            assert not np.any(np.isnan(after)), f"NaN in {name}; {mend}"
             if np.all(np.isfinite(before)):
-                assert np.all(np.isfinite(after)), "an infinity in the state"
+                assert np.all(np.isfinite(after)), f"an infinity in {name}; {mend}"
 
 
 def check_beats_random(algo: Algorithm, oracle: Oracle) -> None:
-    """In the last quarter it proposes better architectures than uniform draws are.
+    """It finds better architectures than uniform draws, and goes on finding them.
 
-    Each seed's mean reward is compared with that of as many uniform draws; the number of
-    seeds that win must have a binomial tail below ``LEVEL`` under a fair coin.
+    Three parts, each over ``SEEDS`` seeds:
+
+    - mean true reward of the proposals of the last quarter, against as many draws;
+    - mean of the distinct architectures of the whole trial, against as many distinct draws;
+    - no seed has collapsed: it proposed at least ``DISTINCT`` of its proposals only once.
+
+    In the first two the number of seeds that win must have a binomial tail below ``LEVEL``
+    under a fair coin.
     """
     trial = _trial(algo, oracle, False)
-    late = slice(3 * len(trial.tokens) // 4, None)
-    active, reward = trial.active[late], trial.reward[late]
-    assert active.any(axis=(0, 2)).all(), "nothing was proposed in the last quarter"
-    ours = np.sum(np.where(active, reward, 0.0), axis=(0, 2)) / active.sum(axis=(0, 2))
+    active, reward = trial.active, trial.reward
+    late = active & (np.arange(len(active)) >= 3 * len(active) // 4)[:, None, None]
+    assert late.any(axis=(0, 2)).all(), "nothing was proposed in the last quarter"
     sign = 1.0 if oracle.objectives[0].maximise else -1.0
-    space_rewards = sign * _all_rewards(oracle)
-    draws = np.random.default_rng(5).choice(space_rewards, size=reward.shape)
-    theirs = np.sum(np.where(active, draws, 0.0), axis=(0, 2)) / active.sum(axis=(0, 2))
-    wins = int(np.sum(ours > theirs))
-    tail = sum(math.comb(SEEDS, k) for k in range(wins, SEEDS + 1)) / 2.0**SEEDS
-    assert tail < LEVEL, f"{wins} of {SEEDS} seeds beat random, p = {tail:.2g}"
+    rewards, rng = sign * _all_rewards(oracle), np.random.default_rng(5)
+    proposals, distinct = np.zeros((2, SEEDS)), np.zeros((2, SEEDS))
+    for seed in range(SEEDS):
+        mine, ours = active[:, seed], reward[:, seed]
+        then = ours[late[:, seed]]
+        proposals[:, seed] = then.mean(), rng.choice(rewards, then.size).mean()
+        _, first = np.unique(trial.tokens[:, seed][mine], axis=0, return_index=True)
+        least = math.ceil(DISTINCT * mine.sum())
+        assert len(first) >= least, (
+            f"seed {seed} has collapsed: {len(first)} distinct architectures among "
+            f"{mine.sum()} proposals, expected {least} or more; explore for longer, such "
+            "as by a larger entropy bonus or a smaller learning rate"
+        )
+        draws = rng.choice(rewards, len(first), replace=False)
+        distinct[:, seed] = ours[mine][first].mean(), draws.mean()
+    for what, (ours, theirs) in (
+        ("the last quarter's proposals", proposals),
+        ("equally many distinct architectures", distinct),
+    ):
+        wins = int(np.sum(ours > theirs))
+        tail = sum(math.comb(SEEDS, k) for k in range(wins, SEEDS + 1)) / 2.0**SEEDS
+        assert tail < LEVEL, (
+            f"{wins} of {SEEDS} seeds beat random by the mean reward of {what}, "
+            f"p = {tail:.2g}, expected p < {LEVEL:g}"
+        )
 
 
 def _all_rewards(oracle: Oracle) -> Float[np.ndarray, "n"]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Key, PyTree
 from jaxnas.core.environment import Environment
 from jaxnas.core.tokens import inverse_cdf
 from jaxnas.envs.base import action_size
+from jaxnas.testing import expect
 
 STEPS = 40
 LANES = 8
@@ -41,10 +42,12 @@ def _rollout(
     )[1]
 
 
-def _equal(a: PyTree, b: PyTree) -> None:
-    """Raises AssertionError where two pytrees differ."""
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(x, y, rtol=1e-6)
+def _equal(a: PyTree, b: PyTree, text: str) -> None:
+    """Raises AssertionError where two pytrees differ; ``text`` says what must be."""
+    pairs = zip(jax.tree.leaves_with_path(a), jax.tree.leaves(b), strict=True)
+    for (path, x), y in pairs:
+        leaf = f"{text}, and {jax.tree_util.keystr(path)} is not"
+        np.testing.assert_allclose(x, y, rtol=1e-6, err_msg=leaf)
 
 
 def check_vmap_equals_single_and_one_trace(env: Environment, params: PyTree) -> None:
@@ -59,36 +62,45 @@ def check_vmap_equals_single_and_one_trace(env: Environment, params: PyTree) -> 
     single, many = jax.jit(run), jax.jit(jax.vmap(run))
     both = many(keys)
     for i in (0, LANES - 1):
-        _equal(single(keys[i]), jax.tree.map(lambda x, i=i: x[i], both))
-    assert len(traces) == 2, f"traced {len(traces)} times for two programs"
+        text = "an episode must be the same alone and under vmap"
+        _equal(single(keys[i]), jax.tree.map(lambda x, i=i: x[i], both), text)
+    again = f"traced {len(traces)} times for two programs; keep the state's dtypes"
+    assert len(traces) == 2, again
 
 
 def check_jit_equals_eager(env: Environment, params: PyTree) -> None:
     """Two steps without jit give what jit gives."""
     with jax.disable_jit():
         eager = _rollout(env, jax.random.key(1), params, steps=2)
-    _equal(eager, jax.jit(lambda k: _rollout(env, k, params, steps=2))(jax.random.key(1)))
+    compiled = jax.jit(lambda k: _rollout(env, k, params, steps=2))(jax.random.key(1))
+    _equal(eager, compiled, "two steps must be the same with and without jit")
 
 
 def check_masks_and_ends(env: Environment, params: PyTree) -> None:
     """Some action is always legal, and an episode ends in one way at most."""
     keys = jax.random.split(jax.random.key(2), LANES)
     first, (_, steps) = jax.jit(jax.vmap(lambda k: _rollout(env, k, params)))(keys)
-    assert np.asarray(first.mask).any(axis=-1).all()
-    assert np.asarray(steps.mask).any(axis=-1).all()
-    assert steps.mask.shape[-1] == env.num_actions
-    assert not np.asarray(first.terminated | first.truncated).any()
-    assert not np.asarray(steps.terminated & steps.truncated).any()
-    assert np.isfinite(np.asarray(steps.reward)).all()
+    for name, mask in (("reset", first.mask), ("step", steps.mask)):
+        legal = np.asarray(mask).any(axis=-1)
+        expect.every(legal, f"{name} returned a mask without a legal action; leave one")
+    found, wanted = steps.mask.shape[-1], env.num_actions
+    assert found == wanted, f"mask has {found} entries; make it num_actions = {wanted}"
+    running = ~np.asarray(first.terminated | first.truncated)
+    expect.every(running, "reset returned an ended episode; start one that is not")
+    one = ~np.asarray(steps.terminated & steps.truncated)
+    expect.every(one, "step returned terminated and truncated together; choose one")
+    finite = np.isfinite(np.asarray(steps.reward))
+    expect.every(finite, "step returned a reward that is not finite; it must be, always")
 
 
 def check_final_observation_kept(env: Environment, params: PyTree) -> None:
     """``final_obs`` is what was seen before any restart: elsewhere it equals ``obs``."""
     first, (_, steps) = jax.jit(lambda k: _rollout(env, k, params))(jax.random.key(3))
-    _equal(first.obs, first.final_obs)
+    _equal(first.obs, first.final_obs, "reset must return final_obs equal to obs")
     running = ~np.asarray(steps.terminated | steps.truncated)
     pick = lambda tree: jax.tree.map(lambda x: np.asarray(x)[running], tree)
-    _equal(pick(steps.obs), pick(steps.final_obs))
+    text = "while an episode runs, final_obs must be equal to obs"
+    _equal(pick(steps.obs), pick(steps.final_obs), text)
 
 
 ENV_CHECKS: tuple[Callable[[Any, PyTree], None], ...] = (

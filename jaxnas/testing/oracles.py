@@ -1,8 +1,8 @@
-"""What every oracle promises, as checks that raise ``AssertionError``.
+"""What every oracle must do, as checks that raise ``AssertionError``.
 
 ``ORACLE_CHECKS`` lists them; each takes an oracle, traced or host. Lanes are random valid
 architectures of its space, always ``BATCH`` of them, so that few programs are compiled.
-``SURROGATE_CHECKS`` lists what a fitted model promises beyond that.
+``SURROGATE_CHECKS`` lists what a fitted model must do beyond that.
 """
 
 import functools
@@ -34,6 +34,7 @@ from jaxnas.registry import lookup, make_oracle, make_space, recipe
 from jaxnas.surrogates.ensemble import GRID, Ensemble, EnsembleParams
 from jaxnas.surrogates.features import make_encoder
 from jaxnas.surrogates.file import Header, Model, save, shapes
+from jaxnas.testing import expect
 from jaxnas.testing.spaces import _masks, enumerable, samples
 from jaxnas.testing.tiny import TinyNets
 
@@ -75,7 +76,7 @@ def example(name: str) -> Oracle:
 def untrained_model(
     space: SearchSpace, kind: str, objectives: tuple[Objective, ...]
 ) -> str:
-    """Returns the path of a small ensemble with random weights: all that promises need."""
+    """Returns the path of a small ensemble with random weights: the checks need no more."""
     config, encoder = Ensemble(2, (8,)), make_encoder(kind, space)
     rows = samples(space)
     x = jax.jit(jax.vmap(encoder))(rows)
@@ -111,7 +112,7 @@ def ask(
     """Returns a fresh controller's evaluation of some architectures, as numpy arrays.
 
     The cost of a :class:`jaxnas.core.oracle.Measuring` oracle is the time that it took,
-    another one each time, so only its sign is kept.
+    another one each time, so only its sign stays.
     """
     key, lanes = jax.random.key(seed), len(tokens)
     params = oracle.params()
@@ -146,7 +147,7 @@ def _same(oracle: Oracle, first: Evaluation, second: Evaluation) -> None:
         if capability(oracle, Predictor) and name == "objectives":
             _close(a, b, name)
         else:
-            np.testing.assert_array_equal(a, b, err_msg=name)
+            expect.same(a, b, f"{name} must not depend on the rest of the batch")
 
 
 def _close(a: Any, b: Any, name: str) -> None:
@@ -157,27 +158,27 @@ def _close(a: Any, b: Any, name: str) -> None:
 
 def check_static_argument(oracle: Oracle) -> None:
     """An oracle is hashable, has a versioned id and distinct objectives with units."""
-    assert isinstance(oracle, Oracle)
-    assert hash(oracle) == hash(oracle)
-    assert "-v" in oracle.id
+    expect.static(oracle, Oracle)
     names = [item.name for item in oracle.objectives]
-    assert names
-    assert len(set(names)) == len(names)
-    assert all(item.unit and item.meaning for item in oracle.objectives)
+    assert names, "objectives is empty; name at least one"
+    assert len(set(names)) == len(names), f"objectives repeat a name: {names}"
+    for item in oracle.objectives:
+        assert item.unit, f"the objective {item.name!r} has no unit; give it one"
+        assert item.meaning, f"the objective {item.name!r} has no meaning; say it in words"
 
 
 def check_record(oracle: Oracle) -> None:
     """An evaluation has the declared shapes and types; a bare oracle gives no reward."""
     evaluation = ask(oracle, lanes_of(oracle))
-    assert evaluation.objectives.shape == (BATCH, len(oracle.objectives))
-    for name in ("objectives", "violation", "cost", "reward"):
-        assert getattr(evaluation, name).dtype == np.float32, name
-    for name in ("violation", "cost", "status", "reward"):
-        assert getattr(evaluation, name).shape == (BATCH,), name
-    assert evaluation.status.dtype == np.int32
-    assert np.isnan(evaluation.reward).all()
-    assert (evaluation.violation >= 0).all()
-    assert (evaluation.cost >= 0).all()
+    for name, leaf in evaluation._asdict().items():
+        shape = (BATCH, len(oracle.objectives)) if name == "objectives" else (BATCH,)
+        dtype = np.int32 if name == "status" else np.float32
+        expect.shaped(f"evaluation.{name}", leaf, shape, dtype)
+    unset = np.isnan(evaluation.reward)
+    expect.every(unset, "evaluation.reward must be NaN: the budget fills it")
+    for name in ("violation", "cost"):
+        positive = getattr(evaluation, name) >= 0
+        expect.every(positive, f"evaluation.{name} must be 0 or more, and no NaN")
 
 
 def check_batch_equals_loop(oracle: Oracle) -> None:
@@ -199,9 +200,11 @@ def check_finite_or_flagged(oracle: Oracle) -> None:
     """Scores are finite exactly where the status is OK."""
     evaluation = ask(oracle, lanes_of(oracle, 1))
     ok = evaluation.status == OK
-    assert np.isfinite(evaluation.objectives[ok]).all()
-    assert np.isnan(evaluation.objectives[~ok]).all()
-    assert np.isin(evaluation.status, (OK, FAILED, SKIPPED)).all()
+    finite, lost = np.isfinite(evaluation.objectives), np.isnan(evaluation.objectives)
+    expect.every(finite[ok], "objectives must be finite where status is OK")
+    expect.every(lost[~ok], "objectives must be NaN where status is not OK")
+    known = np.isin(evaluation.status, (OK, FAILED, SKIPPED))
+    expect.every(known, "status must be OK (0), FAILED (1) or SKIPPED (2)")
 
 
 def check_same_key_same_score(oracle: Oracle) -> None:
@@ -217,11 +220,12 @@ def check_inactive_skipped(oracle: Oracle) -> None:
     tokens = lanes_of(oracle)
     active = np.arange(BATCH) % 2 == 0
     part, whole = ask(oracle, tokens, active), ask(oracle, tokens)
-    assert (part.status[~active] == SKIPPED).all()
-    assert np.isnan(part.objectives[~active]).all()
-    assert (part.cost[~active] == 0).all()
-    kept = [_map(lambda leaf: leaf[active], each) for each in (part, whole)]
-    _same(oracle, *kept)
+    off = [leaf[~active] for leaf in (part.status, part.objectives, part.cost)]
+    expect.every(off[0] == SKIPPED, "status must be SKIPPED in inactive lanes")
+    expect.every(np.isnan(off[1]), "objectives must be NaN in inactive lanes")
+    expect.every(off[2] == 0, "cost must be 0 in inactive lanes")
+    both = [_map(lambda leaf: leaf[active], each) for each in (part, whole)]
+    _same(oracle, *both)
 
 
 def check_truth(oracle: Oracle) -> None:
@@ -235,15 +239,16 @@ def check_truth(oracle: Oracle) -> None:
     tokens, params = jnp.asarray(lanes_of(oracle)), oracle.params()
     compiled = jax.jit if predicts else lambda function: function
     truth = np.asarray(compiled(known.truth)(params, tokens))
-    assert truth.shape == (BATCH, len(oracle.objectives))
+    expect.shaped("truth", truth, (BATCH, len(oracle.objectives)))
     if predicts:
-        assert np.isfinite(truth).all()
+        expect.every(np.isfinite(truth), "the truth behind a model must be finite")
     else:
-        np.testing.assert_array_equal(truth, ask(oracle, np.asarray(tokens)).objectives)
+        text = "truth must be what evaluate measures, bit for bit"
+        expect.same(truth, ask(oracle, np.asarray(tokens)).objectives, text)
     if uncertain := capability(oracle, Uncertain):
         spread = np.asarray(compiled(uncertain.spread)(params, tokens))
-        assert spread.shape == truth.shape
-        assert (spread >= 0).all()
+        expect.shaped("spread", spread, truth.shape)
+        expect.every(spread >= 0, "spread must be 0 or more; 0 where it is not known")
 
 
 def check_columns(oracle: Oracle) -> None:
@@ -262,8 +267,10 @@ def check_columns(oracle: Oracle) -> None:
         measured = np.asarray(required(oracle, Truthful).truth(params, chosen))
     for place, objective in enumerate(oracle.objectives):
         column = columns[objective.name]
-        assert column.shape == (len(members),)
-        np.testing.assert_allclose(measured[:, place], column[rows], rtol=1e-6)
+        text = f"columns()[{objective.name!r}]"
+        expect.shaped(text, column, (len(members),))
+        text += " must list what evaluate measures, in the order of enumerate_space"
+        np.testing.assert_allclose(measured[:, place], column[rows], 1e-6, err_msg=text)
 
 
 ORACLE_CHECKS: tuple[Callable[[Oracle], None], ...] = (
@@ -277,7 +284,7 @@ ORACLE_CHECKS: tuple[Callable[[Oracle], None], ...] = (
     check_truth,
     check_columns,
 )
-"""Every promise of an oracle."""
+"""Every check of an oracle."""
 
 
 def _alone(oracle: Predictor) -> Callable[[np.ndarray], np.ndarray]:
@@ -321,9 +328,10 @@ def check_features(oracle: Oracle) -> None:
     model = required(oracle, Predictor)
     tokens = lanes_of(oracle)
     batch = np.asarray(jax.jit(model.features)(jnp.asarray(tokens)))
-    assert batch.shape[0] == BATCH
-    assert np.isfinite(batch).all()
-    np.testing.assert_array_equal(_alone(model)(tokens), batch)
+    expect.shaped("features", batch, (BATCH, *batch.shape[1:]))
+    expect.every(np.isfinite(batch), "features must be finite")
+    text = "a row's features must be the same alone and in a batch: code rows one by one"
+    expect.same(_alone(model)(tokens), batch, text)
 
 
 def check_single_row_equals_batch(oracle: Oracle) -> None:
@@ -361,11 +369,12 @@ def check_predictions(oracle: Oracle) -> None:
     """Predictions are finite, their spreads finite and not negative."""
     model = required(oracle, Predictor)
     predicted = jax.jit(model.predict)(oracle.params(), jnp.asarray(lanes_of(oracle, 1)))
-    assert np.isfinite(np.asarray(predicted.mean)).all()
-    for spread in (predicted.epistemic, predicted.aleatoric):
-        assert np.isfinite(np.asarray(spread)).all()
-        assert (np.asarray(spread) >= 0).all()
-    assert predicted.extrapolates.shape == (BATCH,)
+    for name in ("mean", "epistemic", "aleatoric"):
+        found = np.asarray(getattr(predicted, name))
+        expect.every(np.isfinite(found), f"the predicted {name} must be finite")
+        positive = (found >= 0) | (name == "mean")
+        expect.every(positive, f"the predicted {name} spread must be 0 or more")
+    expect.shaped("extrapolates", predicted.extrapolates, (BATCH,))
 
 
 SURROGATE_CHECKS: tuple[Callable[[Oracle], None], ...] = (
@@ -375,4 +384,4 @@ SURROGATE_CHECKS: tuple[Callable[[Oracle], None], ...] = (
     check_decisions_show,
     check_predictions,
 )
-"""Every promise of a surrogate."""
+"""Every check of a surrogate."""

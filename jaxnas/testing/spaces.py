@@ -1,4 +1,4 @@
-"""What every search space promises, as checks that raise ``AssertionError``.
+"""What every search space must do, as checks that raise ``AssertionError``.
 
 ``SPACE_CHECKS`` lists them; a test suite runs each on each space::
 
@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.space import Counted, Featured, Mutable, Projectable, SearchSpace, Sized
+from jaxnas.testing import expect
 from jaxnas.testing.stats import P_MIN, chi_square_p
 
 BATCH = 64
@@ -61,6 +62,12 @@ def _legal(
     return np.reshape(inside & chosen[..., 0].all(axis=1), tokens.shape[:-1])
 
 
+def _all_legal(space: SearchSpace, tokens: Array | np.ndarray, name: str) -> None:
+    """Asserts that what ``name`` returned is valid."""
+    text = f"{name} returned tokens beyond vocab or that space.mask forbids; it must not"
+    expect.every(_legal(space, tokens), text)
+
+
 def enumerable(space: SearchSpace) -> bool:
     """Returns whether a space is small enough to be listed."""
     if isinstance(space, Sized):
@@ -70,23 +77,19 @@ def enumerable(space: SearchSpace) -> bool:
 
 def check_static_argument(space: SearchSpace) -> None:
     """A space is frozen, hashable, described and carries a versioned id."""
-    assert isinstance(space, SearchSpace)
-    assert hash(space) == hash(space)
-    assert space.id.rpartition("-v")[2].isdigit(), space.id
-    assert space.length >= 1
-    assert space.vocab >= 2
-    assert type(space).__doc__
+    expect.static(space, SearchSpace)
+    assert space.length >= 1, f"length is {space.length}; make it at least 1"
+    assert space.vocab >= 2, f"vocab is {space.vocab}; make it at least 2"
 
 
 def check_samples_valid(space: SearchSpace) -> None:
     """Every sample, also a uniform one where that is offered, is valid and int32."""
     tokens = samples(space)
-    assert tokens.dtype == jnp.int32
-    assert tokens.shape == (BATCH, space.length)
-    assert _legal(space, tokens).all()
+    expect.shaped("sampled tokens", tokens, (BATCH, space.length), jnp.int32)
+    _all_legal(space, tokens, "sample")
     if isinstance(space, Counted) or enumerable(space):
         keys = jax.random.split(jax.random.key(1), BATCH)
-        assert _legal(space, _draw(tk.sample_uniform, space, keys)).all()
+        _all_legal(space, _draw(tk.sample_uniform, space, keys), "sample_uniform")
 
 
 def check_mask_reads_prefix_only(space: SearchSpace) -> None:
@@ -104,8 +107,9 @@ def check_mask_reads_prefix_only(space: SearchSpace) -> None:
         return plain, jax.vmap(lambda r, t: _rule(space, r, t))(other, places)
 
     plain, fuzzed = jax.jit(jax.vmap(both))(tokens, scrambled)
-    np.testing.assert_array_equal(plain, fuzzed)
-    assert np.asarray(plain)[..., 0].any(axis=-1).all()
+    expect.same(plain, fuzzed, "mask and completions at t must read tokens[:t] only")
+    some = np.asarray(plain)[..., 0].any(axis=-1)
+    expect.every(some, "mask must leave some token legal at every position")
 
 
 def _rule(space: SearchSpace, row: Int[Array, "L"], t: Int[Array, ""]) -> Array:
@@ -125,8 +129,9 @@ def check_mutation(space: SearchSpace) -> None:
         operators.append(cast(Mutable, space).mutate)
     for operator in operators:
         mutated = jax.jit(jax.vmap(operator))(keys, tokens)
-        assert _legal(space, mutated).all()
-        assert np.any(np.asarray(mutated != tokens), axis=1).all()
+        _all_legal(space, mutated, "mutate")
+        differs = np.any(np.asarray(mutated != tokens), axis=1)
+        expect.every(differs, "mutate must return another architecture")
 
 
 def check_crossover_and_repair(space: SearchSpace) -> None:
@@ -139,22 +144,25 @@ def check_crossover_and_repair(space: SearchSpace) -> None:
         mixed = tk.crossover(key, space, a, b)
         return mixed, tk.repair(key, space, a), tk.repair(key, space, w)
 
-    mixed, kept, mended = jax.jit(jax.vmap(operate))(keys, first, second, wild)
-    np.testing.assert_array_equal(kept, first)
-    assert _legal(space, mixed).all()
-    assert _legal(space, mended).all()
+    mixed, same, mended = jax.jit(jax.vmap(operate))(keys, first, second, wild)
+    expect.same(same, first, "repair must leave a valid architecture alone")
+    _all_legal(space, mixed, "crossover")
+    _all_legal(space, mended, "repair")
 
 
 def check_neighbours(space: SearchSpace) -> None:
     """Neighbours are valid, differ from their origin, as many as the mask allows."""
     tokens = samples(space, 7)
     rows, real = jax.jit(jax.vmap(lambda row: tk.neighbours(space, row)))(tokens)
-    assert rows.shape[1] == space.length * (space.vocab - 1)
+    shape = (BATCH, space.length * (space.vocab - 1), space.length)
+    expect.shaped("neighbours", rows, shape)
     rows, real = np.asarray(rows), np.asarray(real)
-    assert _legal(space, rows)[real].all()
-    assert np.any(rows != np.asarray(tokens)[:, None], axis=2)[real].all()
+    _all_legal(space, rows[real], "neighbours")
+    differs = np.any(rows != np.asarray(tokens)[:, None], axis=2)[real]
+    expect.every(differs, "a neighbour must differ from its origin")
     others = np.asarray(_masks(space, tokens)).sum(axis=(1, 2)) - space.length
-    np.testing.assert_array_equal(real.sum(axis=1), others)
+    text = "there must be as many neighbours as the mask allows single changes"
+    expect.same(real.sum(axis=1), others, text)
 
 
 def check_canonical(space: SearchSpace) -> None:
@@ -162,10 +170,11 @@ def check_canonical(space: SearchSpace) -> None:
     tokens = jnp.asarray(_members(space))
     canonical = jax.jit(jax.vmap(space.canonical))
     once = canonical(tokens)
-    assert once.dtype == jnp.int32
-    assert _legal(space, once).all()
-    np.testing.assert_array_equal(canonical(once), once)
-    np.testing.assert_array_equal(space.canonical(tokens[0]), once[0])
+    expect.shaped("canonical tokens", once, tokens.shape, jnp.int32)
+    _all_legal(space, once, "canonical")
+    expect.same(canonical(once), once, "a canonical form must be its own canonical form")
+    text = "canonical must give the same eagerly and under jit and vmap"
+    expect.same(space.canonical(tokens[0]), once[0], text)
 
 
 def check_graph(space: SearchSpace) -> None:
@@ -173,11 +182,13 @@ def check_graph(space: SearchSpace) -> None:
     graph = jax.jit(jax.vmap(space.to_graph))(samples(space))
     adjacency, present = np.asarray(graph.adjacency), np.asarray(graph.present)
     nodes = present.shape[1]
-    assert adjacency.shape == (BATCH, nodes, nodes)
-    assert graph.ops.dtype == jnp.int32
-    assert not np.tril(adjacency).any(), "an edge goes backward"
-    assert not (adjacency & ~(present[:, :, None] & present[:, None, :])).any()
-    np.testing.assert_array_equal(np.asarray(graph.ops) == 0, ~present)
+    expect.shaped("graph.adjacency", adjacency, (BATCH, nodes, nodes))
+    expect.shaped("graph.ops", graph.ops, (BATCH, nodes), jnp.int32)
+    order = "an edge goes backward in graph.adjacency; number nodes in topological order"
+    assert not np.tril(adjacency).any(), order
+    both = present[:, :, None] & present[:, None, :]
+    expect.every(both | ~adjacency, "an edge must join two nodes that are present")
+    expect.same(np.asarray(graph.ops) == 0, ~present, "op 0 must be padding, and only it")
 
 
 def check_spec_round_trip(space: SearchSpace) -> None:
@@ -185,25 +196,33 @@ def check_spec_round_trip(space: SearchSpace) -> None:
     rows = np.asarray(_members(space))
     for row in rows[:: max(1, len(rows) // 500)]:
         spec = json.loads(json.dumps(space.to_spec(row)))
-        np.testing.assert_array_equal(space.from_spec(spec), row)
+        text = "from_spec must give the tokens back that to_spec was given"
+        expect.same(space.from_spec(spec), row, text)
     foreign = {**space.to_spec(rows[0]), "space": "another-v1"}
     try:
         space.from_spec(foreign)
     except UserError:
         return
-    raise AssertionError("from_spec accepted a spec of another space")
+    raise AssertionError(
+        "from_spec accepted a spec of another space; raise UserError where its 'space' is "
+        "not this id"
+    )
 
 
 def check_count(space: SearchSpace) -> None:
     """The closed-form size is the number of distinct valid architectures."""
     if not enumerable(space):
-        assert isinstance(space, Sized), "a space that cannot be listed must know its size"
+        unknown = "a space that cannot be listed must know its size; give it count()"
+        assert isinstance(space, Sized), unknown
         return
     members = tk.enumerate_space(space)
-    assert len(np.unique(members, axis=0)) == len(members)
-    assert _legal(space, jnp.asarray(members)).all()
+    distinct = len(np.unique(members, axis=0))
+    assert distinct == len(members), f"{len(members) - distinct} members are listed twice"
+    _all_legal(space, jnp.asarray(members), "enumerate_space")
     if isinstance(space, Sized):
-        assert cast(Sized, space).count() == len(members)
+        found = cast(Sized, space).count()
+        text = f"count() is {found}, and {len(members)} architectures pass the mask"
+        assert found == len(members), text
 
 
 def check_completions(space: SearchSpace) -> None:
@@ -216,13 +235,18 @@ def check_completions(space: SearchSpace) -> None:
     shares = jax.jit(
         jax.vmap(lambda r: jax.vmap(lambda t: counted.completions(r, t))(places))
     )(tokens)
-    np.testing.assert_array_equal(np.asarray(shares) > 0, _masks(space, tokens))
-    np.testing.assert_allclose(np.asarray(shares).sum(axis=-1), 1.0, atol=1e-6)
+    positive = np.asarray(shares) > 0
+    expect.same(
+        positive, _masks(space, tokens), "completions must be above 0 under the mask"
+    )
+    text, total = "completions must sum to one", np.asarray(shares).sum(axis=-1)
+    np.testing.assert_allclose(total, 1.0, atol=1e-6, err_msg=text)
     if enumerable(space):
         chosen = np.asarray(tokens)[..., None]
         drawn = np.take_along_axis(np.asarray(shares), chosen, -1)[..., 0]
         size = len(tk.enumerate_space(space))
-        np.testing.assert_allclose(drawn.prod(axis=1) * size, 1.0, rtol=1e-5)
+        text = "completions must make every architecture equally likely"
+        np.testing.assert_allclose(drawn.prod(axis=1) * size, 1.0, 1e-5, err_msg=text)
 
 
 def check_features(space: SearchSpace) -> None:
@@ -235,11 +259,14 @@ def check_features(space: SearchSpace) -> None:
     mutated = jax.jit(jax.vmap(lambda key, row: tk.mutate(key, space, row)))(keys, tokens)
     make = jax.jit(jax.vmap(featured.features))
     plain, other = np.asarray(make(tokens)), np.asarray(make(mutated))
-    assert plain.shape == (BATCH, len(featured.feature_names))
-    assert len(set(featured.feature_names)) == len(featured.feature_names)
-    assert np.isfinite(plain).all()
-    assert np.any(plain != other, axis=1).all(), "a changed token does not show"
-    np.testing.assert_array_equal(featured.features(tokens[0]), plain[0])
+    names = featured.feature_names
+    expect.shaped("features", plain, (BATCH, len(names)))
+    assert len(set(names)) == len(names), f"feature_names repeat a name: {names}"
+    expect.every(np.isfinite(plain), "features must be finite")
+    shows = np.any(plain != other, axis=1)
+    expect.every(shows, "a changed token must show in the features")
+    text = "features must be the same eagerly and under jit and vmap"
+    expect.same(featured.features(tokens[0]), plain[0], text)
 
 
 def check_projection(space: SearchSpace) -> None:
@@ -262,17 +289,21 @@ def check_projection(space: SearchSpace) -> None:
 
     outcome = jax.jit(jax.vmap(there_and_back))(jnp.float32(wild), samples(space, 12))
     made, again, mended, canonical = map(np.asarray, outcome)
-    assert made.dtype == np.int32
-    assert _legal(space, made).all()
-    np.testing.assert_array_equal(again, made)
-    np.testing.assert_array_equal(mended, canonical)
+    expect.shaped("projected tokens", made, (BATCH, space.length), np.int32)
+    _all_legal(space, made, "project")
+    expect.same(again, made, "project(features(tokens)) must give projected tokens back")
+    text = "project(features(tokens)) must be canonical(tokens)"
+    expect.same(mended, canonical, text)
 
 
 def check_sampling_frequencies(space: SearchSpace) -> None:
     """``sample`` and ``sample_uniform`` draw with exactly the stated probabilities."""
-    assert sampling_p(space, tk.sample, uniform=False) > P_MIN
-    if isinstance(space, Counted) or enumerable(space):
-        assert sampling_p(space, tk.sample_uniform, uniform=True) > P_MIN
+    claims = [(tk.sample, False, "each legal token"), (tk.sample_uniform, True, "each one")]
+    known = isinstance(space, Counted) or enumerable(space)
+    for sampler, uniform, claim in claims[: 1 + known]:
+        p = sampling_p(space, sampler, uniform=uniform)
+        text = f"{sampler.__name__} must draw {claim} equally often, p = {p:.2g}"
+        assert p > P_MIN, text
 
 
 def sampling_p(
@@ -338,4 +369,4 @@ SPACE_CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     check_projection,
     check_sampling_frequencies,
 )
-"""Every promise of a space."""
+"""Every check of a space."""

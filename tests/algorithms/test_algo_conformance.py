@@ -1,4 +1,4 @@
-"""Every registered algorithm keeps its promises on a small space with a known score."""
+"""Every registered algorithm conforms on a small space with a known score."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,21 @@ import jax.numpy as jnp
 import pytest
 
 from jaxnas import registry
-from jaxnas.algorithms.reinforce import Reinforce
+from jaxnas.algorithms.random_search import RandomSearch
+from jaxnas.algorithms.reinforce import Reinforce, ReinforceHparams
 from jaxnas.oracles.toy import ToyOracle
 from jaxnas.spaces.toy import Toy
 from jaxnas.testing import algos
 
 SPACE = Toy(length=5, vocab=4)
 ORACLE = ToyOracle(SPACE)
-POLICIES = ("reinforce", "a2c", "ppo")
-GRADIENT = {n for n in registry.names("algorithm") if n.split("-")[-1] in POLICIES}
+OPTIONS = {
+    name: registry.settable("algorithm", name) for name in registry.names("algorithm")
+}
+GRADIENT = {name for name, options in OPTIONS.items() if "hidden" in options}
 """Algorithms whose state holds trained weights: not bit-equal between widths."""
+LATENT = {name for name, options in OPTIONS.items() if "latent" in options}
+"""Algorithms that move through a latent space."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,7 @@ def latent_file(tmp_path_factory):
 
 
 def example(name, latent_file):
-    if name.startswith("latent-"):
+    if name in LATENT:
         return registry.make_algorithm(
             name, space=SPACE, batch=2, latent=latent_file, labels=16, members=2,
             fit_steps=60, capacity=128, num_envs=4, num_steps=8, max_steps=8, hidden=16,
@@ -54,13 +59,13 @@ LIGHT = {
 def cases():
     for name in registry.names("algorithm"):
         for check in algos.ALGORITHM_CHECKS:
-            long = name.startswith("latent-") and check not in LIGHT
+            long = name in LATENT and check not in LIGHT
             marks = [pytest.mark.slow] if long else []
             yield pytest.param(name, check, marks=marks, id=f"{name}-{check.__name__}")
 
 
 @pytest.mark.parametrize(("name", "check"), list(cases()))
-def test_algorithm_keeps_promise(name, check, latent_file):
+def test_algorithm_conforms(name, check, latent_file):
     algo = example(name, latent_file)
     if check is algos.check_single_and_one_trace:
         check(algo, ORACLE, exact=name not in GRADIENT)
@@ -91,3 +96,54 @@ class Careless(Reinforce):
 def test_planted_faults_are_caught(check):
     with pytest.raises(AssertionError):
         check(Careless(space=SPACE, batch=8, hidden=16), ORACLE)
+
+
+@dataclass(frozen=True)
+class Collapsed(Reinforce):
+    """Planted fault: steps so large that the policy is one architecture at once."""
+
+    rate: float = 1.0
+
+    def default_hparams(self):
+        return ReinforceHparams(lr=self.rate, entropy=0.0)
+
+
+def test_a_collapsed_policy_does_not_beat_random():
+    """Its mean proposal is above a uniform draw's: what it repeats is a good one."""
+    planted = Collapsed(space=SPACE, batch=8, hidden=16)
+    with pytest.raises(AssertionError, match=r"seed \d+ has collapsed: \d+ distinct"):
+        algos.check_beats_random(planted, ORACLE)
+
+
+@dataclass(frozen=True)
+class Greedy(RandomSearch):
+    """Planted fault: uniform for 30 of 60 updates, then the best architecture alone."""
+
+    batch: int = 8
+
+    def init(self, key, hparams):
+        best = jnp.zeros(self.space.length, jnp.int32)
+        return (super().init(key, hparams), best, jnp.float32(-jnp.inf))
+
+    def ask(self, key, state):
+        state, best, reward = state
+        late = state.position >= 30 * self.batch
+        state, proposal = super().ask(key, state)
+        tokens = jnp.where(late, best, proposal.tokens)
+        return (state, best, reward), proposal._replace(tokens=tokens)
+
+    def tell(self, key, state, proposal, evaluation):
+        state, best, reward = state
+        i = jnp.argmax(evaluation.reward)
+        better = evaluation.reward[i] > reward
+        best = jnp.where(better, proposal.tokens[i], best)
+        return (state, best, jnp.maximum(reward, evaluation.reward[i]))
+
+    def learn(self, key, state):
+        return state, {}
+
+
+def test_repeating_the_best_of_uniform_draws_does_not_beat_random():
+    """Its proposals are better than uniform draws, the architectures it queried are not."""
+    with pytest.raises(AssertionError, match="equally many distinct architectures"):
+        algos.check_beats_random(Greedy(SPACE), ORACLE)

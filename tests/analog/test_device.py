@@ -96,12 +96,12 @@ def test_the_exponent_is_that_of_the_device_that_carries_the_weight():
     w = jnp.full(SAMPLES, 0.01)
     net, nu = dv.program_weight(w, jnp.ones_like(w), normals(5, (3, SAMPLES)), Device())
     turned = np.asarray(net) < 0
-    kept = np.asarray(net) > 0
+    positive = np.asarray(net) > 0
     assert 0.02 < turned.mean() < 0.3
     # mu is 0.1 at r = 0 and 0.0244 - 0.0155 ln 0.01 = 0.0958 at 0.01; sd is 0.045 at both.
     error = 0.045 / np.sqrt(turned.sum())
     assert abs(np.mean(nu, where=turned) - 0.1004) < 4 * error
-    assert abs(np.mean(nu, where=kept) - 0.0962) < 4 * 0.045 / np.sqrt(kept.sum())
+    assert abs(np.mean(nu, where=positive) - 0.0962) < 4 * 0.045 / np.sqrt(positive.sum())
 
 
 def test_time_zero_reads_with_noise_but_does_not_drift():

@@ -19,7 +19,7 @@ def run(capsys, *args):
     return stop.value.code or 0, out, err
 
 
-def told(capsys, *args):
+def printed(capsys, *args):
     code, out, err = run(capsys, *args, "--json")
     assert code == 0, err
     return json.loads(out)
@@ -35,13 +35,13 @@ def own(tmp_path):
 
 
 def test_list_gives_the_command_for_what_is_missing(capsys, monkeypatch, tmp_path):
-    rows = {row["name"]: row for row in told(capsys, "list")}
+    rows = {row["name"]: row for row in printed(capsys, "list")}
     assert {name for name, row in rows.items() if row["task_set"]} == set(IMAGE_TASKS)
     assert rows["digits"]["state"] == "installed"
     assert rows["digits"]["install"] == ""
     monkeypatch.setenv("JAXNAS_FASHION_MNIST", str(tmp_path))
     monkeypatch.setenv("JAXNAS_CACHE", str(tmp_path))
-    rows = {row["name"]: row for row in told(capsys, "list")}
+    rows = {row["name"]: row for row in printed(capsys, "list")}
     assert rows["fashion-8x8"]["state"] == "not installed"
     assert rows["fashion-8x8"]["install"] == "apt-get install dataset-fashion-mnist"
     code, out, _ = run(capsys, "list")
@@ -51,13 +51,13 @@ def test_list_gives_the_command_for_what_is_missing(capsys, monkeypatch, tmp_pat
 
 
 def test_info_shows_what_is_loaded(capsys):
-    facts, data = told(capsys, "info", "digits"), load_images("digits")
+    facts, data = printed(capsys, "info", "digits"), load_images("digits")
     assert facts["shape"] == [8, 8, 1]
     assert facts["images"] == {"train": 1_079, "validation": 359, "test": 359}
     assert facts["class_counts"]["train"] == np.bincount(data.y_train).tolist()
     assert facts["checksum"] == f"sha256 {data.checksum}"
     assert facts["shared images"] == 0
-    small = told(capsys, "info", "digits", "--size", 4, "--limit", 100)
+    small = printed(capsys, "info", "digits", "--size", 4, "--limit", 100)
     assert (small["shape"], small["images"]["train"]) == ([4, 4, 1], 100)
     code, out, _ = run(capsys, "info", "digits")
     assert code == 0
@@ -67,9 +67,9 @@ def test_info_shows_what_is_loaded(capsys):
 
 def test_prepare_converts_and_says_where(capsys, own, tmp_path, monkeypatch):
     monkeypatch.setenv("JAXNAS_CACHE", str(tmp_path / "cache"))
-    made = told(capsys, "prepare", "digits")
+    made = printed(capsys, "prepare", "digits")
     assert list((tmp_path / "cache").iterdir()) == [tmp_path / "cache" / made["path"]]
-    made = told(capsys, "prepare", "digits", "--to", "npz", "--out", tmp_path / "a.npz")
+    made = printed(capsys, "prepare", "digits", "--to", "npz", "--out", tmp_path / "a.npz")
     assert load_images(made["load"]).checksum == load_images("digits").checksum
     code, _, err = run(capsys, "prepare", own, "--to", "npz", "--out", tmp_path / "a.npz")
     assert code == 2
@@ -81,7 +81,7 @@ def test_prepare_converts_and_says_where(capsys, own, tmp_path, monkeypatch):
 
 def test_prepare_writes_a_set_for_tensorflow_datasets(capsys, own, tmp_path):
     pytest.importorskip("tensorflow_datasets", reason='needs: pip install "jaxnas[tfds]"')
-    made = told(capsys, "prepare", own, "--to", "tfds", "--out", tmp_path / "sets")
+    made = printed(capsys, "prepare", own, "--to", "tfds", "--out", tmp_path / "sets")
     assert made["path"] == str(tmp_path / "sets" / "jaxnas_own" / "1.0.0")
     assert load_images(made["load"]).checksum == load_images(own).checksum
 
@@ -92,14 +92,14 @@ def test_hardness_is_measured(capsys, own):
     The mean of 36 pixels uniform in 0..195 has the deviation 56.6 / 6 = 9.4, so a class
     lies 60 / 9.4 = 6.4 of them from the other.
     """
-    (row,) = told(capsys, "hardness", own, "--rows", 30, "--seeds", 2)["tasks"]
+    (row,) = printed(capsys, "hardness", own, "--rows", 30, "--seeds", 2)["tasks"]
     data = load_images(own)
     assert row["majority"] == pytest.approx(np.mean(data.y_val == 1))
     assert (row["train_rows"], row["evaluated_rows"]) == (30, len(data.y_val))
     assert len(row["logistic"]) == len(row["neighbours"]) == 2
     assert min(row["logistic"]) >= 0.9
     assert row["converged"]
-    again = told(capsys, "hardness", own, "--rows", 30, "--seeds", 2)["tasks"][0]
+    again = printed(capsys, "hardness", own, "--rows", 30, "--seeds", 2)["tasks"][0]
     assert again == row
     code, out, _ = run(capsys, "hardness", own, "--split", "test")
     assert code == 0
@@ -121,7 +121,7 @@ def test_neighbours_are_the_three_nearest():
 def test_digits_are_easy_and_textures_are_not(capsys):
     """A linear model reads digits (above 0.93) and hardly tells photographs (below 0.4)."""
     names = ["digits", "textures"]
-    rows = {r["task"]: r for r in told(capsys, "hardness", *names)["tasks"]}
+    rows = {r["task"]: r for r in printed(capsys, "hardness", *names)["tasks"]}
     assert rows["digits"]["logistic"][0] > 0.93
     assert rows["digits"]["neighbours"][0] > 0.95
     assert 0.12 < rows["textures"]["logistic"][0] < 0.4

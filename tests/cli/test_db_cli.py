@@ -59,11 +59,11 @@ def test_runs_of_one_folder_share_a_store(capsys, tmp_path):
     assert code == 0, err
     assert len(log.read_text().splitlines()) == len(made), "nothing is measured twice"
     events = [json.loads(line) for line in printed.splitlines()]
-    (told,) = [e for e in events if e["event"] == "evaluations"]
-    assert told["found"] == told["evaluations"] == len(made)
-    assert told["executor"] == "serial"
+    (summary,) = [e for e in events if e["event"] == "evaluations"]
+    assert summary["found"] == summary["evaluations"] == len(made)
+    assert summary["executor"] == "serial"
     store = tmp_path / "runs" / "evaluations.sqlite"
-    assert told["store"] == str(store)
+    assert summary["store"] == str(store)
     with Store(store):  # a finished run is shown again while another process writes
         code, printed, err = run(capsys, *SEARCH, *out, "--name", "b")
         assert code == 0, err

@@ -56,7 +56,7 @@ def test_a_search_moves_through_the_latent_space(capsys, tmp_path, model):
     assert path.shape[:2] == (3, 5)
     assert np.isfinite(path).all()
     code, _, err = search(capsys, tmp_path)
-    assert code == 0, "the model is kept beside the runs"
+    assert code == 0, "the model lies beside the runs"
     assert "compile" not in err
     altered = tmp_path / "other.npz"
     altered.write_bytes(model.read_bytes() + b" ")

@@ -66,10 +66,10 @@ def test_fit_reports_quality_on_what_it_did_not_use_and_eval_agrees(model, capsy
     """The toy space has 41 members: 20 labels leave 21, by the file and by the run."""
     code, out, _ = run(capsys, "eval", model, "--oracle", "toy", "--json")
     assert code == 0
-    told = json.loads(out)
-    assert (told["labels"], told["held_out"]) == (20, 21)
-    assert set(told["quality"]) == {"score", "layers"}
-    score = told["quality"]["score"]
+    printed = json.loads(out)
+    assert (printed["labels"], printed["held_out"]) == (20, 21)
+    assert set(printed["quality"]) == {"score", "layers"}
+    score = printed["quality"]["score"]
     for name in ("rmse", "r2", "kendall", "kendall_top_decile", "spearman", "coverage_90"):
         assert set(score[name]) == {"value", "low", "high"}
     assert score["single_row_against_batch"] < 1e-5
@@ -102,7 +102,7 @@ def test_a_csv_is_read_with_its_notice(table):
 
 
 def test_measured_networks_are_labels(folder, capsys):
-    """Fitted to part of what comes with jaxnas, judged on the rest, by fit and by eval."""
+    """Fitted to part of what comes with jaxnas, evaluated on the rest by fit and eval."""
     out = folder / "measured.npz"
     code, text, _ = run(
         capsys, "fit", "--measured", "digits-resnets", "--labels", 240, *QUICK,
@@ -111,11 +111,11 @@ def test_measured_networks_are_labels(folder, capsys):
     assert code == 0
     fitted = json.loads(text)
     code, text, _ = run(capsys, "eval", out, "--measured", "digits-resnets", "--json")
-    told = json.loads(text)
-    assert (code, told["held_out"], fitted["held_out"]) == (0, 114, 114)
-    assert list(told["quality"]) == ["analog_1month", "avm"]
-    for name in told["quality"]:
-        ours, theirs = (d["quality"][name]["kendall"]["value"] for d in (told, fitted))
+    printed = json.loads(text)
+    assert (code, printed["held_out"], fitted["held_out"]) == (0, 114, 114)
+    assert list(printed["quality"]) == ["analog_1month", "avm"]
+    for name in printed["quality"]:
+        ours, theirs = (d["quality"][name]["kendall"]["value"] for d in (printed, fitted))
         np.testing.assert_allclose(ours, theirs, rtol=1e-4)
 
 
@@ -142,10 +142,10 @@ def test_a_csv_is_fitted_with_its_notice(table, folder, capsys):
     assert "AVM (% points)" in text
     assert "numeric-v1" in text
     code, text, _ = run(capsys, "eval", out, "--csv", table, "--json")
-    told = json.loads(text)
-    assert told["held_out"] == 15
-    assert "generated" in told["notice"]
-    assert list(told["quality"]) == list(TARGETS)
+    printed = json.loads(text)
+    assert printed["held_out"] == 15
+    assert "generated" in printed["notice"]
+    assert list(printed["quality"]) == list(TARGETS)
     code, text, _ = run(
         capsys, "fit", "--csv", table, "--labels", 20, *QUICK, "--out", out,
         "--overwrite", "--json",
@@ -258,14 +258,14 @@ def store(folder):
     """Forty architectures of the toy space, measured with two seeds, and a failed one."""
     space, path = make_space("toy"), folder / "evaluations.sqlite"
     members = tk.enumerate_space(space)[:40].tolist()
-    with Store(path) as kept:
+    with Store(path) as target:
         for seed in (0, 1):
             for i, row in enumerate(members):
                 digest = tk.digest_host(space, np.array(row))
                 key = Key("child-v1(digits)", digest, 0, seed, "sha")
                 metrics = {"val_accuracy": 10.0 * sum(row) + seed}
                 status = int(seed == 0 and i == 0)
-                kept.put(Record(key, tuple(row), metrics, {}, 1.0, status))
+                target.put(Record(key, tuple(row), metrics, {}, 1.0, status))
     return path
 
 
@@ -280,7 +280,7 @@ def test_labels_of_a_store_are_the_mean_over_seeds_of_what_succeeded(store):
         assert value == 10.0 * sum(row) + (1.0 if row == failed else 0.5)
 
 
-def test_a_model_is_fitted_to_a_store_and_judged_on_it(store, folder, capsys):
+def test_a_model_is_fitted_to_a_store_and_evaluated_on_it(store, folder, capsys):
     out = folder / "stored.npz"
     named = ["--store", store, "--space", "toy", "--objective", "val_accuracy"]
     code, _, err = run(capsys, "fit", *named, "--labels", "25", *QUICK, "--out", out)
@@ -309,13 +309,13 @@ def test_a_store_that_does_not_fit_is_refused(store, folder, capsys, options, wo
 
 def test_evaluations_of_two_oracles_are_not_mixed(store, folder):
     path = folder / "two.sqlite"
-    with Store(path) as kept:
-        kept.merge(store)
+    with Store(path) as target:
+        target.merge(store)
         row = tk.enumerate_space(make_space("toy"))[0]
         digest = tk.digest_host(make_space("toy"), row)
         key = Key("child-v1(mnist)", digest, 0, 0, "sha")
         metrics = {"val_accuracy": 1.0}
-        kept.put(Record(key, tuple(row.tolist()), metrics, {}, 1.0, 0))
+        target.put(Record(key, tuple(row.tolist()), metrics, {}, 1.0, 0))
     with pytest.raises(UserError, match="--match"):
         lb.read_store(path, make_space("toy"), "val_accuracy", "")
     one = lb.read_store(path, make_space("toy"), "val_accuracy", "mnist")

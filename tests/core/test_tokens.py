@@ -1,4 +1,4 @@
-"""Token operators: what they promise beyond the conformance suite, and exact laws."""
+"""Token operators: what holds beyond the conformance suite, and exact laws."""
 
 import dataclasses
 import itertools
@@ -124,9 +124,9 @@ def test_mutation_and_neighbours_reach_the_same_architectures():
 def test_neighbours_repair_what_a_change_breaks():
     """1,2,.. with its first token set to 2 must lower the second 2 to a legal one."""
     rows, real = near(jnp.array([1, 2, 0, 0]))
-    kept = np.asarray(rows)[np.asarray(real)].tolist()
-    assert [2, 0, 0, 0] in kept
-    assert [0, 2, 0, 0] in kept
+    listed = np.asarray(rows)[np.asarray(real)].tolist()
+    assert [2, 0, 0, 0] in listed
+    assert [0, 2, 0, 0] in listed
 
 
 def test_crossover_takes_each_token_from_a_parent():

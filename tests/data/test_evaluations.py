@@ -261,11 +261,11 @@ def test_a_full_disk_loses_nothing_and_can_be_mended(store):
     limit_pages(store, 20)
     with pytest.raises(DiskFullError, match="free some space"):
         list(map(store.put, map(record, range(1000))))
-    kept = len(store)
-    assert 0 < kept < 1000
-    assert [int(r.metrics["layers"]) for r in store.rows()] == list(range(kept))
+    stored = len(store)
+    assert 0 < stored < 1000
+    assert [int(r.metrics["layers"]) for r in store.rows()] == list(range(stored))
     limit_pages(store, 10**6)
-    assert store.put(record(kept)) == "stored"
+    assert store.put(record(stored)) == "stored"
 
 
 @pytest.fixture

@@ -208,9 +208,9 @@ def test_limits_are_nested_and_keep_the_shares():
     for n in (10, 20, 50):
         counts = np.bincount(y[sp.first_rows(y, n, 3, "train")])
         assert np.abs(counts - n * np.array([0.1, 0.3, 0.6])).max() <= 1
-    with pytest.raises(UserError, match=r"use limit=\d+ or more") as told:
+    with pytest.raises(UserError, match=r"use limit=\d+ or more") as raised:
         sp.first_rows(y, 3, 3, "train")
-    least = int(re.findall(r"limit=(\d+) or", str(told.value))[0])
+    least = int(re.findall(r"limit=(\d+) or", str(raised.value))[0])
     assert set(y[sp.first_rows(y, least, 3, "train")]) == {0, 1, 2}
     with pytest.raises(UserError, match=f"use limit={least} or more"):
         sp.first_rows(y, least - 1, 3, "train")
@@ -279,7 +279,7 @@ def test_bad_requests_are_refused(options, text):
         load_images("digits", **options)
 
 
-def test_names_and_paths_are_told_apart(tmp_path):
+def test_names_and_paths_are_distinguished(tmp_path):
     with pytest.raises(UserError, match="Did you mean 'digits'"):
         load_images("digit")
     for path in (tmp_path / "none.npz", tmp_path / "none", str(tmp_path / "x.png")):

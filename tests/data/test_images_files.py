@@ -114,7 +114,7 @@ def test_an_npz_without_splits_gets_stratified_ones(tmp_path):
     assert load_images(floats).x_train.shape == (36, 6, 5, 1)
 
 
-def test_given_splits_are_kept_and_shared_images_told(tmp_path):
+def test_given_splits_stay_and_shared_images_are_reported(tmp_path):
     halves = {"X_train": X[:40], "y_train": Y[:40], "X_val": X[40:50], "y_val": Y[40:50]}
     data = load_images(npz(tmp_path, **halves))
     assert [len(y) for _, y in data.splits.pairs().values()] == [31, 10, 9]
@@ -178,9 +178,9 @@ def with_value(value):
     ],
 )
 def test_unusable_arrays_are_refused_in_one_sentence(tmp_path, arrays, text):
-    with pytest.raises(UserError, match=text) as told:
+    with pytest.raises(UserError, match=text) as raised:
         load_images(npz(tmp_path, **arrays))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 def test_a_damaged_npz_is_refused(tmp_path):

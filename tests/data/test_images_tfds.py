@@ -38,8 +38,8 @@ def folder(tmp_path_factory):
 def test_a_task_comes_back_the_same(folder, name, feature, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(folder / "tfds"))
     own = load_images(folder / f"{name}.npz")
-    for told in (name, f"{name}:1.0.0"):
-        again = load_images(f"tfds:jaxnas_{told}")
+    for given in (name, f"{name}:1.0.0"):
+        again = load_images(f"tfds:jaxnas_{given}")
         assert again.checksum == own.checksum
     path = folder / "tfds" / f"jaxnas_{name}" / "1.0.0"
     assert load_images(f"tfds:{path}").checksum == own.checksum
@@ -50,7 +50,7 @@ def test_a_task_comes_back_the_same(folder, name, feature, monkeypatch):
 def test_digits_survive_with_their_white_level(tmp_path):
     """17 grey levels: the brightness of white travels with the data set."""
     path = tfds_writer.prepare("digits", tmp_path)
-    assert path == tfds_writer.prepare("digits", tmp_path), "kept, and checked"
+    assert path == tfds_writer.prepare("digits", tmp_path), "left in place, and checked"
     again = open_images(f"tfds:{path}")
     assert again.top == 16
     assert "CC BY 4.0" in again.facts["licence"]
@@ -130,7 +130,7 @@ def test_sets_without_one_image_and_one_class_are_refused(tmp_path):
         tfds_source.open_tfds("ragged", tmp_path)
 
 
-def test_what_is_not_prepared_is_told_with_its_route(tmp_path, monkeypatch):
+def test_what_is_not_prepared_is_named_with_its_route(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     for name, text in (
         ("mnist", r"tfds.builder\('mnist', file_format='array_record'\)"),
@@ -138,16 +138,16 @@ def test_what_is_not_prepared_is_told_with_its_route(tmp_path, monkeypatch):
         ("jaxnas_digits", "jaxnas data prepare"),
         (str(tmp_path / "none"), "holds no dataset_info.json"),
     ):
-        with pytest.raises(UserError, match=text) as told:
+        with pytest.raises(UserError, match=text) as raised:
             load_images(f"tfds:{name}")
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(raised.value)
     (tmp_path / "mnist" / "3.0.1").mkdir(parents=True)
     (tmp_path / "mnist" / "3.0.1" / "dataset_info.json").write_text("{")
     with pytest.raises(UserError, match="prepare it again"):
         load_images("tfds:mnist")
 
 
-def test_damaged_records_are_told(folder, tmp_path):
+def test_damaged_records_are_reported(folder, tmp_path):
     import shutil
 
     path = tmp_path / "1.0.0"

@@ -38,7 +38,7 @@ KEY = jax.random.key(0)
 
 @pytest.mark.parametrize("check", ENV_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", ENVS)
-def test_environment_keeps_promise(name, check):
+def test_environment_conforms(name, check):
     check(ENVS[name], default_params(ENVS[name]))
 
 

@@ -144,14 +144,14 @@ def test_safetensors_has_the_names_of_the_interchange(exported, candidate):
 def test_analog_file_is_plain_data_with_its_settings(exported):
     import torch
 
-    kept = torch.load(exported("aihwkit") / "analog.pt", weights_only=True)
-    assert all(isinstance(value, torch.Tensor) for value in kept["tensors"].values())
-    settings = json.loads(kept["rpu_config"])
+    stored = torch.load(exported("aihwkit") / "analog.pt", weights_only=True)
+    assert all(isinstance(value, torch.Tensor) for value in stored["tensors"].values())
+    settings = json.loads(stored["rpu_config"])
     assert settings["object"].endswith(":TorchInferenceRPUConfig")
     assert settings["fields"]["forward"]["fields"]["out_noise"] == 0.04
     assert "PCMLikeNoiseModel" in settings["fields"]["noise_model"]["object"]
     # Saved before drifting: alpha still has the shape that a fresh network takes.
-    alphas = [v for k, v in kept["tensors"].items() if k.endswith(".alpha")]
+    alphas = [v for k, v in stored["tensors"].items() if k.endswith(".alpha")]
     assert {tuple(alpha.shape) for alpha in alphas} == {(1,)}
 
 
@@ -192,8 +192,8 @@ def test_a_validated_candidate_keeps_its_tuned_weights_and_ranges(validated, tmp
     manifest = json.loads((made.folder / "manifest.json").read_text())
     assert manifest["weights"] == "hardware-aware"
     assert manifest["details"]["tiles"] > 3, "layers are split over tiles"
-    kept = torch.load(made.folder / "analog.pt", weights_only=True)["tensors"]
-    ranges = [float(v) for k, v in kept.items() if k.endswith(".input_range")]
+    stored = torch.load(made.folder / "analog.pt", weights_only=True)["tensors"]
+    ranges = [float(v) for k, v in stored.items() if k.endswith(".input_range")]
     tuned = found.tuned or {}
     known = np.concatenate([v for k, v in tuned.items() if k.endswith(".input_range")])
     np.testing.assert_allclose(sorted(ranges), np.sort(known), rtol=1e-6)

@@ -26,7 +26,7 @@ def other_weights(kind, tmp_path):
     """Puts the file of a network with other weights in the place of the written one."""
     if kind == "aihwkit":
         return change_analog(
-            lambda kept: kept["tensors"]["logits.analog_module.bias"].add_(1)
+            lambda state: state["tensors"]["logits.analog_module.bias"].add_(1)
         )
     (made,) = export(make(seed=1), tmp_path / "other", [kind])
     content = (made.folder / FILES[kind]).read_bytes()
@@ -37,9 +37,9 @@ def change_analog(change):
     import torch
 
     def tamper(folder):
-        kept = torch.load(folder / "analog.pt", weights_only=True)
-        change(kept)
-        torch.save(kept, folder / "analog.pt")
+        state = torch.load(folder / "analog.pt", weights_only=True)
+        change(state)
+        torch.save(state, folder / "analog.pt")
 
     return tamper
 
@@ -236,12 +236,12 @@ def test_what_is_there_is_replaced_only_on_request_and_after_the_check(candidate
     (made,) = export(make(seed=1), tmp_path, ["spec"], overwrite=True, callback=tamper)
     assert made.error is not None
     name = "logits.weight"
-    kept = es.from_folder(tmp_path / "spec")
-    np.testing.assert_array_equal(kept.arrays[name], candidate.arrays[name])
+    found = es.from_folder(tmp_path / "spec")
+    np.testing.assert_array_equal(found.arrays[name], candidate.arrays[name])
     (made,) = export(make(seed=1), tmp_path, ["spec"], overwrite=True)
     assert made.error is None
-    kept = es.from_folder(tmp_path / "spec")
-    assert np.abs(kept.arrays[name] - candidate.arrays[name]).max() > 0
+    found = es.from_folder(tmp_path / "spec")
+    assert np.abs(found.arrays[name] - candidate.arrays[name]).max() > 0
     assert [p.name for p in tmp_path.iterdir()] == ["spec"]
 
 

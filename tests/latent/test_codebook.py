@@ -39,7 +39,7 @@ def test_loss_terms_equal_a_numpy_reference_and_move_one_side_only():
     np.testing.assert_allclose(cb.divergence_loss(CODES), crowd, rtol=1e-5)
 
 
-def ancestor_push(codes, x, label):
+def unbounded_push(codes, x, label):
     """The original's push-away: minus the squared distance to the nearest wrong code."""
     near = cb.nearest(codes, x)
     wrong = (near != label)[:, None]
@@ -53,10 +53,10 @@ def falls_for_ever(term):
     return values[2] < values[1] < values[0] and values[2] < -1e3
 
 
-def test_pushing_codes_apart_is_bounded_below_and_the_ancestors_was_not():
+def test_pushing_codes_apart_is_bounded_below_and_the_published_term_is_not():
     ours = lambda size: cb.divergence_loss(size * CODES)
     label = jnp.zeros(len(X), jnp.int32)
-    theirs = lambda size: ancestor_push(CODES, size * X, label)
+    theirs = lambda size: unbounded_push(CODES, size * X, label)
     assert falls_for_ever(theirs)
     assert not falls_for_ever(ours)
     spread = [0.0, 0.1, 1.0, 10.0, 1e3]

@@ -105,9 +105,9 @@ def test_a_value_that_changed_is_seen(saved):
     refused(saved, "no intact latent model")
 
 
-@pytest.mark.parametrize("kept", [0, 10, 200, -30])
-def test_a_truncated_file_is_refused(saved, kept):
-    saved.write_bytes(saved.read_bytes()[:kept])
+@pytest.mark.parametrize("length", [0, 10, 200, -30])
+def test_a_truncated_file_is_refused(saved, length):
+    saved.write_bytes(saved.read_bytes()[:length])
     refused(saved, "no intact latent model")
 
 

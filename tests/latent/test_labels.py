@@ -9,7 +9,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.latent import labels as lb
 
 
-def test_edges_are_the_ancestors():
+def test_edges_are_the_published_ones():
     assert len(lb.EDGES) == 17
     np.testing.assert_allclose(np.diff(lb.EDGES)[:6], 0.05)
     np.testing.assert_allclose(np.diff(lb.EDGES)[6:], 0.005)

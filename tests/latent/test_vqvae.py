@@ -93,7 +93,7 @@ def test_jit_and_vmap_equal_one_at_a_time():
         np.testing.assert_array_equal(model.decode(params, latent), tokens)
 
 
-def test_the_ancestors_sizes():
+def test_the_published_sizes():
     """8 -> 512, 256, 128, 64, 32, 16 -> 22, counted by hand:
     4096+512 + 131072+256 + 32768+128 + 8192+64 + 2048+32 + 512+16 + 352+22 = 180,070."""
     model = VQVAE(
@@ -121,7 +121,7 @@ def spread(model, params, tokens):
     return float(jnp.mean(latents)), float(jnp.std(latents))
 
 
-def test_latents_have_mean_0_and_scale_1_and_the_ancestors_scale_is_seen(small):
+def test_latents_have_mean_0_and_scale_1_and_the_published_scale_is_seen(small):
     """The original's codes had a standard deviation of 0.039 under a normal start."""
     model, params = small.model, small.fitted.params
     mean, scale = spread(model, params, jnp.asarray(small.train))

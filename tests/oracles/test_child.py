@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 import jaxnas
 from jaxnas import registry
@@ -48,14 +49,20 @@ def test_one_program_serves_every_architecture():
     assert program._cache_size() == 1
 
 
-def test_both_routes_learn_the_same_task():
-    """Initial weights differ by route, so the numbers do; both are far above chance."""
-    scores = {}
-    for route in ("choice", "exact"):
-        found = oracle(route=route, epochs=12, limit=None).measure(CONV)
-        scores[route] = found.metrics["val_accuracy"]
-        assert found.curves["train_loss"][-1] < 0.5 * found.curves["train_loss"][0]
-    assert min(scores.values()) > 60
+@pytest.mark.parametrize("route", ["choice", "exact"])
+def test_both_routes_learn_the_digits(route):
+    """Within 2 points (7 of 359 images) of logistic regression on the same split, 97.2 %.
+
+    Initial weights differ by route, so the numbers do.
+    """
+    data = child_module._images("digits", None)
+    flat = lambda images: np.asarray(images).reshape(len(images), -1)
+    linear = LogisticRegression(max_iter=5000).fit(flat(data.x_train), data.y_train)
+    floor = 100 * linear.score(flat(data.x_val), data.y_val)
+    assert floor > 96
+    found = oracle(route=route, epochs=24, limit=None, size="channels:16").measure(CONV)
+    assert found.metrics["val_accuracy"] > floor - 2
+    assert found.curves["train_loss"][-1] < 0.1 * found.curves["train_loss"][0]
 
 
 def test_diverged_training_is_a_failure_without_a_score():
@@ -64,11 +71,11 @@ def test_diverged_training_is_a_failure_without_a_score():
     assert np.isnan([found.metrics[k] for k in ("val_accuracy", "val_loss")]).all()
     assert "diverged in epoch 1" in found.message
     tokens = np.stack([CONV, SKIP])
-    _, judged = oracle(lr=1e30).evaluate(
+    _, answer = oracle(lr=1e30).evaluate(
         jax.random.key(0), (), (), tokens, np.zeros(2, np.int32), np.array([True, False])
     )
-    assert judged.status.tolist() == [FAILED, 2]
-    assert np.isnan(judged.objectives).all()
+    assert answer.status.tolist() == [FAILED, 2]
+    assert np.isnan(answer.objectives).all()
 
 
 def test_the_test_split_is_never_touched(monkeypatch):

@@ -1,4 +1,4 @@
-"""Every registered oracle, and each way of combining them, keeps its promises."""
+"""Every registered oracle, and each way of combining them, conforms."""
 
 import dataclasses
 
@@ -36,7 +36,7 @@ def oracle(request):
 
 
 @pytest.mark.parametrize("check", ORACLE_CHECKS, ids=lambda check: check.__name__)
-def test_oracle_keeps_promise(oracle, check):
+def test_oracle_conforms(oracle, check):
     check(oracle)
 
 

@@ -1,4 +1,4 @@
-"""The tables: what is known of their numbers, kept as tests; nothing is sampled."""
+"""The tables: what is known of their numbers, as tests; nothing is sampled."""
 
 import jax
 import jax.numpy as jnp
@@ -88,8 +88,8 @@ def test_isomorphic_rows_differ_by_retraining():
     for name in ("digital", "analog", "analog_1month"):
         means = np.bincount(classes, ANALOG[name]) / sizes
         top = (means > np.quantile(ANALOG[name], 0.9)) & (sizes > 1)
-        kept = top[classes]
-        squares = (ANALOG[name] - means[classes])[kept] ** 2
+        chosen = top[classes]
+        squares = (ANALOG[name] - means[classes])[chosen] ** 2
         found.append(np.sqrt(squares.sum() / (sizes[top] - 1).sum()))
     np.testing.assert_allclose(found, [0.20, 0.63, 1.06], atol=0.02)
 

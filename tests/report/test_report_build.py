@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import time
+import xml.etree.ElementTree
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +21,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.report.draw import plots
 from jaxnas.report.read import compare, load, stats
 from jaxnas.report.render import document
-from jaxnas.report.say import figures, tables, text
+from jaxnas.report.say import cells, figures, tables, text
 
 HOSTILE = '<script>alert("x")</script> | $a_b^c$ `& "\\'
 
@@ -171,6 +172,54 @@ def test_hostile_text_is_shown_and_never_run(tmp_path):
     markdown = built.md_path.read_text()
     assert "<script>" not in markdown.replace(f"jaxnas {HOSTILE}", "")
     assert "\\|" in markdown
+
+
+NOT_ENCODABLE = (
+    "name\udce9 \x1b[31m\x07\n# research \u7814\u7a76 \U0001f9ea \u202e_x_ ~~y~~"
+)
+
+
+def test_what_cannot_be_encoded_or_drawn_never_stops_a_report(tmp_path):
+    run = report_demo.make_run(
+        tmp_path / "runs\udce9", "random", oracle_name="toy", label=NOT_ENCODABLE, seeds=2,
+        budget=8, known=False,
+    )  # fmt: skip
+    for name in ("provenance", "config"):
+        path = run / f"{name}.json"
+        made = json.loads(path.read_text()) | {"command": f"jaxnas {NOT_ENCODABLE}"}
+        if name == "config":
+            made["objectives"][0] |= {"meaning": NOT_ENCODABLE, "unit": NOT_ENCODABLE}
+        path.write_text(json.dumps(made))
+    built = report.build(run, tmp_path / "r\udce9port")
+    page, markdown = (
+        path.read_bytes().decode("utf-8") for path in (built.html_path, built.md_path)
+    )
+    for text_ in (page, markdown):
+        assert "research \u7814\u7a76 \U0001f9ea" in text_
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202e]", text_)
+    assert "name\\udce9 \\x1b[31m" in page
+    Page(page)
+    for path in built.figures:
+        assert path.stat().st_size > 1000
+        if path.suffix == ".svg":
+            xml.etree.ElementTree.fromstring(path.read_bytes())
+    out = io.StringIO()
+    built.print(Console(file=out, width=120, force_terminal=True, no_color=True))
+    assert "\x1b[31m" not in out.getvalue()
+    json.dumps(built.summary())
+
+
+@pytest.mark.parametrize(
+    ("plain", "escaped"),
+    [
+        ("# heading", "\\# heading"), ("- item", "\\- item"), ("1. item", "1\\. item"),
+        ("_x_ a_b", "\\_x\\_ a_b"), ("~~x~~ $y$", "\\~\\~x\\~\\~ \\$y\\$"),
+        ("[a](b) <i> *c*", "\\[a\\](b) &lt;i&gt; \\*c\\*"), ("1.5 x", "1.5 x"),
+        ("a\n# b", "a # b"),
+    ],
+)  # fmt: skip
+def test_markdown_shows_text_as_it_is(plain, escaped):
+    assert cells.escape_markdown(plain) == escaped
 
 
 def _chapters(*paths):

@@ -1,5 +1,6 @@
 """The sentences of reports on a matrix of runs: each has its condition."""
 
+import dataclasses
 import io
 import re
 
@@ -154,7 +155,9 @@ def test_what_nothing_met_is_named(pages):
         assert not built.chapters[0].top
         assert not re.search("ahead|best|beats|tell|interval", said)
         assert "0 %" in _all(built)
-    assert "none of all 41 architectures meets" in _said(pages["infeasible"])
+        assert "nothing found" in _all(built)
+    why = "none of all 41 architectures meets layers <= -1 (layers is 0 to 4)"
+    assert why in _said(pages["infeasible"])
     assert "41 arch" not in _said(pages["infeasible, unknown"])
 
 
@@ -212,3 +215,39 @@ def test_values_are_true_only_where_the_truth_is_known(pages):
 )  # fmt: skip
 def test_a_difference_says_how_sure_it_is(pages, gap, wanted):
     assert text._size(pages["known"].chapters[0].study, gap) == wanted
+
+
+def test_predictions_say_how_far_they_can_be_relied_on(pages):
+    study = pages["unknown"].chapters[0].study
+    (objective,) = study.task.objectives
+    predicted = dataclasses.replace(objective, predicted=True)
+    facts = {"held out: score": "tau 0.73", "held out, best tenth: score": "tau 0.03"}
+    task = dataclasses.replace(
+        study.task, objective=predicted, objectives=(predicted,),
+        info=facts | {"held out: layers": "tau 0.99"},
+    )  # fmt: skip
+    said = " ".join(text.warnings(dataclasses.replace(study, task=task), []))
+    assert "nothing was measured" in said
+    assert "held out: score tau 0.73; held out, best tenth: score tau 0.03." in said
+    assert "0.99" not in said
+    assert "nothing was measured" not in " ".join(text.warnings(study, []))
+
+
+def test_controllers_of_one_latent_model_are_one_unit(pages):
+    study = pages["known"].chapters[0].study
+    for latent in (False, True):
+        methods = []
+        for method in study.methods:
+            kept = {"path": np.zeros((4, 2, 3))} if latent and method.learns else {}
+            results = dataclasses.replace(method.results, kept=kept)
+            run = dataclasses.replace(method.run, results=results)
+            methods.append(dataclasses.replace(method, run=run))
+        again = dataclasses.replace(study, methods=tuple(methods))
+        for compact in (False, True):
+            table = tables.main_table(again, compact=compact)
+            counts = {row[0]: row[-1] for row in table.rows}
+            assert counts["ppo"] == ("4 on 1 latent model" if latent else "4")
+            assert counts["random"] == "4"
+            assert ("All controllers of PPO share one latent model" in table.note) == latent
+        (verdict,) = text.verdicts(again)
+        assert ("the one latent model that its controllers share" in verdict) == latent

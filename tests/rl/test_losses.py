@@ -137,8 +137,8 @@ def test_clipping_scales_the_gradient_and_nan_is_dropped():
     moved, _, _ = optimise.step(params, optimise.init(params), grads, 0.1, 100.0)
     np.testing.assert_allclose(moved["a"], -0.1, rtol=1e-4)  # Adam's first step is lr
     broken = {"a": jnp.array([0.0, jnp.nan, 1.0]), "b": jnp.float32(1.0)}
-    kept, state, _ = optimise.step(params, optimise.init(params), broken, 0.1, 1.0)
-    assert all(np.all(leaf == 0) for leaf in jax.tree.leaves((kept, state.mu, state.nu)))
+    unmoved, state, _ = optimise.step(params, optimise.init(params), broken, 0.1, 1.0)
+    assert all(np.all(leaf == 0) for leaf in jax.tree.leaves((unmoved, state.mu, state.nu)))
 
 
 def test_collapse_detector():

@@ -156,7 +156,7 @@ SMALL_CHECKS = (
 
 @pytest.mark.parametrize("check", SMALL_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("space", [SMALL_IBM, SMALL_CSV], ids=lambda space: space.id)
-def test_restricted_spaces_keep_every_promise(space, check):
+def test_restricted_spaces_conform(space, check):
     """Small enough to be listed, so sizes and shares are compared with all members."""
     check(space)
 
@@ -176,7 +176,7 @@ SLOW = {conformance.check_neighbours, conformance.check_sampling_frequencies}
         for c in conformance.SPACE_CHECKS
     ],
 )
-def test_csv_variant_keeps_promise(check):
+def test_csv_variant_conforms(check):
     """121 values a token: what costs minutes without compiler passes is marked slow."""
     check(CSV)
 

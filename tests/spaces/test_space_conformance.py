@@ -1,4 +1,4 @@
-"""Every registered space, and a toy one too large to list, keeps its promises."""
+"""Every registered space, and a toy one too large to list, conforms."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ SPACES["toy-large"] = Toy(length=20, vocab=4)
 
 @pytest.mark.parametrize("name", SPACES)
 @pytest.mark.parametrize("check", SPACE_CHECKS, ids=lambda check: check.__name__)
-def test_space_keeps_promise(name, check):
+def test_space_conforms(name, check):
     check(SPACES[name])
 
 

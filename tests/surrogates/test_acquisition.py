@@ -1,4 +1,4 @@
-"""The promise of an architecture: an upper confidence bound on the labels' own scale."""
+"""Acquisition values: an upper confidence bound on the labels' own scale."""
 
 import jax
 import jax.numpy as jnp
@@ -18,41 +18,41 @@ ROWS = jnp.asarray(tk.enumerate_space(SPACE))
 @pytest.fixture(scope="module")
 def fitted():
     config = ensemble.Ensemble(members=3, hidden=(16,), steps=150)
-    promise = Acquisition(make_encoder("one-hot", SPACE), config)
+    acquisition = Acquisition(make_encoder("one-hot", SPACE), config)
     labels = jnp.sum(ROWS > 0, axis=1).astype(jnp.float32)[:, None]
-    x = jax.vmap(promise.encoder)(ROWS)
+    x = jax.vmap(acquisition.encoder)(ROWS)
     model = jax.jit(lambda key: ensemble.fit(config, key, x, labels, jnp.ones(len(ROWS))))(
         jax.random.key(0)
     )
     params = AcquisitionParams(model, jnp.median(labels), jnp.max(labels), jnp.float32(0.0))
-    return promise, params, labels[:, 0]
+    return acquisition, params, labels[:, 0]
 
 
-def score(promise, params):
+def score(acquisition, params):
     lanes = jnp.zeros(len(ROWS), jnp.int32)
-    _, found = promise.evaluate(jax.random.key(0), params, (), ROWS, lanes, lanes == 0)
+    _, found = acquisition.evaluate(jax.random.key(0), params, (), ROWS, lanes, lanes == 0)
     return np.asarray(found.objectives[:, 0])
 
 
 def test_the_scale_is_that_of_the_labels(fitted):
-    promise, params, labels = fitted
-    found = score(promise, params)
+    acquisition, params, labels = fitted
+    found = score(acquisition, params)
     median, best = float(params.median), float(params.best)
-    told = promise.predict(params, ROWS).mean[:, 0]
+    mean = acquisition.predict(params, ROWS).mean[:, 0]
     np.testing.assert_allclose(
-        found, np.maximum((told - median) / (best - median), FLOOR), rtol=1e-5
+        found, np.maximum((mean - median) / (best - median), FLOOR), rtol=1e-5
     )
     assert found[labels == best].mean() > found[labels == median].mean() + 0.3
     assert abs(found[labels == median].mean()) < 0.3
 
 
 def test_kappa_pays_for_disagreement_and_hopeless_ones_are_equal(fitted):
-    promise, params, _ = fitted
-    bold = score(promise, params._replace(kappa=jnp.float32(1.0)))
-    plain = score(promise, params)
-    spread = np.asarray(promise.predict(params, ROWS).epistemic[:, 0])
+    acquisition, params, _ = fitted
+    bold = score(acquisition, params._replace(kappa=jnp.float32(1.0)))
+    plain = score(acquisition, params)
+    spread = np.asarray(acquisition.predict(params, ROWS).epistemic[:, 0])
     gained = (bold - plain)[plain > FLOOR]
     assert (gained >= -1e-6).all()
     assert np.corrcoef(gained, spread[plain > FLOOR])[0, 1] > 0.999
-    low = score(promise, params._replace(median=params.best + 5, best=params.best + 6))
+    low = score(acquisition, params._replace(median=params.best + 5, best=params.best + 6))
     assert (low == FLOOR).all()

@@ -1,4 +1,4 @@
-"""The ensemble against known functions, and its promises under jit and vmap."""
+"""The ensemble against known functions, and its behaviour under jit and vmap."""
 
 import functools
 
@@ -51,16 +51,18 @@ def fitted(fitter):
 def test_it_learns_an_order_it_was_not_shown(fitted, teller):
     """Tau above 0.85 on fresh rows, whose noise alone leaves 0.93; a constant has 0."""
     x, y = sample(1, 500)
-    told = jax.tree.map(np.asarray, teller(fitted, x))
-    assert kendalltau(told.mean[:, 0], y[:, 0]).statistic > 0.85
-    assert np.sqrt(np.mean((told.mean - y) ** 2)) < 0.5 * y.std()
+    predicted = jax.tree.map(np.asarray, teller(fitted, x))
+    assert kendalltau(predicted.mean[:, 0], y[:, 0]).statistic > 0.85
+    assert np.sqrt(np.mean((predicted.mean - y) ** 2)) < 0.5 * y.std()
 
 
 def test_intervals_hold_what_they_say(fitted, teller):
     """90 % intervals hold 80 to 99 % of fresh labels."""
     x, y = sample(2, 500)
-    told = jax.tree.map(np.asarray, teller(fitted, x))
-    inside = np.abs(told.mean - y) < 1.645 * np.hypot(told.epistemic, told.aleatoric)
+    predicted = jax.tree.map(np.asarray, teller(fitted, x))
+    inside = np.abs(predicted.mean - y) < 1.645 * np.hypot(
+        predicted.epistemic, predicted.aleatoric
+    )
     assert 0.8 < inside.mean() < 0.99
 
 
@@ -145,27 +147,27 @@ def two_outputs():
 @pytest.mark.parametrize("loss", ["mse", "nll", "rank"])
 def test_each_loss_alone_orders_the_rows_of_every_output(two_outputs, loss):
     _, labels, made = two_outputs
-    told = made(**{loss: 1.0})
-    assert told.mean.shape == told.epistemic.shape == labels.shape
+    predicted = made(**{loss: 1.0})
+    assert predicted.mean.shape == predicted.epistemic.shape == labels.shape
     for k in range(2):
-        assert kendalltau(told.mean[:, k], labels[:, k]).statistic > 0.6
+        assert kendalltau(predicted.mean[:, k], labels[:, k]).statistic > 0.6
 
 
 def test_without_a_loss_nothing_is_learned(two_outputs):
     """The companion case: the same check fails on networks that were only decayed."""
     _, labels, made = two_outputs
-    told = made()
+    predicted = made()
     for k in range(2):
-        assert abs(kendalltau(told.mean[:, k], labels[:, k]).statistic) < 0.5
+        assert abs(kendalltau(predicted.mean[:, k], labels[:, k]).statistic) < 0.5
 
 
 def test_the_likelihood_learns_where_labels_are_noisy(two_outputs):
     """Ten times the noise gives more than three times the spread."""
     x, _, made = two_outputs
-    told = made(mse=1.0, nll=1.0)
+    predicted = made(mse=1.0, nll=1.0)
     noisy = x[:, 2] > 0.1
     clean = x[:, 2] < -0.1
-    spread = told.aleatoric[:, 1]
+    spread = predicted.aleatoric[:, 1]
     assert np.median(spread[noisy]) > 3 * np.median(spread[clean])
 
 

@@ -1,6 +1,7 @@
 """The measured analog-resnet networks, and the surrogate that is fitted to them."""
 
 import functools
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -56,12 +57,12 @@ def test_costs_are_those_of_the_networks_that_the_space_builds():
 def test_the_surrogate_flags_what_was_not_measured():
     """Every measured network is inside; the largest network of the space is not."""
     oracle = make_oracle("digits-resnets", space=make_space("analog-resnet"))
-    told = predict_rows(oracle, oracle.params(), month().tokens)
-    assert not np.asarray(told.extrapolates).any()
+    predicted = predict_rows(oracle, oracle.params(), month().tokens)
+    assert not np.asarray(predicted.extrapolates).any()
     largest = np.asarray(oracle.space.tokens_from_features(np.array([[
         64, 4, 15, 15, 15, 15, 0, *[1, 0.5, 4] * 4, 0, 0, 0]])))  # fmt: skip
     assert np.asarray(predict_rows(oracle, oracle.params(), largest).extrapolates).all()
-    assert (np.asarray(told.aleatoric) > 0).all()
+    assert (np.asarray(predicted.aleatoric) > 0).all()
 
 
 def test_names_aliases_and_other_spaces():
@@ -103,9 +104,9 @@ def test_a_surrogate_orders_networks_it_has_not_seen_better_than_their_size():
         held, seen = order[: len(order) // 5], order[len(order) // 5 :]
         part = Rows(rows.tokens[seen], rows.values[seen], rows.objectives)
         fitted = fit_surrogate(encoder, part, seed=seed)
-        told = predict_rows(fitted.oracle, fitted.params, rows.tokens[held]).mean[:, 0]
+        predicted = predict_rows(fitted.oracle, fitted.params, rows.tokens[held]).mean[:, 0]
         none = np.zeros(len(held), bool)
-        for found, score in ((ours, told), (size, params[held])):
+        for found, score in ((ours, predicted), (size, params[held])):
             scored = q.Scored(rows.values[held, 0], np.asarray(score), none * 0.0, none)
             found.append(q.kendall(scored))
     assert np.mean(ours) > 0.6
@@ -131,3 +132,18 @@ def test_training_again_gives_the_recorded_numbers():
         seeds = arrays[f"again:{ours}"].astype(np.float64)
         spread = np.sqrt(seeds.var(axis=1, ddof=1).mean())
         assert abs(again[theirs] - arrays[f"metric:{ours}"][row]) <= 5 * spread
+
+
+def test_the_oracle_says_what_its_order_of_the_best_tenth_is():
+    root = Path(__file__).parents[2]
+    text = (root / "experiments/05_resnets/results/resnets.md").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.count(" | ") == 5]
+    measured = {row[0].removeprefix("| "): row[2] for row in rows}
+    info = make_oracle("digits-resnets").info()
+    for name, tau in resnets.BEST_TENTH.items():
+        assert measured[name] == tau
+        assert f"Kendall tau {tau}" in info[f"held out, best tenth: {name}"]
+    assert (
+        "best tenth of them with 0.03"
+        in (root / "jaxnas/data/tables/measured/README.md").read_text()
+    )

@@ -1,4 +1,4 @@
-"""Surrogates as oracles: promises, files, the original's fault, and a search on one."""
+"""Surrogates as oracles: conformance, files, a published fault, and a search on one."""
 
 import dataclasses
 import functools
@@ -106,7 +106,7 @@ def tree_file(features=22, objective="reg:squarederror", names=()):
 
 
 @pytest.mark.parametrize("check", SURROGATE_CHECKS, ids=lambda check: check.__name__)
-def test_surrogate_keeps_promise(oracle, check):
+def test_surrogate_conforms(oracle, check):
     check(oracle)
 
 
@@ -115,14 +115,14 @@ class CodedTogether(Surrogate):
     """The original's fault: a category is its rank among the rows at hand."""
 
     def features(self, tokens):
-        told = super().features(tokens)
-        smaller = told[None, :, 7] < told[:, None, 7]
-        first = jnp.argmax(told[None, :, 7] == told[:, None, 7], axis=1)
-        new = first == jnp.arange(len(told))
-        return told.at[:, 7].set(jnp.sum(smaller & new[None], axis=1))
+        table = super().features(tokens)
+        smaller = table[None, :, 7] < table[:, None, 7]
+        first = jnp.argmax(table[None, :, 7] == table[:, None, 7], axis=1)
+        new = first == jnp.arange(len(table))
+        return table.at[:, 7].set(jnp.sum(smaller & new[None], axis=1))
 
 
-def test_the_ancestors_fault_is_seen(folder):
+def test_a_category_coded_by_rank_is_seen(folder):
     """Alone, every block type of the first group is coded 0: three checks see it."""
     good = surrogate(saved(make_space("analog-resnet", variant="csv"), "numeric"))
     bad = CodedTogether(
@@ -173,8 +173,10 @@ def test_a_file_gives_back_what_was_saved(folder):
     assert info["fit: rows"] == 30
     assert info["metrics"]["accuracy"]["unit"] == "%"
     memory = dataclasses.replace(made, source="", checksum="")
-    told = predict_rows(memory, SurrogateParams(stored.params), rows)
-    np.testing.assert_array_equal(told.mean, predict_rows(made, made.params(), rows).mean)
+    predicted = predict_rows(memory, SurrogateParams(stored.params), rows)
+    np.testing.assert_array_equal(
+        predicted.mean, predict_rows(made, made.params(), rows).mean
+    )
     with pytest.raises(UserError, match="in memory"):
         memory.params()
 

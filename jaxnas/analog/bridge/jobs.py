@@ -179,7 +179,10 @@ def read_metrics(folder: str | Path) -> Metrics:
             raise ValueError("an accuracy is not between 0 and 1")
         made = Metrics(found["digital"], found["losses"], found["times"], accuracy, found)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} holds no metrics of this version: {error}.") from error
+        raise UserError(
+            f"{path} is damaged or holds no metrics of this version; delete its folder and "
+            "run the same command again."
+        ) from error
     return made
 
 

@@ -105,10 +105,10 @@ def tensors(net: Any) -> dict[str, Tensor]:
 
 def save(net: Any, spec: Any, config: Any, folder: Path) -> None:
     """Writes ``analog.pt`` of a network that was not programmed yet."""
-    kept = {name: value.detach().clone() for name, value in tensors(net).items()}
+    stored = {name: value.detach().clone() for name, value in tensors(net).items()}
     settings = json.dumps(describe(config))
     everything = {"format": FORMAT, "spec": json.dumps(spec), "rpu_config": settings}
-    torch.save({**everything, "tensors": kept}, folder / FILE)
+    torch.save({**everything, "tensors": stored}, folder / FILE)
 
 
 def load(folder: Path = HERE, mode: str = "chip") -> Any:
@@ -126,23 +126,23 @@ def load(folder: Path = HERE, mode: str = "chip") -> Any:
 
     if mode not in MODES:
         raise NetError(f"The mode {mode!r} is unknown; choose one of {', '.join(MODES)}.")
-    kept = torch.load(folder / FILE, weights_only=True)
-    if not isinstance(kept, dict) or kept.get("format") != FORMAT:
+    stored = torch.load(folder / FILE, weights_only=True)
+    if not isinstance(stored, dict) or stored.get("format") != FORMAT:
         raise NetError(f"{folder / FILE} is no file of format {FORMAT!r}.")
-    config = rebuild(json.loads(kept["rpu_config"]))
+    config = rebuild(json.loads(stored["rpu_config"]))
     if mode == "quiet":
         config.forward.out_noise = 0.0
     config.forward.is_perfect |= mode == "exact"
-    net: Any = convert_to_analog(TorchNet(json.loads(kept["spec"])), config)
+    net: Any = convert_to_analog(TorchNet(json.loads(stored["spec"])), config)
     live = tensors(net)
-    if live.keys() != kept["tensors"].keys():
-        odd = min(live.keys() ^ kept["tensors"].keys())
+    if live.keys() != stored["tensors"].keys():
+        odd = min(live.keys() ^ stored["tensors"].keys())
         raise NetError(f"{folder / FILE} and the network differ in the tensor {odd!r}.")
     with torch.no_grad():
         for name, value in live.items():
-            if value.shape != kept["tensors"][name].shape:
+            if value.shape != stored["tensors"][name].shape:
                 raise NetError(f"The tensor {name!r} of {FILE} has another shape.")
-            value.copy_(kept["tensors"][name])
+            value.copy_(stored["tensors"][name])
     if mode == "exact":
         for tile in net.analog_tiles():
             tile.input_range = None  # the bound, which exact products would still keep

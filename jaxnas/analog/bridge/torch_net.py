@@ -316,7 +316,7 @@ class TorchNet(Block):
             raise
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
             raise NetError(
-                f"The spec is malformed, or has not one input and one output: {error!r}."
+                "The spec is malformed, or has not one input and one output."
             ) from error
         if self.shape != shape:
             raise NetError(
@@ -390,7 +390,7 @@ def read_spec(path: str | Path) -> dict[str, Any]:
     try:
         return json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
-        raise NetError(f"{path} cannot be read as a spec: {error}.") from error
+        raise NetError(f"{path} cannot be read, or is not JSON.") from error
 
 
 def load_weights(net: nn.Module, path: str | Path) -> None:
@@ -430,7 +430,7 @@ def read_npz(path: str | Path) -> dict[str, Tensor]:
             names = archive.namelist()
             found = {n.removesuffix(".npy"): _read_npy(archive.read(n)) for n in names}
     except (OSError, zipfile.BadZipFile, ValueError, SyntaxError, KeyError) as error:
-        raise NetError(f"{path} cannot be read as weights: {error}.") from error
+        raise NetError(f"{path} cannot be read, or is no npz of floats.") from error
     return found
 
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from jaxnas.cli.common.progress import Reporter
 from jaxnas.core.errors import UserError
@@ -31,11 +31,11 @@ class Evaluating:
     timeout: float | None = None
     """Seconds after which an evaluation in a worker is a failure; no limit if not given."""
 
+    RANGES: ClassVar = {"timeout": "(0, inf)"}
+
     def configure(self) -> None:
         """Sets up the devices of this process; call it before any JAX computation."""
         apart = self.executor in ("processes", "ray")
-        if apart and self.workers is not None and self.workers < 1:
-            raise UserError(f"At least one worker is needed, got {self.workers}.")
         configure_host(None if apart else self.workers)
 
     @contextlib.contextmanager

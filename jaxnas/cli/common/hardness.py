@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.ranges import COUNT, check
 from jaxnas.data.images.sources import load_images
 from jaxnas.data.images.splits import SEED
 from jaxnas.data.images.task import ImageData
@@ -43,8 +44,8 @@ def measure(name: str, split: str, rows: int, seeds: int) -> Hardness:
     Raises:
         UserError: the task cannot be read, or a number is out of range.
     """
-    if rows < 1 or seeds < 1:
-        raise UserError(f"--rows and --seeds must be 1 or more, got {rows} and {seeds}.")
+    check("--rows", rows, COUNT)
+    check("--seeds", seeds, COUNT)
     data = load_images(name)
     evaluated = data.splits.pairs()[split][1]
     logistic, neighbours, majority, converged = [], [], [], True

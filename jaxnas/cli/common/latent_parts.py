@@ -15,6 +15,7 @@ from jaxnas.cli.common.options import parse_axis
 from jaxnas.cli.common.progress import Reporter
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.files import replacing
+from jaxnas.core.ranges import check_hparams
 from jaxnas.core.rng import root_key
 
 SHOWN = (
@@ -95,7 +96,7 @@ def parse_hparams(pairs: Sequence[str]) -> Any:
     """Returns the default hyperparameters with ``NAME=VALUE`` replaced.
 
     Raises:
-        UserError: an unknown name, or a value that is no number from 0.
+        UserError: an unknown name, or a value out of its range.
     """
     from jaxnas.latent.fit import Hparams
 
@@ -104,15 +105,10 @@ def parse_hparams(pairs: Sequence[str]) -> Any:
         name, values = parse_axis(pair)
         if name not in Hparams._fields:
             raise unknown_name("setting of a latent fit:", name, Hparams._fields)
-        value = values[0]
-        below_one = name in ("dropout", "ema")
-        good = len(values) == 1 and isinstance(value, int | float) and value >= 0
-        if not good or not np.isfinite(value) or (below_one and value >= 1):
-            limit = " below 1" if below_one else ""
-            raise UserError(
-                f"The setting {name!r} needs one number from 0{limit}: {pair!r}."
-            )
-        changes[name] = float(value)
+        if len(values) != 1 or not isinstance(values[0], int | float):
+            raise UserError(f"The setting {name!r} needs one number: {pair!r}.")
+        changes[name] = float(values[0])
+    check_hparams(Hparams, changes)
     return Hparams()._replace(**changes)
 
 

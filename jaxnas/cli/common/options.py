@@ -9,6 +9,7 @@ import numpy as np
 from jaxnas import registry
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.ranges import check_hparams
 from jaxnas.core.space import SearchSpace
 from jaxnas.run.config import hparam_names
 from jaxnas.run.contracts import check_algorithm
@@ -136,4 +137,5 @@ def make_algorithm(
     for key in numeric:
         if key not in names:
             raise unknown_name(f"setting of {name!r}:", key, [*structural, *names])
+    check_hparams(algo.default_hparams(), numeric, f"{name}.")
     return Chosen(name, algo, numeric)

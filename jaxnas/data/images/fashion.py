@@ -76,8 +76,8 @@ def _small(splits: Splits, classes: tuple[int, ...], size: int) -> Splits:
     """Returns the first rows of some classes, numbered anew, reduced to ``size``."""
     parts = []
     for limit, (name, (x, y)) in zip(SUBSET, splits.pairs().items()):
-        kept = np.isin(y, classes)
-        x, y = x[kept], np.searchsorted(classes, y[kept]).astype(np.int32)
+        chosen = np.isin(y, classes)
+        x, y = x[chosen], np.searchsorted(classes, y[chosen]).astype(np.int32)
         rows = first_rows(y, limit, len(classes), name)
         parts.append((block_sums(x[rows], size)[0].astype(np.uint16), y[rows]))
     return three(*parts)

@@ -4,13 +4,14 @@ Whatever is not plainly usable is refused in words: nothing is guessed about axe
 which brightness is white, or about classes that no image shows.
 """
 
-import os
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.files import replacing
 from jaxnas.data.formats.idx import read_folder
 from jaxnas.data.formats.npz import read_npz
 from jaxnas.data.images.splits import Splits, three
@@ -41,12 +42,19 @@ def open_path(path: Path) -> Opened:
             "files; see: jaxnas data list"
         )
     try:
-        found = read_npz(path)
+        return _opened(path.read_bytes(), path)
     except OSError as error:
         raise UserError(f"The file {path} cannot be read ({error.strerror}).") from error
+
+
+def _opened(content: bytes, path: Path) -> Opened:
+    """Returns the images in the bytes of an ``.npz`` file."""
+    try:
+        found = read_npz(content)
     except ValueError as error:
         raise UserError(
-            f"The file {path} is not a readable .npz file ({error})."
+            f"The file {path} is no .npz file of numbers: it is damaged, or holds Python "
+            "objects, which are not read; save X as numbers and y as whole numbers."
         ) from error
     arrays = {name.lower(): array for name, array in found.items()}
     pairs = {}
@@ -73,24 +81,21 @@ def save_npz(opened: Opened, path: Path) -> None:
     Raises:
         UserError: the file cannot be written, or holds something else once read back.
     """
-    arrays = {
-        part.replace("x_", "X_"): array for part, array in opened.splits._asdict().items()
-    }
-    temporary = path.with_name(f".{path.stem}.part.npz")
+    stream, splits = io.BytesIO(), opened.splits._asdict()
+    arrays = {name.replace("x_", "X_"): array for name, array in splits.items()}
+    np.savez(stream, top=np.float64(opened.top), **arrays)
+    back = _opened(stream.getvalue(), path)
+    equal = back.top == opened.top and all(
+        a.dtype == b.dtype and np.array_equal(a, b)
+        for a, b in zip(opened.splits, back.splits)
+    )
+    if not equal:
+        raise UserError(f"What was written to {path} could not be read back the same.")
     try:
-        np.savez(temporary, top=np.float64(opened.top), **arrays)
-        back = open_path(temporary)
-        equal = back.top == opened.top and all(
-            a.dtype == b.dtype and np.array_equal(a, b)
-            for a, b in zip(opened.splits, back.splits)
-        )
-        if not equal:
-            raise UserError(f"What was written to {path} could not be read back the same.")
-        os.replace(temporary, path)
+        with replacing(path) as file:
+            file.write(stream.getvalue())
     except OSError as error:
         raise UserError(f"The file {path} cannot be written ({error.strerror}).") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def usable(pairs: Mapping[str, Pair], name: str, top: float | None = None) -> Opened:

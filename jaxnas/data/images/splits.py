@@ -132,8 +132,8 @@ def without(
     x: np.ndarray, y: np.ndarray, others: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the rows whose image is not among others."""
-    kept = ~np.isin(keys(x), keys(others))
-    return x[kept], y[kept]
+    unique = ~np.isin(keys(x), keys(others))
+    return x[unique], y[unique]
 
 
 def drop_shared(splits: Splits) -> Splits:

@@ -8,7 +8,6 @@ apart by a lock file beside the store. SQLite's log needs a local disk, not a ne
 
 import contextlib
 import dataclasses
-import fcntl
 import io
 import os
 import socket
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from jaxnas.core.errors import DiskFullError, JaxnasError, UserError
+from jaxnas.core.files import lock as lock_file
 from jaxnas.core.files import replacing
 from jaxnas.data.store.rows import (
     COLUMNS,
@@ -280,7 +280,7 @@ def _take_lock(path: Path) -> Any:
             "writable file with --store."
         ) from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(lock)
     except OSError as error:
         lock.seek(0)
         holder = lock.read().strip() or "another process"
@@ -341,7 +341,9 @@ def _explain(path: Path, error: sqlite3.Error) -> JaxnasError:
         )
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return UserError(
-            f"The evaluation store {path} cannot be opened or written ({error}); check its "
+            f"The evaluation store {path} cannot be opened or written; check its "
             "permissions, or name another file with --store."
         )
-    return JaxnasError(f"The evaluation store {path} failed ({error}); check the disk.")
+    return JaxnasError(
+        f"The evaluation store {path} failed; check the disk and its permissions."
+    )

@@ -19,7 +19,7 @@ class Metric(NamedTuple):
     """Training run that yields it, a key of :attr:`Table.seconds`; empty where unknown."""
 
     def as_objective(self) -> Objective:
-        """Returns what a search is told of it."""
+        """Returns what a search sees of it."""
         return Objective(self.name, self.unit, self.maximise, self.meaning)
 
 

@@ -30,7 +30,7 @@ STRING_OP = (1, 0, 3, 2, 4)
 MAX_SEEDS = 3
 SIZE_SEED = 1
 """Seed whose recorded size is the architecture's own in all rows. In 204 rows another seed
-records a network with one convolution more or less; their accuracies are kept as published.
+records a network with one convolution more or less; their accuracies are as published.
 """
 
 

@@ -8,6 +8,7 @@ meaning rests on colour alone: methods also differ in dash and marker.
 import contextlib
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -135,7 +136,9 @@ def render(figure: Figure, salt: str) -> tuple[bytes, bytes]:
     The layout is solved once and kept: it is most of the work.
     """
     svg, png = io.BytesIO(), io.BytesIO()
-    with style(), mpl.rc_context({"svg.hashsalt": salt}):
+    with style(), mpl.rc_context({"svg.hashsalt": salt}), warnings.catch_warnings():
+        # a label may be in any script: what the font lacks becomes a box
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None}, dpi=180)

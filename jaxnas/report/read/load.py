@@ -357,5 +357,5 @@ def _read_rows(path: Path, *, finished: bool) -> list[dict[str, Any]]:
         except ValueError as error:
             if number == len(lines) and not finished:
                 break
-            raise _damaged(path, f"line {number}: {error}") from error
+            raise _damaged(path, f"line {number} is no JSON") from error
     return rows

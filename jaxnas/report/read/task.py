@@ -1,6 +1,7 @@
 """What is known of the question that a run answered: optimum, classes, every metric."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -41,6 +42,15 @@ class Classified(Protocol):
     def classes(self) -> np.ndarray:
         """Returns a class number for each row of ``enumerate_space``, ``[n]``."""
         ...
+
+
+def limited(constraints: Sequence[str]) -> dict[str, str]:
+    """Returns what each constrained metric has to meet, ``{"params": "<= 1e6"}``."""
+    found: dict[str, list[str]] = {}
+    for text in constraints:
+        name, sign, bound = re.split(r"\s*(<=|>=)\s*", text.strip(), maxsplit=1)
+        found.setdefault(name, []).append(f"{sign} {bound}")
+    return {name: ", ".join(bounds) for name, bounds in found.items()}
 
 
 @dataclass(frozen=True)
@@ -120,13 +130,7 @@ class Task:
     @property
     def limited(self) -> dict[str, str]:
         """The constrained metrics and what each has to meet, ``{"params": "<= 1e6"}``."""
-        found: dict[str, str] = {}
-        for text in self.constraints:
-            name, sign, bound = re.split(r"\s*(<=|>=)\s*", text.strip(), maxsplit=1)
-            found[name] = (
-                f"{found[name]}, {sign} {bound}" if name in found else (f"{sign} {bound}")
-            )
-        return found
+        return limited(self.constraints)
 
     @property
     def limits(self) -> str:
@@ -250,8 +254,15 @@ def _know(oracle: Oracle, run: RunData) -> tuple[Known | None, str]:
     value = _true_values(oracle, members, run)
     if not np.any(np.isfinite(value)):
         if run.constraints:
-            every = f"none of all {len(members):,} architectures"
-            return None, f"{every} meets {' and '.join(run.constraints)}"
+            bounds = limited(run.constraints)
+            ends = [
+                f"{name} is {columns[name].min():,g} to {columns[name].max():,g}"
+                for name in bounds
+                if name in columns
+            ]
+            wanted = " and ".join(f"{name} {bound}" for name, bound in bounds.items())
+            where = f" ({', '.join(ends)})" if ends else ""
+            return None, f"none of all {len(members):,} architectures meets {wanted}{where}"
         return None, "the table holds no value of this objective"
     maximise = _curve_objective(run).maximise
     best = int(np.nanargmax(value) if maximise else np.nanargmin(value))

@@ -66,7 +66,8 @@ def main_table(study: Study, *, compact: bool = False) -> Table:
     rows = []
     for method in study.methods:
         found = summarise(study, method)
-        row = [_label(method), budget, number(found.mean.value), interval(found.mean)]
+        mean = number(found.mean.value) if found.mean.n else "nothing found"
+        row = [_label(method), budget, mean, interval(found.mean)]
         if known is not None:
             row += [number(found.regret.value), number(found.class_regret.value)]
             row += [] if compact else [number(found.large_class_regret.value)]
@@ -116,11 +117,16 @@ def asked_table(study: Study) -> Table | None:
         for item in task.objectives:
             within = RANGES.get(item.unit, stats.EVERYWHERE)
             mean = stats.mean_interval(found[item.name], within)
-            row += [number(mean.value), interval(mean)]
+            row += [number(mean.value) if mean.n else "nothing found", interval(mean)]
         for name in task.limited:
             values = found[name][np.isfinite(found[name])]
-            ends = {number(float(f(values))) for f in (np.min, np.max) if len(values)}
-            row.append(" to ".join(sorted(ends, key=len)) or "not recorded")
+            none = "not recorded" if np.isfinite(method.final).any() else ""
+            ends = (
+                [number(float(v)) for v in np.unique(values)[[0, -1]]]
+                if len(values)
+                else []
+            )
+            row.append(" to ".join(dict.fromkeys(ends)) or none)
         if task.limited:
             shares = feasible(study, method)
             shares = shares[np.isfinite(shares)]

@@ -44,7 +44,7 @@ def short(x: float) -> str:
 def interval(found: Interval, digits: int = 2) -> str:
     """Returns ``low to high``."""
     if not np.isfinite(found.low):
-        return "no test" if found.n > 1 else f"none: n = {found.n}"
+        return ("", "none: n = 1", "no test")[min(found.n, 2)]
     if found.low == found.high:
         return "no spread"
     return f"{number(found.low, digits)} to {number(found.high, digits)}"
@@ -195,8 +195,9 @@ def _nothing(study: Study) -> str:
     succeeded = any(np.isfinite(feasible(study, m)).any() for m in study.methods)
     if task.limits and succeeded:
         text = f"{_queries(study, '')}, nothing met {task.limits}"
-        every = f": {task.why}" if task.why.startswith("none of all") else ""
-        return f"{text}{every}; relax the constraint."
+        if task.why.startswith("none of all"):
+            return f"{text}: {task.why}; relax the constraint."
+        return f"{text}; relax the constraint, or search longer."
     return (
         f"{_queries(study, '')}, no evaluation of any controller succeeded, so there is "
         "no result."

@@ -47,26 +47,34 @@ def draw(record: dict[str, Any]) -> Drawing:
                 others=simulated.mean(axis=0)[None],
             )
         )
+    first = record["candidates"][0]
+    chips, draws = len(first["aihwkit"]), len(first["simulated"])
+    ticks = [_time(t) for t in record["times"]]
     with plots.style():
         figure = curves.drift(
             items,
             value_label=f"{record['data']} test accuracy (%)",
-            names=["aihwkit, mean ± sd over chips", "digital", "JAX simulator, mean"],
-            ticks=[_time(t) for t in record["times"]],
+            names=[
+                f"aihwkit, mean{' ± s.d.' * (chips > 1)}, n = {chips}",
+                "digital",
+                f"JAX simulator, mean, n = {draws}",
+            ],
+            ticks=ticks,
         )
-    first = record["candidates"][0]
-    chips, draws = len(first["aihwkit"]), len(first["simulated"])
     lost = items[0].value[0] - items[0].value[-1]
+    verb = "loses" if lost >= 0 else "gains"
+    trained = " after hardware-aware training" if record["epochs"] else ""
+    spread = ", and their standard deviation" if chips > 1 else ""
     return finish(
         "validation",
         "The best networks on simulated chips",
         f"Accuracy on {record['test_images']:,} test images of {record['data']}, which no "
-        f"search saw. Blue: aihwkit after hardware-aware training, mean over {chips} "
-        "chips, each programmed anew, and their standard deviation. Orange: the JAX "
+        f"search saw. Blue: aihwkit{trained}, mean over {chips} "
+        f"chips, each programmed anew{spread}. Orange: the JAX "
         f"simulator with the same weights, mean over {draws} chips. Dashed: the digital "
         "network.",
-        f"Small charts of accuracy over time. In aihwkit the first network loses "
-        f"{number(lost)} points between the first and the last reading, from "
+        f"Small charts of accuracy over time. In aihwkit the first network {verb} "
+        f"{number(abs(lost))} points between {ticks[0]} and {ticks[-1]}, from "
         f"{number(items[0].value[0])} %.",
         figure,
     )
@@ -74,7 +82,7 @@ def draw(record: dict[str, Any]) -> Drawing:
 
 def table(record: dict[str, Any]) -> Table:
     """Returns accuracy after each time: digital, aihwkit and simulated, side by side."""
-    rows = []
+    rows, tests = [], 0
     times = record["times"]
     for row in record["candidates"]:
         name = digits(np.asarray(row["tokens"]))
@@ -82,7 +90,7 @@ def table(record: dict[str, Any]) -> Table:
         for where, values in (("aihwkit", chips), ("JAX simulator", draws)):
             spread = _sd(values)
             cells = [
-                f"{number(m)} ± {number(s)}"
+                f"{number(m)} ± {number(s)}" if len(values) > 1 else number(m)
                 for m, s in zip(values.mean(axis=0), spread, strict=True)
             ]
             loss = values[:, 0] - values[:, -1]
@@ -96,7 +104,8 @@ def table(record: dict[str, Any]) -> Table:
                     str(len(values)),
                 )
             )
-        smallest = [p for p in row["p_values"] if p is not None]
+        tested = sum(p is not None for p in row["p_values"])
+        tests += tested
         rows.append(
             (
                 name,
@@ -104,7 +113,7 @@ def table(record: dict[str, Any]) -> Table:
                 "",
                 *("no test" if p is None else f"{p:.2f}" for p in row["p_values"]),
                 "",
-                f"{len(smallest)} tests",
+                f"{tested} tests",
             )
         )
     labels = [_time(t) for t in times]
@@ -121,10 +130,8 @@ def table(record: dict[str, Any]) -> Table:
         rows=tuple(rows),
         note=(
             f"Test accuracy, mean ± standard deviation over chips. {_how(record)} AVM: "
-            f"accuracy lost between {labels[0]} and {labels[-1]}, mean over chips. p: "
-            "Welch's t-test of the two means; small values mean that they differ, and with "
-            f"{len(record['candidates']) * len(times)} tests one below "
-            f"{1 / (len(record['candidates']) * len(times)):.2f} is expected by chance."
+            f"accuracy lost between {labels[0]} and {labels[-1]}, mean over chips. "
+            + _tests(tests)
         ),
     )
 
@@ -165,6 +172,16 @@ def costs(record: dict[str, Any]) -> Table:
             f"simulator's holds its compilation. {versions}."
         ),
     )
+
+
+def _tests(count: int) -> str:
+    """Returns how to read the p values, where there are any."""
+    if not count:
+        return "No test: one chip, or chips that all agree."
+    text = "p: Welch's t-test of the two means; small values mean that they differ"
+    if count == 1:
+        return f"{text}."
+    return f"{text}, and of {count} tests one below {1 / count:.2f} is expected by chance."
 
 
 def _how(record: dict[str, Any]) -> str:

@@ -102,8 +102,8 @@ class Processes:
             payload = bytes(ForkingPickler.dumps(function))
         except Exception as error:  # pickling fails with whatever the object raises
             raise UserError(
-                f"The oracle cannot be sent to another process ({error}); use the serial "
-                "executor."
+                "The oracle cannot be pickled, so it cannot be sent to another process; "
+                "define it at the top of a module, or use the serial executor."
             ) from error
         if payload != self._payload:
             self.close()
