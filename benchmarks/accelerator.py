@@ -7,7 +7,6 @@ memory that is left is skipped, and says so. ``--dry-run`` goes through all of i
 sizes on any device, and writes nothing.
 """
 
-import argparse
 import contextlib
 import importlib.util
 import os
@@ -304,7 +303,7 @@ def report(rows: list[dict[str, Any]], began: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.Parser(__doc__)
     parser.add_argument("--seconds", type=float, default=220.0, help="for everything")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes, any device")
     args = parser.parse_args()

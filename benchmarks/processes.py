@@ -90,7 +90,7 @@ def measure(total: int, controllers: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = harness.Parser(__doc__)
     parser.add_argument("--controllers", type=int, default=256)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
