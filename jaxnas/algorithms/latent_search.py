@@ -32,7 +32,7 @@ from jaxnas.core.layout import branch, per_controller
 from jaxnas.core.ranges import HPARAMS
 from jaxnas.core.space import Counted, SearchSpace
 from jaxnas.core.trees import masked_mean
-from jaxnas.core.types import Evaluation, Proposal
+from jaxnas.core.types import Evaluation, PolicyOutput, Proposal
 from jaxnas.envs.change import ChangeEnv
 from jaxnas.envs.latent import STARTS, ContinuousLatentEnv, LatentEnv, LatentParams
 from jaxnas.latent import files
@@ -276,6 +276,25 @@ class LatentSearch:
     def artifacts(self, state: LatentState) -> dict[str, Array]:
         """Returns what a finished run keeps beside its queries: the newest walk."""
         return {"path": state.path}
+
+    @property
+    def policy_config(self) -> dict[str, Any]:
+        """The latent model, what is observed, and the controller with its sizes."""
+        seen = {"history": self.history, "start": self.start}
+        module = repr(self.training.module)
+        return {"latent": self.checksum, "controller": module, **seen}
+
+    def policy(self, state: LatentState) -> PyTree:
+        """Returns the controller's parameters."""
+        return state.agent.params
+
+    def with_policy(self, state: LatentState, params: PyTree) -> LatentState:
+        """Returns a state whose controller has other parameters."""
+        return state._replace(agent=state.agent._replace(params=params))
+
+    def act(self, params: PyTree, obs: Float[Array, "n F"]) -> PolicyOutput:
+        """Returns logits ``[n, A]`` and values of observations."""
+        return self.training.act(params, obs)
 
     def _learn(
         self, key: Key[Array, ""], state: LatentState

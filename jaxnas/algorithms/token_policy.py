@@ -89,6 +89,23 @@ class TokenPolicy(abc.ABC):
         sizes = {"num_actions": self.space.vocab, "length": self.space.length}
         return registry.make_controller(self.controller, hidden=self.hidden, **sizes)
 
+    @property
+    def policy_config(self) -> dict[str, Any]:
+        """The controller with its sizes."""
+        return {"controller": repr(self.module)}
+
+    def policy(self, state: PolicyState) -> PyTree:
+        """Returns the controller's parameters."""
+        return state.params
+
+    def with_policy(self, state: PolicyState, params: PyTree) -> PolicyState:
+        """Returns a state whose controller has other parameters."""
+        return state._replace(params=params)
+
+    def act(self, params: PyTree, obs: Int[Array, "n L"]) -> PolicyOutput:
+        """Returns logits ``[n, L, V]``, unmasked, and values at each place of tokens."""
+        return sequence(self.module, params, obs)
+
     @abc.abstractmethod
     def default_hparams(self) -> Any:
         """Returns the preset."""

@@ -22,6 +22,7 @@ from jaxnas.cli.common.options import (
     parse_options,
 )
 from jaxnas.cli.common.progress import Reporter
+from jaxnas.core.algorithm import PolicyBased
 from jaxnas.core.errors import UserError
 from jaxnas.core.files import check_name
 from jaxnas.core.oracle import Oracle
@@ -87,6 +88,9 @@ class Common:
     """Which process of the run this is, from 0."""
     processes: int | None = None
     """Processes of the run; each has the same command but for --process."""
+    init: Path | None = None
+    """Start from the policies of another run: a run directory, or a search's with one for
+    each method. Methods that learn no policy start as ever."""
     fresh: bool = False
     """Delete what the run directory holds and start over."""
     quiet: bool = False
@@ -150,6 +154,13 @@ class Common:
         """Returns, as a context, what evaluates and keeps outside the compiled search."""
         return self.evaluating.open(oracle, self.out, runs, self.fresh, reporter)
 
+    def initial(self, choice: Chosen) -> Path | None:
+        """Returns the run whose policies a method starts from."""
+        if self.init is None or not isinstance(choice.algo, PolicyBased):
+            return None
+        own = self.init / choice.name
+        return own if own.is_dir() else self.init
+
     @property
     def reporter(self) -> Reporter:
         """How progress is shown."""
@@ -197,6 +208,8 @@ class Search:
         grids = {
             name: parse_grid(for_algorithm(self.grid, name, names), name) for name in names
         }
+        if self.common.init and not any(isinstance(c.algo, PolicyBased) for c in chosen):
+            raise UserError(f"None of {list(names)} learns a policy; leave --init out.")
         seeds = SEEDS[self.env] if self.seeds is None else self.seeds
         reporter = self.common.reporter
         paths = [self.common.directory / name for name in names]
@@ -306,6 +319,7 @@ def run_one(
             weights=common.weights or None,
             layout=common.layout,
             width=common.width,
+            init=common.initial(choice),
             callbacks=[reporter],
             resume="never" if common.fresh else "auto",
             grid=grid,

@@ -5,10 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxnas.core.space import SearchSpace
-from jaxnas.core.types import (
-    Evaluation,
-    Proposal,
-)
+from jaxnas.core.types import Evaluation, PolicyOutput, Proposal
 
 
 @runtime_checkable
@@ -86,4 +83,26 @@ class Exporting(Protocol):
 
     def artifacts(self, state: PyTree) -> dict[str, Array]:
         """Returns arrays of a finished controller, saved as ``artifact_NAME [P, ...]``."""
+        ...
+
+
+@runtime_checkable
+class PolicyBased(Protocol):
+    """An algorithm that learns a policy, which a run saves and another may start from."""
+
+    @property
+    def policy_config(self) -> dict[str, Any]:
+        """What must be equal for a saved policy to fit, beside id and space; JSON-able."""
+        ...
+
+    def policy(self, state: PyTree) -> PyTree:
+        """Returns the policy's parameters."""
+        ...
+
+    def with_policy(self, state: PyTree, params: PyTree) -> PyTree:
+        """Returns a state that has other parameters, of the same shapes and dtypes."""
+        ...
+
+    def act(self, params: PyTree, obs: Any) -> PolicyOutput:
+        """Returns logits and values of a batch of what the policy sees."""
         ...

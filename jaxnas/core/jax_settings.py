@@ -37,7 +37,8 @@ def check_platform() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
+        named = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
         raise UserError(
-            f"JAX cannot use the platform {jax.config.read('jax_platforms')!r} on this "
-            "machine; unset JAX_PLATFORMS or set it to cpu, and see 'jaxnas doctor'."
+            f"JAX cannot use the platform {named!r} on this machine; unset "
+            "JAX_PLATFORMS or set it to cpu, and see 'jaxnas doctor'."
         ) from error

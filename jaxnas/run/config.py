@@ -149,6 +149,7 @@ def describe_run(job: Job, options: RunOptions) -> dict[str, Any]:
         "layout": job.layout.kind,
         "width": job.layout.width,
         "wave": job.wave,
+        **({} if job.init is None else {"init": job.init.checksum}),
         **_measuring(oracle.oracle, options.store_path),
     }
 

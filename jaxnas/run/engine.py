@@ -15,6 +15,7 @@ from jaxnas.run.contracts import ROWS, check_tokens
 from jaxnas.run.distributed import local
 from jaxnas.run.host.cache import HostCache
 from jaxnas.run.memory import Memory
+from jaxnas.run.policies import Initial
 from jaxnas.run.population import Layout, Member, programs
 
 
@@ -34,6 +35,7 @@ class Job:
     mesh: Mesh
     label: str
     memory: Memory
+    init: Initial | None = None
 
 
 class Engine:
@@ -76,6 +78,13 @@ class Engine:
         root = self.programs.share(jax.random.key_data(rng.root_key(self.job.seed0)))
         blocks = self.programs.place(self.programs.blocked((ids.astype(np.int32), hparams)))
         members = self.programs.init(blocks, root, self.params)
+        if self.job.init is not None:
+            params = self.job.init.params
+            saved = len(jax.tree.leaves(params)[0])
+            rank = np.maximum(ids, 0) % self.job.seeds % saved
+            chosen = self.programs.blocked(jax.tree.map(lambda x: x[rank], params))
+            pair = members, self.programs.place(chosen)
+            members = self.programs.with_policies(pair)
         if self.cache is None:
             members = self.advance(members, 0, 0)
         jax.block_until_ready(members)

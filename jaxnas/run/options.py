@@ -36,6 +36,10 @@ class RunOptions:
         store: where the evaluations of a measuring oracle are stored, so that none is made
             twice whichever run asked: an open store, or its file.
         devices: devices to spread over; all when None.
+        init: directory of a finished run whose policies the controllers start from, of the
+            same method, space and controller. The controllers of seed number ``s``, in
+            every setting, take the policy ranked ``s`` (best first), and again from the
+            first where there are fewer.
         callbacks: called with progress events between two compiled calls.
         resume: ``"never"`` deletes what ``out`` holds first.
         grid: the axes of a sweep, for the record.
@@ -60,6 +64,7 @@ class RunOptions:
     executor: Executor | None = None
     store: Store | str | Path | None = None
     devices: Sequence[Any] | None = None
+    init: str | Path | None = None
     callbacks: Sequence[Callback] = ()
     resume: Literal["auto", "never"] = "auto"
     grid: Mapping[str, Sequence[float]] | None = None

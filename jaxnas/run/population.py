@@ -319,6 +319,17 @@ class Programs:
         inner = self._over_blocks(block)
         return jax.jit(lambda m, p, start, stop: inner(m, p, start, stop), donate_argnums=0)
 
+    @functools.cached_property
+    def with_policies(self) -> Any:
+        """The jitted ``((members, policies)) -> members`` that have these policies."""
+
+        def block(pair: tuple[Member, PyTree]) -> Member:
+            members, policies = pair
+            begun = jax.vmap(self.algo.with_policy)(members.algorithm, policies)
+            return members._replace(algorithm=begun)
+
+        return self._over_blocks(block)
+
     def _phase(self, phase: Callable[..., Any]) -> Any:
         """Returns ``phase(item, keys, learn_key, *scalars)`` over all members, jitted.
 

@@ -12,9 +12,12 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxnas.core.algorithm import Algorithm, Exporting
+from jaxnas.core.errors import UserError
 from jaxnas.core.oracle import Truthful, required
 from jaxnas.core.space import SearchSpace
 from jaxnas.oracles.budget import Budgeted
+from jaxnas.registry import make_space
+from jaxnas.run import policies
 from jaxnas.run.population import Member
 
 PIECE = 1024
@@ -42,6 +45,34 @@ class Result:
     path: Path | None
     timings: dict[str, float]
     evaluations: dict[str, Any] | None = None
+    learned: dict[str, np.ndarray] | None = None
+    """Policies as in ``policies.npz``; None where they are still there."""
+    algo: Any = None
+    """What ran; None of a run that was read from its directory."""
+
+    def policy(self, i: int, algo: Any = None) -> policies.Policy:
+        """Returns the policy that controller ``i`` ended with: ``apply`` and ``params``.
+
+        Args:
+            i: global number of a controller, as in ``arrays["controller"]``. The policies
+                of all are saved, or of the best where they are more than 64 MiB.
+            algo: the algorithm, where it cannot be made again by name.
+
+        Raises:
+            UserError: the method learns none, or this one was not saved.
+        """
+        header: dict[str, Any] = {}
+        found = self.learned
+        if found is None and self.path is not None:
+            header, found = policies.KIND.read(self.path / policies.FILE)
+        if not found:
+            raise UserError("This search has no policies: its method learns none.")
+        algo = algo or self.algo
+        if algo is None:
+            name, options = self.config["space_name"], self.config["space_options"]
+            space = None if name is None else make_space(name, **options)
+            algo = policies.remade(header, space)
+        return policies.one(found, i, algo)
 
     @property
     def curve(self) -> np.ndarray:
@@ -105,6 +136,7 @@ def gather(
         "best_tokens": fetch(ledger.best_tokens),
         "best_true": oracle.scalariser.natural(fetch(ledger.best_true)),
         **log,
+        **policies.gathered(algo, members, ids),
     }
 
 

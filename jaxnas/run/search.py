@@ -25,7 +25,7 @@ from jaxnas.core.layout import resolve
 from jaxnas.core.oracle import Described, Oracle, capability
 from jaxnas.data.store.evaluations import Store
 from jaxnas.oracles.budget import Budgeted, budgeted
-from jaxnas.run import contracts, distributed
+from jaxnas.run import contracts, distributed, policies
 from jaxnas.run import store as folders
 from jaxnas.run.config import describe_run, expand_hparams
 from jaxnas.run.devices import population_mesh
@@ -223,6 +223,7 @@ def _plan(
         layout=Layout(min(wave, count), width, mesh.size, kind),
         wave=wave,
         mesh=mesh,
+        init=None if options.init is None else policies.initial(options.init, algo),
         label=options.label or algo.id.rsplit("-v", 1)[0],
         memory=memory,
     )
@@ -283,6 +284,7 @@ def _run(
         distributed.exchange("results are written")
         return load_result(directory.path)
     arrays = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+    learned = policies.taken(arrays)
     params = engine.params
     if distributed.count() > 1:  # this process computes alone from here on
         params = jax.tree.map(lambda x: x.addressable_data(0), params)
@@ -294,10 +296,11 @@ def _run(
         made |= {"failed_evaluations": asked["failed"], "failures": asked["failures"]}
         made["evaluations"] = asked
     if directory is not None:
+        policies.write(directory.path, job.algo, learned)
         _finish(directory, arrays, best, made)
     distributed.exchange("results are written")
     path = directory.path if directory else None
-    return Result(config, arrays, best, path, timings, asked)
+    return Result(config, arrays, best, path, timings, asked, learned, job.algo)
 
 
 def _collect(saved: Path | None, part: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

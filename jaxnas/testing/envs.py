@@ -30,8 +30,9 @@ def _rollout(
                 act_key, (size,), minval=-1.0, maxval=1.0, dtype=jnp.float32
             )
         else:
+            legal = jnp.ones(env.num_actions) if mask is None else mask
             action = inverse_cdf(
-                jax.random.uniform(act_key, dtype=jnp.float32), mask.astype(jnp.float32)
+                jax.random.uniform(act_key, dtype=jnp.float32), legal.astype(jnp.float32)
             )
         state, timestep = env.step(step_key, state, action, params)
         return (state, timestep.mask), (action, timestep)
@@ -80,11 +81,12 @@ def check_masks_and_ends(env: Environment, params: PyTree) -> None:
     """Some action is always legal, and an episode ends in one way at most."""
     keys = jax.random.split(jax.random.key(2), LANES)
     first, (_, steps) = jax.jit(jax.vmap(lambda k: _rollout(env, k, params)))(keys)
-    for name, mask in (("reset", first.mask), ("step", steps.mask)):
-        legal = np.asarray(mask).any(axis=-1)
-        expect.every(legal, f"{name} returned a mask without a legal action; leave one")
-    found, wanted = steps.mask.shape[-1], env.num_actions
-    assert found == wanted, f"mask has {found} entries; make it num_actions = {wanted}"
+    if first.mask is not None:
+        for name, mask in (("reset", first.mask), ("step", steps.mask)):
+            legal = np.asarray(mask).any(axis=-1)
+            expect.every(legal, f"{name} returned a mask without a legal action; leave one")
+        found, wanted = steps.mask.shape[-1], env.num_actions
+        assert found == wanted, f"mask has {found} entries; make it num_actions = {wanted}"
     running = ~np.asarray(first.terminated | first.truncated)
     expect.every(running, "reset returned an ended episode; start one that is not")
     one = ~np.asarray(steps.terminated & steps.truncated)

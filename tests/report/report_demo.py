@@ -12,6 +12,7 @@ import numpy as np
 
 import jaxnas
 from jaxnas.core import tokens as tk
+from jaxnas.core.oracle import Enumerated, required
 
 
 class Ledger:
@@ -229,8 +230,8 @@ def make_run(
     oracle = jaxnas.make_oracle(oracle_name, **options)
     space = oracle.space
     members = np.asarray(tk.enumerate_space(space)).astype(np.int64)
-    objectives = oracle.objectives
-    columns = {n: c.astype(np.float32).astype(float) for n, c in oracle.columns().items()}
+    objectives, table = oracle.objectives, required(oracle, Enumerated).columns()
+    columns = {n: c.astype(np.float32).astype(float) for n, c in table.items()}
     measured = np.stack([columns[o.name] for o in objectives], axis=1)
     signs = np.array([1 if o.maximise else -1 for o in objectives])
     sign = signs[0] if len(signs) == 1 else 1

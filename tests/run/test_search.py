@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 import jaxnas
+from jaxnas import registry
 from jaxnas.core.errors import UserError
 from jaxnas.core.oracle import Enumerated, required
 from jaxnas.registry import make_algorithm, make_oracle, make_space
@@ -214,31 +216,32 @@ def test_hparams_are_swept_in_one_program():
     np.testing.assert_array_equal(swept.arrays["curve"][:4], alone.arrays["curve"])
 
 
-@pytest.mark.parametrize("devices", [8])
-def test_one_device_equals_eight(devices, tmp_path):
-    """Eight simulated devices in a process of their own, as ARCHITECTURE section 6 asks."""
-    code = f"""
-import jax, numpy as np, jaxnas
-jaxnas.configure_host({devices})
-assert jax.device_count() == {devices}
-space = jaxnas.make_space("toy")
-oracle = jaxnas.make_oracle("toy", space=space)
-for name in ("evolution", "random", "reinforce"):
-    algo = jaxnas.make_algorithm(name, space=space, batch=2)
-    r = jaxnas.search(algo, oracle, budget=20, seeds=11, width=2, max_proposals=40)
-    np.savez({str(tmp_path)!r} + "/" + name, **r.arrays)
-"""
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=300)
-    for name in ("evolution", "random", "reinforce"):
-        one = run(name, seeds=11, width=2, max_proposals=40)
-        eight = np.load(tmp_path / f"{name}.npz")
-        if name == "reinforce":
-            got, want = eight["metric_entropy"][:, :3], one.arrays["metric_entropy"][:, :3]
-            np.testing.assert_allclose(got, want, rtol=1e-4)
-            np.testing.assert_array_equal(
-                eight["tokens"][:, :6], one.arrays["tokens"][:, :6]
-            )
-            continue
-        for field in SAME:
-            np.testing.assert_array_equal(eight[field], one.arrays[field])
+def all_but(*left_out):
+    return [n for n in registry.names("algorithm") if n not in left_out]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(["reinforce"], id="reinforce"),
+        pytest.param(all_but("reinforce"), id="others", marks=pytest.mark.slow),
+    ],
+)
+def test_one_device_equals_eight(names, tmp_path):
+    """Eight simulated devices in a process of their own.
+
+    Equal to the bit, but for the metrics of gradient methods: a device with one block of
+    controllers has no loop over blocks, and XLA then rounds another way.
+    """
+    script = Path(__file__).with_name("eight_devices.py")
+    command = [sys.executable, str(script), str(tmp_path), *names]
+    subprocess.run(command, check=True, env=os.environ, timeout=1200)
+    for name in names:
+        one, eight = (dict(np.load(tmp_path / f"{name}-{n}.npz")) for n in (1, 8))
+        assert one.keys() == eight.keys()
+        assert len(np.unique(one["tokens"].reshape(-1, SPACE.length), axis=0)) > 20
+        for key, array in one.items():
+            rounded = name not in INTEGER and key.startswith(("metric_", "artifact_"))
+            tolerance = {"rtol": 1e-4, "atol": 1e-5} if rounded else {"rtol": 0}
+            said = f"{name}: {key}"
+            np.testing.assert_allclose(eight[key], array, err_msg=said, **tolerance)

@@ -279,7 +279,7 @@ def read_job(path: Path) -> dict[str, Any]:
     try:
         given = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise RunnerError(f"{path} cannot be read, or is not JSON.") from error
+        raise RunnerError(f"{path} cannot be read as a job; it must be JSON.") from error
     unknown = set(given) - set(JOB)
     if unknown:
         raise RunnerError(

@@ -390,7 +390,7 @@ def read_spec(path: str | Path) -> dict[str, Any]:
     try:
         return json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
-        raise NetError(f"{path} cannot be read, or is not JSON.") from error
+        raise NetError(f"{path} cannot be read as a spec; it must be JSON.") from error
 
 
 def load_weights(net: nn.Module, path: str | Path) -> None:
@@ -430,7 +430,9 @@ def read_npz(path: str | Path) -> dict[str, Tensor]:
             names = archive.namelist()
             found = {n.removesuffix(".npy"): _read_npy(archive.read(n)) for n in names}
     except (OSError, zipfile.BadZipFile, ValueError, SyntaxError, KeyError) as error:
-        raise NetError(f"{path} cannot be read, or is no npz of floats.") from error
+        raise NetError(
+            f"{path} cannot be read as weights; save an npz of floats."
+        ) from error
     return found
 
 

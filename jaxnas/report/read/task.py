@@ -194,8 +194,7 @@ def make_task(run: RunData) -> Task:
     if oracle is not None:
         known, why = _know(oracle, run)
     described = None if oracle is None else capability(oracle, Described)
-    noisy = str(options.get("noise", "none")) != "none"
-    true = oracle is not None and capability(oracle, Truthful) is not None
+    truth = None if oracle is None else capability(oracle, Truthful)
     return Task(
         oracle=plain_text(name or str(entry.get("id", "oracle")).partition("|")[0]),
         options=options,
@@ -207,7 +206,7 @@ def make_task(run: RunData) -> Task:
         why=why,
         info={} if described is None else described.info(),
         constraints=run.constraints,
-        truthful=known is not None or noisy or true,
+        truthful=known is not None or truth is not None,
     )
 
 
@@ -318,7 +317,8 @@ def costs_of(task: Task, name: str, tokens: Int[np.ndarray, "n L"]) -> np.ndarra
         oracle = registry.make_oracle("cost", space=space, objective=name)
     except JaxnasError:
         return none
-    key, n, like = jax.random.key(0), len(tokens), jnp if oracle.traced else np
+    like: Any = jnp if oracle.traced else np
+    key, n = jax.random.key(0), len(tokens)
     params = oracle.params()
     _, found = oracle.evaluate(
         key,
