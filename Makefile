@@ -48,7 +48,7 @@ lint: $(VENV)/.installed-dev $(VENV)/.installed-analog
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pyright
-	$(BIN)/codespell jaxnas tests benchmarks experiments docs README.md CHANGELOG.md
+	$(BIN)/codespell jaxnas tests benchmarks experiments docs README.md CHANGELOG.md CONTRIBUTING.md
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/throughput.py

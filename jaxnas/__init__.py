@@ -1,10 +1,11 @@
 """Reinforcement learning that designs neural networks, compiled end to end in JAX.
 
-space  = jaxnas.make_space("nb201")
-oracle = jaxnas.make_oracle("analog-nasbench", space=space, objective="analog_1month")
-algo   = jaxnas.make_algorithm("ppo", space=space, batch=8)
-result = jaxnas.search(algo, oracle, seeds=1024, budget=500, out="runs/demo")
-result.best(5)
+>>> import jaxnas
+>>> space = jaxnas.make_space("nb201")
+>>> oracle = jaxnas.make_oracle("analog-nasbench", space=space, objective="analog_1month")
+>>> algo = jaxnas.make_algorithm("ppo", space=space, batch=8)
+>>> result = jaxnas.search(algo, oracle, seeds=4, budget=20, out="runs/demo")
+>>> best = result.best(5)
 """
 
 from typing import TYPE_CHECKING, Any

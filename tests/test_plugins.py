@@ -30,7 +30,7 @@ from jaxnas.testing.spaces import SPACE_CHECKS
 
 PAGE = ROOT / "docs" / "extending.md"
 PYTHON = blocks(PAGE, "python")
-PACKAGE = "\n\n".join(block for block in PYTHON if not block.startswith("# test_"))
+PACKAGE = "\n\n".join(block for block in PYTHON if not block.startswith("# "))
 POINTS = tomllib.loads("".join(blocks(PAGE, "toml")))["project"]["entry-points"]
 
 

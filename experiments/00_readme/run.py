@@ -48,7 +48,6 @@ def read(run: Path) -> dict[str, Any]:
     where = {key: sorted({str(one.get(key)) for one in made}) for key in WHERE}
     return {
         "where": {"processor": harness.provenance()["device"], **where},
-        "seconds": round(sum(one["compile_s"] + one["run_s"] for one in made), 1),
         **study,
         "validation": _validation(read_validation(run / "validation")),
     }

@@ -71,7 +71,7 @@ def build(spec: Spec) -> Child:
         >>> space = nb201.for_images((8, 8, 1), 10, channels=4, cells=1)
         >>> child = build(space.to_spec(numpy.array([2, 0, 4, 1, 3, 2])))
         >>> images = jax.numpy.zeros((5, 8, 8, 1))
-        >>> child.init_with_output(jax.random.key(0), images)[0].shape
+        >>> jax.eval_shape(child.init_with_output, jax.random.key(0), images)[0].shape
         (5, 10)
 
     Raises:

@@ -110,6 +110,16 @@ class Unrestricted(Protocol):
 
 
 @runtime_checkable
+class Limited(Protocol):
+    """An environment whose episodes are never longer than it says."""
+
+    @property
+    def max_steps(self) -> int:
+        """Steps of the longest episode."""
+        ...
+
+
+@runtime_checkable
 class Deferring(Protocol):
     """An environment whose rewards nothing later depends on: they may be paid afterwards.
 

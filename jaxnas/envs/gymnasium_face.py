@@ -4,13 +4,14 @@ Needs gymnasium (extra ``gym``); importing this module without it is a ``UserErr
 """
 
 import functools
+import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.environment import Environment
 from jaxnas.core.errors import UserError
@@ -117,13 +118,15 @@ class GymnasiumEnv(gymnasium.Env):
         self.observation_space = _box(env)
         self.action_space = _actions(env)
         self._key: Array | None = None
+        self._mask: np.ndarray | None = None
         self._episode = 0
         self._lane: Lane | None = None
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self, *, seed: SupportsIndex | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float[np.ndarray, "F"], dict[str, Any]]:
         """Returns the first observation of a new episode; ``options`` are not used."""
+        seed = None if seed is None else operator.index(seed)
         super().reset(seed=seed)
         if seed is not None or self._key is None:
             chosen = int(self.np_random.integers(2**31)) if seed is None else seed
@@ -133,7 +136,22 @@ class GymnasiumEnv(gymnasium.Env):
         self._lane, timestep = _open_one(
             self.env, self.task, self._key, jnp.int32(self._episode)
         )
-        return np.asarray(timestep.obs), {"action_mask": _legal(timestep.mask)}
+        return np.asarray(timestep.obs), self._info(timestep)
+
+    def action_masks(self) -> Bool[np.ndarray, "A"]:
+        """Returns the actions that are legal next, as sb3-contrib's MaskablePPO asks.
+
+        Raises:
+            UserError: ``reset`` was never called.
+        """
+        if self._mask is None:
+            raise UserError("Call `reset` before `action_masks`.")
+        return self._mask.astype(bool)
+
+    def _info(self, timestep: Timestep) -> dict[str, Any]:
+        """Returns the legal actions, after noting them."""
+        self._mask = _legal(self.env, timestep.mask)
+        return {"action_mask": self._mask}
 
     def step(
         self, action: Any
@@ -152,7 +170,7 @@ class GymnasiumEnv(gymnasium.Env):
             float(timestep.reward),
             bool(timestep.terminated),
             bool(timestep.truncated),
-            {"action_mask": _legal(timestep.mask)},
+            self._info(timestep),
         )
 
 
@@ -193,7 +211,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
     def reset(
         self,
         *,
-        seed: int | Sequence[int | None] | None = None,
+        seed: SupportsIndex | Sequence[SupportsIndex | None] | np.ndarray | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Float[np.ndarray, "E F"], dict[str, Any]]:
         """Returns the first observations of new episodes in all lanes.
@@ -211,11 +229,13 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
                 "Lanes restart by themselves (autoreset_mode SAME_STEP); call `reset` "
                 "without a `reset_mask`."
             )
+        if seed is not None and not isinstance(seed, Sequence | np.ndarray):
+            seed = operator.index(seed)
         super().reset(seed=seed if isinstance(seed, int) else None)
         keys, episodes = self._streams(seed)
         self._keys = keys
         self._lanes, timestep = _open_all(self.env, self.task, keys, episodes)
-        return np.asarray(timestep.obs), _batched_mask(timestep.mask)
+        return np.asarray(timestep.obs), self._info(timestep.mask)
 
     def step(
         self, actions: Any
@@ -240,20 +260,25 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         )
         seen, ended_mask = jax.device_get((seen, ended_mask))
         over = np.asarray(done(seen))
-        info = _batched_mask(seen.mask)
+        info = self._info(seen.mask)
         if over.any():
-            info.update(_final(seen.final_obs, ended_mask, over))
+            ended = _legal(self.env, ended_mask, (self.num_envs,))
+            info.update(_final(seen.final_obs, ended, over))
         reward = np.asarray(seen.reward, np.float64)
         return np.asarray(seen.obs), reward, seen.terminated, seen.truncated, info
 
-    def _streams(
-        self, seed: int | Sequence[int | None] | None
-    ) -> tuple[Key[Array, "E"], Int[Array, "E"]]:
+    def _info(self, mask: Any) -> dict[str, Any]:
+        """Returns the legal actions of all lanes."""
+        legal = _legal(self.env, mask, (self.num_envs,))
+        return {"action_mask": legal, "_action_mask": np.ones(len(legal), bool)}
+
+    def _streams(self, seed: Any) -> tuple[Key[Array, "E"], Int[Array, "E"]]:
         """Returns every lane's key and the number of its next episode."""
         if isinstance(seed, int):
             seeds: list[int | None] = [seed + i for i in range(self.num_envs)]
         else:
-            seeds = [None] * self.num_envs if seed is None else list(seed)
+            given = [None] * self.num_envs if seed is None else list(seed)
+            seeds = [None if s is None else operator.index(s) for s in given]
         if len(seeds) != self.num_envs:
             raise UserError(
                 f"Give one seed for each of the {self.num_envs} lanes, not {len(seeds)}."
@@ -309,15 +334,11 @@ def _seeded(seed: int) -> Key[Array, ""]:
     return jax.random.fold_in(key, seed >> 32) if seed >> 32 else key
 
 
-def _legal(mask: Array | np.ndarray) -> Int[np.ndarray, "*b"]:
-    """Returns a mask in the type that ``Discrete.sample`` takes."""
+def _legal(env: Environment, mask: Any, lanes: tuple[int, ...] = ()) -> np.ndarray:
+    """Returns a mask ``int8[*lanes, A]``, the type that ``Discrete.sample`` takes."""
+    if mask is None:
+        return np.ones((*lanes, env.num_actions), np.int8)
     return np.asarray(mask).astype(np.int8)
-
-
-def _batched_mask(mask: Array | np.ndarray) -> dict[str, Any]:
-    """Returns the info of all lanes."""
-    legal = _legal(mask)
-    return {"action_mask": legal, "_action_mask": np.ones(len(legal), bool)}
 
 
 def _final(final_obs: np.ndarray, mask: np.ndarray, over: np.ndarray) -> dict[str, Any]:
@@ -325,7 +346,7 @@ def _final(final_obs: np.ndarray, mask: np.ndarray, over: np.ndarray) -> dict[st
     observations = np.full(len(over), None, dtype=object)
     for lane in np.flatnonzero(over):
         observations[lane] = final_obs[lane]
-    legal = np.where(over[:, None], _legal(mask), 0).astype(np.int8)
+    legal = np.where(over[:, None], mask, 0).astype(np.int8)
     return {
         "final_obs": observations,
         "_final_obs": over,

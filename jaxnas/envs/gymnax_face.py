@@ -6,25 +6,43 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.environment import Environment
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Timestep
 from jaxnas.envs.base import (
-    AutoReset,
+    Limited,
     Vectorial,
     action_size,
     default_params,
+    done,
+    restart,
     timestep,
 )
+
+UNLIMITED = 2**30
+"""Step limit of an environment that has none."""
 
 
 class GymnaxState(NamedTuple):
     """State of the environment, and the legal actions, which gymnax's signature lacks."""
 
     inner: PyTree
-    mask: Bool[Array, "A"]
+    mask: Bool[Array, "A"] | None
+    time: Int[Array, ""]
+    """Steps of the episode."""
+
+
+@struct.dataclass
+class EnvParams:
+    """What gymnax calls parameters; both fields are traced."""
+
+    max_steps_in_episode: Any
+    """Steps after which an episode is truncated."""
+    task: PyTree
+    """The environment's own parameters."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +52,20 @@ class GymnaxFace:
     ``step`` restarts a finished episode; ``info`` has ``terminated``, ``truncated``,
     ``final_observation`` (before the restart), ``discount`` (0 where terminated) and
     ``action_mask``, the actions that are legal *next*, also found in ``state.mask``.
+    Nothing traced can refuse an action out of range: what it does is the environment's
+    (one that writes tokens ends the episode, a latent one moves nothing).
 
     Args:
         env: an environment with vector observations, such as ``ScoredEnv``.
+        joined: whether ``step`` gives five values with one ``done``, as gymnax 0 did and
+            rejax unpacks, instead of six with ``terminated`` and ``truncated``.
 
     Raises:
         UserError: its observations are not vectors.
     """
 
     env: Environment
+    joined: bool = False
 
     def __post_init__(self) -> None:
         """Refuses environments without vector observations."""
@@ -59,30 +82,38 @@ class GymnaxFace:
         return self.env.num_actions
 
     @property
-    def default_params(self) -> PyTree:
-        """The environment's own task."""
-        return default_params(self.env)
+    def default_params(self) -> EnvParams:
+        """The environment's own task, and its step limit where it has one."""
+        limit = self.env.max_steps if isinstance(self.env, Limited) else UNLIMITED
+        return EnvParams(limit, default_params(self.env))
 
     def reset(
-        self, key: Key[Array, ""], params: PyTree | None = None
+        self, key: Key[Array, ""], params: EnvParams | None = None
     ) -> tuple[PyTree, GymnaxState]:
         """Returns the first observation ``[F]`` and state; the default task if None."""
         params = self.default_params if params is None else params
-        state, timestep = self.env.reset(key, params)
-        return timestep.obs, GymnaxState(state, timestep.mask)
+        state, seen = self.env.reset(key, params.task)
+        return seen.obs, GymnaxState(state, seen.mask, jnp.int32(0))
 
     def step(
         self,
         key: Key[Array, ""],
         state: GymnaxState,
         action: int | float | Array,
-        params: PyTree | None = None,
-    ) -> tuple[PyTree, GymnaxState, Array, Array, Array, dict[Any, Any]]:
+        params: EnvParams | None = None,
+    ) -> tuple[Any, ...]:
         """Returns observation, state, reward, terminated, truncated and ``info``."""
         params = self.default_params if params is None else params
         kind = jnp.float32 if action_size(self.env) else jnp.int32
-        action = jnp.asarray(action, kind)
-        inner, seen = AutoReset(self.env).step(key, state.inner, action, params)
+        step_key, reset_key = jax.random.split(key)
+        inner, after = self.env.step(
+            step_key, state.inner, jnp.asarray(action, kind), params.task
+        )
+        time = state.time + 1
+        cut = after.truncated | (time >= params.max_steps_in_episode)
+        after = after._replace(truncated=cut & ~after.terminated)
+        inner, seen = restart(inner, after, *self.env.reset(reset_key, params.task))
+        over = done(seen)
         info = {
             "terminated": seen.terminated,
             "truncated": seen.truncated,
@@ -90,16 +121,11 @@ class GymnaxFace:
             "discount": jnp.where(seen.terminated, 0.0, 1.0),
             "action_mask": seen.mask,
         }
-        return (
-            seen.obs,
-            GymnaxState(inner, seen.mask),
-            seen.reward,
-            seen.terminated,
-            seen.truncated,
-            info,
-        )
+        state = GymnaxState(inner, seen.mask, jnp.where(over, 0, time))
+        ends = (over,) if self.joined else (seen.terminated, seen.truncated)
+        return (seen.obs, state, seen.reward, *ends, info)
 
-    def action_space(self, params: PyTree | None = None) -> Any:
+    def action_space(self, params: EnvParams | None = None) -> Any:
         """Returns gymnax's ``Discrete(A)``, or the ``Box`` of continuous actions.
 
         Raises:
@@ -109,7 +135,7 @@ class GymnaxFace:
             return gymnax_spaces().Box(-1.0, 1.0, (size,), jnp.float32)
         return gymnax_spaces().Discrete(self.num_actions)
 
-    def observation_space(self, params: PyTree | None = None) -> Any:
+    def observation_space(self, params: EnvParams | None = None) -> Any:
         """Returns ``gymnax.environments.spaces.Box`` of the features ``[F]``.
 
         Raises:
@@ -119,6 +145,27 @@ class GymnaxFace:
         low, high = env.observation_bounds
         shape = (env.observation_size,)
         return gymnax_spaces().Box(low, high, shape, jnp.float32)
+
+    def state_space(self, params: EnvParams | None = None) -> Any:
+        """Returns gymnax's ``Dict`` of the state's leaves by path, each a ``Box``.
+
+        Raises:
+            UserError: gymnax is not installed.
+        """
+        state = jax.eval_shape(self.reset, jax.random.key(0), params)[1]
+        spaces = gymnax_spaces()
+        found, _ = jax.tree_util.tree_flatten_with_path(state)
+        box = lambda leaf: spaces.Box(*_bounds(leaf.dtype), leaf.shape, leaf.dtype)
+        named = {jax.tree_util.keystr(path): box(leaf) for path, leaf in found}
+        return spaces.Dict(named)
+
+
+def _bounds(dtype: Any) -> tuple[Any, Any]:
+    """Returns the least and the greatest value of a type."""
+    if jnp.issubdtype(dtype, jnp.bool_):
+        return 0, 1
+    facts: Any = jnp.finfo if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo
+    return facts(dtype).min, facts(dtype).max
 
 
 @dataclass(frozen=True, eq=False)

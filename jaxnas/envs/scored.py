@@ -117,6 +117,11 @@ class OracleEnv(abc.ABC):
         return action_size(self.dynamics)
 
     @property
+    def max_steps(self) -> int:
+        """As the dynamics."""
+        return self.dynamics.max_steps
+
+    @property
     def always_legal(self) -> bool:
         """As the dynamics."""
         return always_legal(self.dynamics)

@@ -48,6 +48,11 @@ class TokenEnv:
         return self.space.vocab
 
     @property
+    def max_steps(self) -> int:
+        """Steps of an episode, ``L``."""
+        return self.space.length
+
+    @property
     def flat_size(self) -> int:
         """Features of :meth:`flatten`, ``F = L V + 1``."""
         return self.space.length * self.space.vocab + 1

@@ -142,3 +142,70 @@ def test_probe_ladder(probe, method):
     decided = known.action >= 0
     best = np.argmax(np.asarray(out.logits), axis=-1)
     assert (best[:, decided] == known.action[decided]).all()
+
+
+def test_faces_take_numpy_seeds_and_give_masks():
+    pytest.importorskip("gymnasium")
+    from jaxnas.envs.gymnasium_face import GymnasiumEnv, GymnasiumVectorEnv
+
+    scored = registry.make_env("tokens", oracle=ORACLE)
+    env = GymnasiumEnv(scored)
+    with pytest.raises(UserError, match="Call `reset`"):
+        env.action_masks()
+    env.reset(seed=np.int64(3))
+    want = np.asarray(SPACE.mask(jnp.zeros(SPACE.length, jnp.int32), jnp.int32(0)))
+    np.testing.assert_array_equal(env.action_masks(), want)
+    assert env.action_masks().dtype == bool
+    with pytest.raises(UserError, match="out of range"):
+        env.step(SPACE.vocab)
+    for seed in (np.int64(3), np.asarray([3, 4])):
+        obs, _ = GymnasiumVectorEnv(scored, 2).reset(seed=seed)
+        assert obs.shape == (2, scored.observation_size)
+
+
+def test_gymnax_face_truncates_at_its_limit_and_describes_its_state():
+    from jaxnas.envs.gymnax_face import GymnaxFace
+
+    face = GymnaxFace(registry.make_env("tokens", oracle=ORACLE))
+    assert face.default_params.max_steps_in_episode == SPACE.length
+    params = face.default_params.replace(max_steps_in_episode=2)
+    _, state = face.reset(KEY, params)
+    for time in (1, 0):
+        _, state, _, terminated, truncated, _ = face.step(
+            KEY, state, jnp.argmax(state.mask), params
+        )
+        assert (int(state.time), bool(truncated)) == (time, time == 0)
+        assert not bool(terminated)
+    pytest.importorskip("gymnax")
+    space = face.state_space()
+    assert {box.shape for box in space.spaces.values()} >= {(), (SPACE.length,)}
+
+
+@pytest.mark.external
+def test_maskable_ppo_of_sb3_contrib_trains():
+    contrib = pytest.importorskip("sb3_contrib")
+    from jaxnas.envs.gymnasium_face import GymnasiumEnv
+
+    env = GymnasiumEnv(registry.make_env("tokens", oracle=ORACLE, penalty=-100.0))
+    agent = contrib.MaskablePPO("MlpPolicy", env, n_steps=64, batch_size=32, seed=0)
+    agent.learn(128)
+    obs, _ = env.reset(seed=1)
+    action, _ = agent.predict(obs, action_masks=env.action_masks())
+    assert env.action_masks()[int(action)]
+    returns = [episode["r"] for episode in agent.ep_info_buffer]
+    assert min(returns) > -100.0  # masked: no episode was illegal
+
+
+@pytest.mark.external
+def test_ppo_of_rejax_trains():
+    rejax = pytest.importorskip("rejax")
+    from jaxnas.envs.gymnax_face import GymnaxFace
+
+    face = GymnaxFace(registry.make_env("tokens", oracle=ORACLE), joined=True)
+    agent = rejax.PPO.create(
+        env=face, total_timesteps=512, eval_freq=256, num_envs=4, num_steps=16,
+        num_epochs=1, num_minibatches=2, learning_rate=1e-3, gamma=1.0,
+    )  # fmt: skip
+    _, (lengths, returns) = jax.jit(agent.train)(jax.random.key(0))
+    assert (np.asarray(lengths) <= SPACE.length).all()
+    assert np.isfinite(np.asarray(returns)).all()
