@@ -158,7 +158,7 @@ def test_the_accelerator_script_goes_through_dry():
         "--allow-dirty",
     ]
     found = subprocess.run(
-        [*script, "--seconds", "900"], capture_output=True, text=True, timeout=1000,
+        [*script, "--seconds", "900", "--allow-dirty"], capture_output=True, text=True, timeout=1000,
         env={**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)},
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
