@@ -151,14 +151,10 @@ def test_every_benchmark_asks_the_harness(load):
 @pytest.mark.slow
 def test_the_accelerator_script_goes_through_dry():
     """Every method in both layouts, with tiny sizes on a CPU, and rejax where it is."""
-    script = [
-        sys.executable,
-        str(BENCHMARKS / "accelerator.py"),
-        "--dry-run",
-        "--allow-dirty",
-    ]
+    script = [sys.executable, str(BENCHMARKS / "accelerator.py"), "--dry-run"]
     found = subprocess.run(
-        [*script, "--seconds", "900", "--allow-dirty"], capture_output=True, text=True, timeout=1000,
+        [*script, "--seconds", "900", "--allow-dirty"],
+        capture_output=True, text=True, timeout=1000,
         env={**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)},
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
