@@ -167,7 +167,7 @@ def test_foreign_directories_are_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"seeds": 0}, "At least one seed"),
+        ({"seeds": 0}, "seeds must be in"),
         ({"budget": 0}, "at least one query"),
         ({"budget": 10**6}, "more than the"),
         ({"hparams": {"samples": 3}}, "'sample'"),
