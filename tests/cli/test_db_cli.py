@@ -130,7 +130,7 @@ def test_export_and_merge(capsys, filled, tmp_path):
          "leave --store out"),
         (["search", "--timeout", "3"], "leave --timeout out"),
         ([*SEARCH, "--executor", "serial", "--workers", "2"], "leave --workers out"),
-        ([*SEARCH, "--executor", "processes", "--workers", "0"], "At least one worker"),
+        ([*SEARCH, "--executor", "processes", "--workers", "0"], "--workers must be in"),
         ([*SEARCH, "--timeout", "3"], "add --executor processes"),
         ([*SEARCH, "--executor", "processes", "--timeout", "-1"], "above 0 seconds"),
         (["db", "top", "accurac", "--store", "filled"], "Did you mean 'accuracy'?"),

@@ -170,12 +170,12 @@ def test_foreign_directories_are_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"seeds": 0}, "At least one seed"),
-        ({"budget": 0}, "at least one query"),
+        ({"seeds": 0}, "seeds must be in"),
+        ({"budget": 0}, "budget must be in"),
         ({"budget": 10**6}, "more than the"),
         ({"hparams": {"samples": 3}}, "'sample'"),
-        ({"hparams": {"sample": [np.nan]}}, "finite"),
-        ({"width": 0}, "at least 1"),
+        ({"hparams": {"sample": [np.nan]}}, "sample must be in"),
+        ({"width": 0}, "width must be in"),
         ({"weights": (1.0, 2.0)}, "2 weights"),
         ({"oracle": make_oracle("analog-nasbench")}, "same space"),
         ({"seeds": 10**9}, "choose fewer"),

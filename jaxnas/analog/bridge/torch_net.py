@@ -430,9 +430,7 @@ def read_npz(path: str | Path) -> dict[str, Tensor]:
             names = archive.namelist()
             found = {n.removesuffix(".npy"): _read_npy(archive.read(n)) for n in names}
     except (OSError, zipfile.BadZipFile, ValueError, SyntaxError, KeyError) as error:
-        raise NetError(
-            f"{path} cannot be read as weights; save an npz of floats."
-        ) from error
+        raise NetError(f"{path} cannot be read as weights: {error}.") from error
     return found
 
 
