@@ -174,6 +174,29 @@ def test_hostile_text_is_shown_and_never_run(tmp_path):
     assert "\\|" in markdown
 
 
+@pytest.mark.parametrize("table", ["fashion-cells", "digits-cells"])
+def test_labels_come_from_the_data(tmp_path, monkeypatch, table):
+    words = []
+
+    def read(figure, salt):
+        del salt
+        words.extend(text_.get_text() for text_ in figure.findobj(mpl.text.Text))
+        return b"<svg/>", b"png"
+
+    monkeypatch.setattr(plots, "render", read)
+    run = report_demo.make_run(
+        tmp_path / "run", "random", oracle_name=table, seeds=2, budget=8,
+        options={"objective": "analog_1day"},
+    )  # fmt: skip
+    built = report.build(run, tmp_path / "out")
+    drift = next(d for d in built.chapters[0].drawings if d.name == "drift")
+    assert "analog and digital (%)" in words
+    assert "1 month" in words
+    name = {"fashion-cells": "Fashion-MNIST", "digits-cells": "scikit-learn digits"}[table]
+    assert name in drift.caption
+    assert "CIFAR" not in " ".join(words) + built.md_path.read_text()
+
+
 NOT_ENCODABLE = (
     "name\udce9 \x1b[31m\x07\n# research \u7814\u7a76 \U0001f9ea \u202e_x_ ~~y~~"
 )
