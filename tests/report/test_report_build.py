@@ -97,6 +97,20 @@ def test_figures_lie_beside_the_markdown(built):
             assert head.count("|") == rule.count("|")
 
 
+def test_the_page_says_where_and_how_it_ran(built):
+    shown = built.md_path.read_text()
+    for name, value in (
+        ("layout", "blocked, 2 blocks of 8 controllers on 2 devices"),
+        ("platform", "cpu"),
+        ("device kind", "cpu"),
+        ("processes", "2"),
+        ("device memory", "7.1 GB free, of the host"),
+        ("peak memory", "0.61 GB of this process"),
+        ("compile time", "9.2 s"),
+    ):
+        assert f"| {name} | {value} |" in shown
+
+
 def test_the_main_table_is_what_the_arrays_say(built, analog_runs):
     study = built.chapters[0].study
     table = tables.main_table(study)
