@@ -97,6 +97,20 @@ def test_figures_lie_beside_the_markdown(built):
             assert head.count("|") == rule.count("|")
 
 
+def test_the_page_says_where_and_how_it_ran(built):
+    shown = built.md_path.read_text()
+    for name, value in (
+        ("layout", "blocked, 2 blocks of 8 controllers on 2 devices"),
+        ("platform", "cpu"),
+        ("device kind", "cpu"),
+        ("processes", "2"),
+        ("device memory", "7.1 GB free, of the host"),
+        ("peak memory", "0.61 GB of this process"),
+        ("compile time", "9.2 s"),
+    ):
+        assert f"| {name} | {value} |" in shown
+
+
 def test_the_main_table_is_what_the_arrays_say(built, analog_runs):
     study = built.chapters[0].study
     table = tables.main_table(study)
@@ -172,6 +186,29 @@ def test_hostile_text_is_shown_and_never_run(tmp_path):
     markdown = built.md_path.read_text()
     assert "<script>" not in markdown.replace(f"jaxnas {HOSTILE}", "")
     assert "\\|" in markdown
+
+
+@pytest.mark.parametrize("table", ["fashion-cells", "digits-cells"])
+def test_labels_come_from_the_data(tmp_path, monkeypatch, table):
+    words = []
+
+    def read(figure, salt):
+        del salt
+        words.extend(text_.get_text() for text_ in figure.findobj(mpl.text.Text))
+        return b"<svg/>", b"png"
+
+    monkeypatch.setattr(plots, "render", read)
+    run = report_demo.make_run(
+        tmp_path / "run", "random", oracle_name=table, seeds=2, budget=8,
+        options={"objective": "analog_1day"},
+    )  # fmt: skip
+    built = report.build(run, tmp_path / "out")
+    drift = next(d for d in built.chapters[0].drawings if d.name == "drift")
+    assert "analog and digital (%)" in words
+    assert "1 month" in words
+    name = {"fashion-cells": "Fashion-MNIST", "digits-cells": "scikit-learn digits"}[table]
+    assert name in drift.caption
+    assert "CIFAR" not in " ".join(words) + built.md_path.read_text()
 
 
 NOT_ENCODABLE = (

@@ -116,6 +116,9 @@ def asked_table(study: Study) -> Table | None:
         found, row = advised(study, method), [_label(method)]
         for item in task.objectives:
             within = RANGES.get(item.unit, stats.EVERYWHERE)
+            if task.known is not None and item.name in task.known.columns:
+                column = task.known.columns[item.name]
+                within = float(np.nanmin(column)), float(np.nanmax(column))
             mean = stats.mean_interval(found[item.name], within)
             row += [number(mean.value) if mean.n else "nothing found", interval(mean)]
         for name in task.limited:
