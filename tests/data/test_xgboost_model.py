@@ -220,10 +220,17 @@ def test_a_missing_file_is_named(tmp_path):
         read(tmp_path)
 
 
-def test_the_old_binary_format_is_refused_with_the_way_out(shared_folder):
+@pytest.mark.parametrize(
+    "start",
+    [b"binf" + bytes.fromhex("79495b3f16"), b"bs64", bytes(136) + b"\x0a" + bytes(7)],
+    ids=["binf", "base64", "bare"],
+)
+def test_the_old_binary_format_is_refused_with_the_way_out(tmp_path, start):
+    """The first bytes of IBM's ``xgboost_ranker_acc.bst``, and the two other beginnings."""
     said = r"old binary format.*xgboost-cpu==3\.0\.5.*save_model"
+    (tmp_path / "model.bst").write_bytes(start + b"reg:linear" + bytes(200))
     with pytest.raises(UserError, match=said):
-        read(shared_folder / "xgboost_ranker_acc.bst")
+        read(tmp_path / "model.bst")
 
 
 def test_objectives_are_listed_once():
