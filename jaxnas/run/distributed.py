@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import platform
+import socket
 import subprocess
 import sys
 import threading
@@ -36,8 +37,9 @@ SILENT_S = 20.0
 """Seconds without a beat after which a process counts as dead."""
 WAIT_S = 120.0
 """Seconds that processes wait for one another at the start."""
-LINGER_S = 30
-"""Seconds that the service outlives process 0, so that the others end in good order."""
+LINGER_S = (4, 25)
+"""Seconds that the service outlives process 0, so that the others end in good order: where
+that says goodbye, and where it is killed."""
 _NEVER = 10**6
 _SERVICE = f"""
 import os, sys, time
@@ -45,11 +47,12 @@ from jaxlib import _jax
 service = _jax.get_distributed_runtime_service(
     sys.argv[1], int(sys.argv[2]), heartbeat_timeout={_NEVER}, shutdown_timeout=60)
 print("ready", flush=True)
-sys.stdin.read()
-time.sleep({LINGER_S})
+time.sleep({LINGER_S[0]} if sys.stdin.readline() else {LINGER_S[1]})
 os._exit(0)
 """
 _turns = itertools.count()
+_services: list[subprocess.Popen[str]] = []
+"""The service that this process has started, if it is process 0."""
 
 
 class AgreedError(UserError):
@@ -181,9 +184,10 @@ def joined(
         yield
         return
     address, me, total, devices = _place(coordinator, process, processes)
-    service = _serve(address, total) if me == 0 else None
+    if me == 0:
+        _services[:] = [_serve(address, total)]
     _connect(address, me, total, devices, wait_s)
-    watch = _Watch(internal.global_state.client, me, total)
+    watch, together = _Watch(internal.global_state.client, me, total), True
     try:
         same(options or {})
         yield
@@ -194,22 +198,28 @@ def joined(
         if not isinstance(error, JaxnasError | KeyboardInterrupt):
             time.sleep(SILENT_S + 5)  # most often another one died: the watch says so
         watch.leave(f"ended: {str(error) or type(error).__name__}")
-        atexit.register(_leave, getattr(error, "exit_code", 1))
-        service = None
+        stopped = isinstance(error, KeyboardInterrupt)
+        atexit.register(_leave, 130 if stopped else getattr(error, "exit_code", 1))
+        together = False
         raise
     finally:
         watch.stop()
-        if sys.exc_info()[0] is None or isinstance(sys.exc_info()[1], AgreedError):
+        if together:
             jax.distributed.shutdown()
-        if service is not None:
-            service.kill()
-            service.communicate()
+            for service in _services:
+                service.kill()
+                service.communicate()
+            _services.clear()
 
 
 def _leave(code: int) -> None:
     """Ends this process without waiting for the others, as JAX would at its exit."""
     sys.stdout.flush()
     sys.stderr.flush()
+    for service in _services:
+        if service.stdin is not None and service.poll() is None:
+            service.stdin.write("goodbye\n")
+            service.stdin.flush()
     os._exit(code)
 
 
@@ -247,6 +257,14 @@ def _place(
 def _serve(address: str, processes: int) -> subprocess.Popen[str]:
     """Returns the running coordination service, a child that outlives this process."""
     port = address.rpartition(":")[2]
+    limit = time.monotonic() + LINGER_S[1]  # that of a run which has just ended lingers
+    while not _free(int(port)):
+        if time.monotonic() > limit:
+            raise UserError(
+                f"No coordinator can listen on port {port} here; choose a free one for "
+                "--coordinator."
+            )
+        time.sleep(1.0)
     service = subprocess.Popen(
         [sys.executable, "-c", _SERVICE, f"[::]:{port}", str(processes)],
         stdin=subprocess.PIPE,
@@ -257,11 +275,19 @@ def _serve(address: str, processes: int) -> subprocess.Popen[str]:
     )
     assert service.stdout is not None
     if service.stdout.readline().strip() != "ready":
-        raise UserError(
-            f"No coordinator can listen on port {port} here; choose a free one for "
-            "--coordinator."
-        )
+        raise UserError(f"The coordinator could not be started on port {port}.")
     return service
+
+
+def _free(port: int) -> bool:
+    """Returns whether nothing listens on a port of this machine."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
 
 
 def _connect(address: str, me: int, total: int, devices: Any, wait_s: float) -> None:

@@ -183,3 +183,13 @@ def test_rows_after_a_checkpoint_are_dropped_in_every_file(tmp_path):
     assert directory.truncate_rows([2 * len(line), len(line)]) == 2 * len(line)
     assert directory.row_lengths() == [2 * len(line), len(line), 0]
     directory.close()
+
+
+def test_a_coordinator_whose_port_is_taken_is_refused(monkeypatch):
+    monkeypatch.setattr(distributed, "LINGER_S", (0, 0))
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        place = f"localhost:{taken.getsockname()[1]}"
+        with pytest.raises(UserError, match="choose a free one"):
+            distributed._serve(place, 2)
