@@ -136,7 +136,7 @@ def test_export_and_merge(capsys, filled, tmp_path):
         (["db", "top", "accurac", "--store", "filled"], "Did you mean 'accuracy'?"),
         (["db", "query", "--metric", "acc>=1", "--store", "filled"], "Unknown metric"),
         (["db", "query", "--metric", "accuracy=1", "--store", "filled"], "not a limit"),
-        (["db", "query", "--limit", "0", "--store", "filled"], "At least one row"),
+        (["db", "query", "--limit", "0", "--store", "filled"], "--limit must be in"),
         (["db", "top", "accuracy", "--k", "0", "--store", "filled"], "At least one row"),
         (["db", "top", "accuracy", "--store", "nowhere.sqlite"], "no evaluation store"),
         (["db", "export", "x.parquet", "--store", "filled"], ".csv or .json"),
