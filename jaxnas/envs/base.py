@@ -187,7 +187,7 @@ class Continuing(Protocol):
         ...
 
 
-def default_params(env: Environment, given: PyTree = None) -> PyTree:
+def default_params(env: Any, given: PyTree = None) -> PyTree:
     """Returns ``given``, or if None what an environment declares, or an empty tuple."""
     if given is not None:
         return given

@@ -80,7 +80,7 @@ class ChangeEnv(OracleEnv):
         return f"change-v1:{self.reward}:{self.dynamics.id}:{self.oracle.id}"
 
     def reset(
-        self, key: Key[Array, ""], params: dict[str, PyTree] | None = None
+        self, key: Key[Array, ""], params: Any = None
     ) -> tuple[ChangeState, Timestep]:
         """Returns the first state and time step of an episode."""
         params = default_params(self, params)
@@ -96,7 +96,7 @@ class ChangeEnv(OracleEnv):
         key: Key[Array, ""],
         state: ChangeState,
         action: Array,
-        params: dict[str, PyTree] | None = None,
+        params: Any = None,
     ) -> tuple[ChangeState, Timestep]:
         """Returns the state and time step after ``action``, paid."""
         params = default_params(self, params)

@@ -178,7 +178,7 @@ class Latent(abc.ABC):
         return jax.vmap(lambda one: self.model.encode(model, one))(tokens)
 
     def reset(
-        self, key: Key[Array, ""], params: LatentParams | None = None
+        self, key: Key[Array, ""], params: Any = None
     ) -> tuple[LatentState, Timestep]:
         """Returns the first state and time step of an episode."""
         params = default_params(self, params)
@@ -295,7 +295,7 @@ class LatentEnv(Latent):
         key: Key[Array, ""],
         state: LatentState,
         action: Int[Array, ""],
-        params: LatentParams | None = None,
+        params: Any = None,
     ) -> tuple[LatentState, Timestep]:
         """Returns the state and time step after ``action``; ``key`` is not used."""
         params = default_params(self, params)
@@ -363,7 +363,7 @@ class ContinuousLatentEnv(Latent):
         key: Key[Array, ""],
         state: LatentState,
         action: Float[Array, "Z"],
-        params: LatentParams | None = None,
+        params: Any = None,
     ) -> tuple[LatentState, Timestep]:
         """Returns the state and time step after ``action``; ``key`` is not used."""
         params = default_params(self, params)

@@ -222,7 +222,7 @@ class ScoredEnv(OracleEnv):
         return f"scored-v1:{self.dynamics.id}:{self.oracle.id}"
 
     def reset(
-        self, key: Key[Array, ""], params: dict[str, PyTree] | None = None
+        self, key: Key[Array, ""], params: Any = None
     ) -> tuple[ScoredState, Timestep]:
         """Returns the first state and time step of an episode."""
         params = default_params(self, params)
@@ -235,7 +235,7 @@ class ScoredEnv(OracleEnv):
         key: Key[Array, ""],
         state: ScoredState,
         action: Array,
-        params: dict[str, PyTree] | None = None,
+        params: Any = None,
     ) -> tuple[ScoredState, Timestep]:
         """Returns the state and time step after ``action``, scored at the episode's end."""
         params = default_params(self, params)

@@ -108,5 +108,5 @@ def oracle_from(
     )
     if not made or len({objective.name for objective in made}) < len(made):
         raise UserError("Give at least one objective, each with a name of its own.")
-    name = name or getattr(function, "__qualname__", type(function).__name__)
+    name = name or str(getattr(function, "__qualname__", type(function).__name__))
     return FunctionOracle(function, space, name, made, traced)

@@ -38,7 +38,7 @@ class Stream(NamedTuple):
     state: PyTree
     """Of ``E`` environments."""
     obs: PyTree
-    mask: Bool[Array, "E A"]
+    mask: Bool[Array, "E A"] | None
     carry: PyTree
     """The controller's memory; no leaves where the net is feed-forward."""
     reset: Bool[Array, "E"]

@@ -296,7 +296,7 @@ def train(
     method: str = "ppo",
     *,
     seeds: int = 1,
-    seed0: int | Int[Array, ""] = 0,
+    seed0: Any = 0,
     hparams: Mapping[str, Any] | EnvHparams | None = None,
     updates: int | None = None,
     total_steps: int | None = None,

@@ -12,7 +12,7 @@ from jaxnas.core import tokens as tk
 
 TABLES = {"nb201-table": "cifar10", "analog-nasbench": "analog_1month"}
 QUERIES = 300
-RANDOM_SEEDS, SEEDS, LATENT_SEEDS = 64, 24, 8
+RANDOM_SEEDS, SEEDS, LATENT_SEEDS = 64, 24, 16
 """Controllers 0, 1, ... of seed 0."""
 LEVEL = 1e-3
 """Tolerance: one-sided p of Welch's test that a method is no better than random search."""

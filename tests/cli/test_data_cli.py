@@ -139,7 +139,7 @@ def test_digits_are_easy_and_textures_are_not(capsys):
         (["prepare", "digits", "--out", "FOLDER/a.npz"], "--to npz or --to tfds"),
         (["prepare", "digits", "--to", "npz", "--out", "FOLDER/a.txt"], "end in .npz"),
         (["prepare", "digits", "--to", "npz", "--out", "FOLDER/x/a.npz"], "be written"),
-        (["hardness", "OWN", "--rows", "0"], "must be in [1"),
+        (["hardness", "OWN", "--rows", "0"], "--rows must be in"),
         (["hardness", "OWN", "--rows", "1"], "one class only"),
         (["hardness", "nothing"], "Unknown image 'nothing'"),
     ],

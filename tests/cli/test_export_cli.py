@@ -134,7 +134,7 @@ def test_the_newest_run_is_meant_where_none_is_named(
         (["2,2,0,4,2,1", "--untrained", "--size", "chans:2"], "'channels'"),
         (["2,2,0,4,2,1", "--data", "digit"], "digits"),
         (["best", "--run", "nowhere"], "nowhere does not exist"),
-        (["best", "--rank", "0"], "rank 1"),
+        (["best", "--rank", "0"], "--rank must be in"),
         (["best"], "--run"),
     ],
 )

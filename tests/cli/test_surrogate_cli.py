@@ -178,7 +178,7 @@ def broken_csv(folder, table):
         (["fit", *TOY[:4], "--labels", "9"], "between 10 and 31 of the 41 rows"),
         (["fit", *TOY[:4], "--labels", "32"], "between 10 and 31 of the 41 rows"),
         (["fit", *TOY, "--features", "numeric"], "no numeric features"),
-        (["fit", *TOY, "--members", "1"], "at least 2 members"),
+        (["fit", *TOY, "--members", "1"], "--members must be in"),
         (["fit", *TOY, "--seed", "-1"], "--seed"),
         (["fit", *TOY, "--out", "MODEL"], "--overwrite"),
         (["fit", *TOY, "--out", "FOLDER/none/x.npz"], "does not exist"),

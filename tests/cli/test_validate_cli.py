@@ -21,10 +21,10 @@ def run(capsys, *args):
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (("--top", "0"), "At least one architecture"),
+        (("--top", "0"), "--top must be in"),
         (("--data", "digitz"), "digits"),
         (("--size", "cell:1"), "cells"),
-        (("--repetitions", "0"), "at least 1"),
+        (("--repetitions", "0"), "--repetitions must be in"),
         (("--python", "/no/such/python"), "cannot be started"),
     ],
 )

@@ -102,3 +102,18 @@ def test_policies_of_another_space_or_of_nothing_are_refused(run, tmp_path):
     plain = jaxnas.search(jaxnas.make_algorithm("random", space=SPACE), ORACLE, budget=8)
     with pytest.raises(UserError, match="learns none"):
         plain.policy(0)
+
+
+def test_the_command_line_starts_each_method_from_its_own_run(run, tmp_path, monkeypatch):
+    from jaxnas.cli import search as cli
+
+    monkeypatch.setattr(cli, "conclude", lambda *args, **kwargs: 0)
+    sizes = ("reinforce.hidden=8", "reinforce.batch=4")
+    made = {"oracle": "toy", "budget": 8, "out": tmp_path, "quiet": True, "name": "b"}
+    common = cli.Common(init=run.path.parent, set=sizes, **made)
+    cli.Search(common, algorithms=("random", "reinforce"), seeds=2).run()
+    begun = jaxnas.load_result(tmp_path / "b" / "reinforce").config["init"]
+    assert begun == policies.initial(run.path, learner()).checksum
+    alone = cli.Search(cli.Common(init=run.path.parent, **made), algorithms=("random",))
+    with pytest.raises(UserError, match="leave --init out"):
+        alone.run()
