@@ -90,7 +90,7 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("check", "args", "message"), CASES, ids=lambda c: str(c)[:30])
+@pytest.mark.parametrize(("check", "args", "message"), CASES, ids=lambda c: getattr(c, "__name__", ""))
 def test_a_planted_fault_is_named_with_its_mend(check, args, message):
     with pytest.raises(AssertionError, match=message):
         check(*args)
