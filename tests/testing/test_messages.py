@@ -90,7 +90,9 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("check", "args", "message"), CASES, ids=lambda c: getattr(c, "__name__", ""))
+@pytest.mark.parametrize(
+    ("check", "args", "message"), CASES, ids=lambda part: getattr(part, "__name__", "")
+)
 def test_a_planted_fault_is_named_with_its_mend(check, args, message):
     with pytest.raises(AssertionError, match=message):
         check(*args)
