@@ -75,7 +75,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $(VENV)/.installed $@
 
-$(VENV)/.installed-external: pyproject.toml | $(VENV)/.installed-dev
+$(VENV)/.installed-external: pyproject.toml | $(VENV)/.installed-dev $(VENV)/.installed-analog
 	$(BIN)/python -m pip install --quiet --editable ".[external]"
 	touch $@
 

@@ -208,8 +208,6 @@ class Search:
         grids = {
             name: parse_grid(for_algorithm(self.grid, name, names), name) for name in names
         }
-        if self.common.init and not any(isinstance(c.algo, PolicyBased) for c in chosen):
-            raise UserError(f"None of {list(names)} learns a policy; leave --init out.")
         seeds = SEEDS[self.env] if self.seeds is None else self.seeds
         reporter = self.common.reporter
         paths = [self.common.directory / name for name in names]
@@ -229,6 +227,8 @@ class Search:
         if moving:
             source = Path(distributed.first(lambda: str(self._latent_model(oracle))))
         chosen = make(source)
+        if self.common.init and not any(isinstance(c.algo, PolicyBased) for c in chosen):
+            raise UserError(f"None of {list(names)} learns a policy; leave --init out.")
         kept = self.common.directory / "latent.npz"
         if source not in (Path(), kept):
             make_folder(kept.parent)

@@ -65,7 +65,7 @@ def _advance(
 
 def _advance_restarting(
     env: Environment, params: PyTree, lane: Lane, action: Array
-) -> tuple[Lane, Timestep, Array]:
+) -> tuple[Lane, Timestep, Array | None]:
     """Returns a lane after one action and its reset where due, and the mask before that."""
     lane, after = _advance(env, params, lane, action)
     fresh, opening = _open(env, params, lane.key, lane.episode + 1)
@@ -87,7 +87,7 @@ def _open_all(
 @functools.partial(jax.jit, static_argnums=0)
 def _advance_all(
     env: Environment, params: PyTree, lanes: Lane, actions: Array
-) -> tuple[Lane, Timestep, Array]:
+) -> tuple[Lane, Timestep, Array | None]:
     """:func:`_advance_restarting` for every lane."""
     return jax.vmap(lambda lane, a: _advance_restarting(env, params, lane, a))(
         lanes, actions

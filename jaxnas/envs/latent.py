@@ -152,8 +152,9 @@ class Latent(abc.ABC):
         Raises:
             UserError: parameters or data that are needed and missing.
         """
-        if model is None and isinstance(self.model, Parametrised):
-            model = self.model.params()
+        own: Any = self.model
+        if model is None and isinstance(own, Parametrised):
+            model = own.params()
         if model is None:
             raise UserError(
                 "The latent environment needs the parameters of its fitted model; pass "

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.space import SearchSpace
@@ -38,11 +38,11 @@ class FunctionOracle:
         key: Key[Array, ""],
         params: PyTree,
         state: PyTree,
-        tokens: Int[Array | np.ndarray, "B L"],
-        fidelity: Int[Array | np.ndarray, "B"],
-        active: Bool[Array | np.ndarray, "B"],
+        tokens: Any,
+        fidelity: Any,
+        active: Any,
     ) -> tuple[PyTree, Evaluation]:
-        """Returns the function's values; lanes that are not finite have FAILED."""
+        """Returns the function's values of ``int32[B, L]``; not finite is FAILED."""
         if self.traced:
             values = jax.vmap(lambda row: self._values(jnp, self.function(row)))(tokens)
             return state, measured(values, jnp.ones(len(tokens), jnp.float32), active)
@@ -50,7 +50,7 @@ class FunctionOracle:
         for i in np.flatnonzero(active):
             values[i] = self._values(np, self.function(np.asarray(tokens[i])))
         found = measured(*map(jnp.asarray, (values, np.ones(len(values), "f4"), active)))
-        return state, Evaluation(*map(np.asarray, found))
+        return state, jax.tree.map(np.asarray, found)
 
     def _values(self, xp: Any, found: Any) -> Any:
         """Returns what the function gave as ``float32[M]``.

@@ -322,10 +322,11 @@ class Programs:
     @functools.cached_property
     def with_policies(self) -> Any:
         """The jitted ``((members, policies)) -> members`` that have these policies."""
+        algo: Any = self.algo
 
         def block(pair: tuple[Member, PyTree]) -> Member:
             members, policies = pair
-            begun = jax.vmap(self.algo.with_policy)(members.algorithm, policies)
+            begun = jax.vmap(algo.with_policy)(members.algorithm, policies)
             return members._replace(algorithm=begun)
 
         return self._over_blocks(block)

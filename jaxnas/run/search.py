@@ -68,10 +68,10 @@ def search(
         DiskFullError: a write failed; the last checkpoint stands.
     """
     check_settings()
-    options = _options(options, settings)
+    asked = options = _options(options, settings)
     budgeted = checked_budget(algo, oracle, options)
     _check_host_options(oracle, options)
-    here = distributed.first(lambda: _planned(options))
+    here = distributed.first(lambda: _planned(asked))
     job = _plan(algo, budgeted, options, here)
     config = describe_run(job, options)
     distributed.same(config)

@@ -10,6 +10,7 @@ import jaxnas
 from jaxnas.core import statistics
 from jaxnas.core import tokens as tk
 
+pytestmark = pytest.mark.slow
 TABLES = {"nb201-table": "cifar10", "analog-nasbench": "analog_1month"}
 QUERIES = 300
 RANDOM_SEEDS, SEEDS, LATENT_SEEDS = 64, 24, 16
@@ -55,13 +56,8 @@ def p_no_better(table, ours):
     return p / 2 if ours.mean() > theirs.mean() else 1 - p / 2
 
 
-def slow(*values, mark=True):
-    return pytest.param(*values, marks=[pytest.mark.slow] if mark else [])
-
-
-@pytest.mark.parametrize(
-    ("table", "name"), [slow(t, n, mark=n == "reinforce") for t in TABLES for n in TOKEN]
-)
+@pytest.mark.parametrize("name", TOKEN)
+@pytest.mark.parametrize("table", TABLES)
 def test_token_methods_beat_random_search(table, name):
     assert p_no_better(table, found(table, name, SEEDS)) < LEVEL
 
@@ -71,7 +67,6 @@ def test_an_untrained_policy_is_seen_not_to():
     assert p_no_better("nb201-table", ours) > LEVEL
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", LATENT)
 @pytest.mark.parametrize("table", TABLES)
 def test_latent_methods_beat_random_search(table, name, latent_file):
