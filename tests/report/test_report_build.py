@@ -431,6 +431,6 @@ def test_the_full_size_report_is_quick(tmp_path):
     report_demo.make_demo(tmp_path / "runs", seeds=64, budget=500)
     start = time.process_time()
     report.build(tmp_path / "runs", tmp_path / "out")
-    # about 11 s with the run-time type checks of the tests on; the promise is 20 s
+    # about 11 s with the run-time type checks of the tests on; the limit is 20 s
     assert time.process_time() - start < 30
     assert (tmp_path / "out" / "report.html").stat().st_size < 3e6

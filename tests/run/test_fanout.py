@@ -234,13 +234,13 @@ def test_failures_of_the_oracle_are_kept_and_failures_of_the_run_are_not(tmp_pat
             found = cache.evaluate(EVERY[:4], np.zeros(4, np.int32), scored)
             assert np.asarray(found.status).tolist() == [FAILED, FAILED, OK, OK]
             assert np.isnan(np.asarray(found.objectives)[[0, 1, 3]]).all()
-            told = cache.summary()
-            assert told["failed"] == 2
-            assert told["failures"] == [
+            said = cache.summary()
+            assert said["failed"] == 2
+            assert said["failures"] == [
                 "RuntimeError: out of cheese",
                 "the loss became NaN",
             ]
-            assert (told["found"], told["made"]) == ((0, 3), (2, 1))[turn]
+            assert (said["found"], said["made"]) == ((0, 3), (2, 1))[turn]
             assert [r.message for r in store.rows()] == ["the loss became NaN", ""]
 
 
@@ -272,19 +272,19 @@ def filler(number):
 
 def test_what_could_not_be_kept_is_written_as_soon_as_it_can_be(tmp_path):
     oracle, zeros = FakeChild(), np.zeros(30, np.int32)
-    told = []
+    said = []
     with Store(tmp_path / "e.sqlite") as store:
-        cache = HostCache(oracle, None, store, told.append)
+        cache = HostCache(oracle, None, store, said.append)
         store._db.execute("PRAGMA query_only = 1")
         cache.evaluate(EVERY[:10], zeros[:10], np.ones(10, bool))
-        assert (len(store), cache.kept.summary()["not_stored"], len(told)) == (0, 10, 1)
+        assert (len(store), cache.kept.summary()["not_stored"], len(said)) == (0, 10, 1)
         store._db.execute("PRAGMA query_only = 0")
         cache.evaluate(EVERY[10:11], zeros[:1], np.ones(1, bool))
-        assert (len(store), cache.kept.summary()["not_stored"], len(told)) == (11, 0, 1)
+        assert (len(store), cache.kept.summary()["not_stored"], len(said)) == (11, 0, 1)
         store._db.execute("DROP TABLE evaluations")
         found = cache.evaluate(EVERY[:30], zeros, np.ones(30, bool))
         assert np.isfinite(np.asarray(found.objectives)).all()
-        assert len(told) == 3
+        assert len(said) == 3
 
 
 def test_an_oracle_inside_others_is_measured_once_for_all(tmp_path):
