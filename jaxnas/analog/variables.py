@@ -38,10 +38,7 @@ class TileState(NamedTuple):
 
 
 def convert(
-    plan: Plan,
-    variables: PyTree,
-    omega: Scalar = 1.0,
-    input_range: Scalar = FIRST_RANGE,
+    plan: Plan, variables: PyTree, omega: Scalar = 1.0, input_range: Scalar = FIRST_RANGE
 ) -> dict[str, Any]:
     """Returns the variables of a trained digital network with those of its tiles.
 

@@ -20,11 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PACKAGES = {
-    "torch": ("torch",),
-    "onnx": ("torch", "onnx"),
-    "aihwkit": ("torch", "aihwkit"),
-}
+PACKAGES = {"torch": ("torch",), "onnx": ("torch", "onnx"), "aihwkit": ("torch", "aihwkit")}
 """What writing needs."""
 HIDDEN = {
     "torch": ("jax", "jaxlib", "flax"),

@@ -112,9 +112,7 @@ def job_of(preset: Preset, **settings: Any) -> dict[str, Any]:
 
 
 def write_job(
-    folder: str | Path,
-    images: Mapping[str, np.ndarray],
-    job: Mapping[str, Any],
+    folder: str | Path, images: Mapping[str, np.ndarray], job: Mapping[str, Any]
 ) -> None:
     """Writes ``data.npz`` and ``job.json`` beside a saved network."""
     folder = Path(folder)

@@ -19,18 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from runner import (
-    PAIR,
-    RunnerError,
-    accuracy,
-    measure,
-)
+from runner import PAIR, RunnerError, accuracy, measure
 from torch import Tensor
-from torch_net import (
-    NetError,
-    TorchNet,
-    read_npz,
-)
+from torch_net import NetError, TorchNet, read_npz
 
 HERE = Path(__file__).resolve().parent
 FILE, FORMAT = "analog.pt", "jaxnas-analog-1"

@@ -29,13 +29,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_net import (
-    NetError,
-    TorchNet,
-    load_weights,
-    read_npz,
-    read_spec,
-)
+from torch_net import NetError, TorchNet, load_weights, read_npz, read_spec
 
 JOB: dict[str, Any] = {
     "seed": 0,
