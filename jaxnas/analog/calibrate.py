@@ -52,14 +52,12 @@ def calibrate(
     batches = images[: count * batch].reshape(count, batch, *images.shape[1:])
 
     def statistic(vectors: Float[Array, "..."]) -> Float[Array, ""]:
-        """Returns one number of a tile's inputs."""
         if method == "std":
             return deviations * jnp.std(vectors, ddof=1)
         size = jnp.abs(vectors)
         return jnp.max(size) if method == "max" else jnp.quantile(size, quantile)
 
     def one_batch(x: Array) -> Float[Array, "K"]:
-        """Returns the statistic of every tile."""
         found: dict[int, Array] = {}
 
         def watch(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:

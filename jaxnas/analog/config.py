@@ -19,12 +19,9 @@ Scalar = float | int | Float[Array, ""]
 class Device(NamedTuple):
     """Numbers of the phase-change memory cell (Nandakumar et al., ICECS 2019)."""
 
-    g_max: Scalar = 25.0
-    """Largest target conductance, microsiemens."""
-    t_0: Scalar = 20.0
-    """Seconds between programming and the first read of the drift fit."""
-    t_read: Scalar = 250e-9
-    """Width of the read pulse, seconds."""
+    g_max: Scalar = 25.0  # largest target conductance, microsiemens
+    t_0: Scalar = 20.0  # seconds between programming and the first read of the drift fit
+    t_read: Scalar = 250e-9  # width of the read pulse, seconds
     c_0: Scalar = 0.26348
     """Programming noise ``c_0 + c_1 r + c_2 r^2`` in microsiemens, at ``g_reference``."""
     c_1: Scalar = 1.9650

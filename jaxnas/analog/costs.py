@@ -16,14 +16,10 @@ from jaxnas.core.types import Matrix
 class EnergyConstants(NamedTuple):
     """Energies in picojoules."""
 
-    adc_pj: float
-    """One output conversion."""
-    dac_pj: float
-    """One input conversion, all bits."""
-    cell_pj: float
-    """One weight (a pair of devices) in one product."""
-    add_pj: float
-    """One digital addition of partial outputs."""
+    adc_pj: float  # one output conversion
+    dac_pj: float  # one input conversion, all bits
+    cell_pj: float  # one weight (a pair of devices) in one product
+    add_pj: float  # one digital addition of partial outputs
 
 
 class Source(NamedTuple):
@@ -59,24 +55,18 @@ CONSTANTS = {
         "assumed: all energy of a product is booked on its output conversions and does not "
         "depend on the number of rows; addition as in isaac",
     ),
-}
-"""Constants by name, with source and assumptions; others may be passed instead."""
+}  # constants by name, with source and assumptions; others may be passed instead
 
 
 class AnalogCosts(NamedTuple):
     """Costs of one network; counts and energy are for one input."""
 
     tiles: int
-    utilisation: float
-    """Cells that hold a weight over cells of all tiles, in (0, 1]."""
-    adc: int
-    """Output conversions."""
-    dac: int
-    """Input conversions."""
-    energy_uj: float
-    """Microjoules."""
-    additions: int
-    """Digital additions of partial outputs."""
+    utilisation: float  # cells that hold a weight over cells of all tiles, in (0, 1]
+    adc: int  # output conversions
+    dac: int  # input conversions
+    energy_uj: float  # microjoules
+    additions: int  # digital additions of partial outputs
 
 
 def analog_costs(

@@ -10,8 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxnas.analog.config import Device, Scalar
 
-SMALLEST = 1e-7
-"""Floor of a tile's largest weight and of a relative conductance."""
+SMALLEST = 1e-7  # floor of a tile's largest weight and of a relative conductance
 
 
 def to_conductance(

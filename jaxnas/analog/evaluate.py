@@ -67,17 +67,14 @@ class Evaluation:
         return jax.vmap(function)(items) if loop == "vmap" else jax.lax.map(function, items)
 
 
-BENCHMARK = Evaluation()
-"""25 chips, 100 images a pass."""
+BENCHMARK = Evaluation()  # 25 chips, 100 images a pass
 
 
 class Accuracy(NamedTuple):
     """What an evaluation found."""
 
-    accuracy: Float[Array, "D T"]
-    """Share of the images that are classified correctly."""
-    logits: Float[Array, "D T n classes"] | None
-    """None unless asked for."""
+    accuracy: Float[Array, "D T"]  # share of the images that are classified correctly
+    logits: Float[Array, "D T n classes"] | None  # None unless asked for
 
 
 def evaluate(
@@ -125,7 +122,6 @@ def evaluate(
     weight_source = "counter" if settings.noise == "bank" else settings.noise
 
     def one_time(item: tuple[Any, Any, Array]) -> PyTree:
-        """Scores one chip at one time."""
         own, chip, seconds = item
         drift_key, output_key = jax.random.split(own)
         if chip is None:
@@ -140,7 +136,6 @@ def evaluate(
         return (right, logits) if settings.logits else (right,)
 
     def one_draw(number: Array) -> PyTree:
-        """Programs a chip and scores it at all times."""
         chip_key, time_key = jax.random.split(jax.random.fold_in(key, number))
         chip = None
         if not settings.reprogram:
@@ -167,7 +162,6 @@ def forward(
     values = tile_values(variables, held)
 
     def one_batch(item: tuple[Array, Array]) -> Array:
-        """Runs one batch with noise of its own."""
         number, x = item
         streams = noise.streams(jax.random.fold_in(key, number), plan.num_streams)
         noise_source = Source(streams, source, bank)

@@ -32,8 +32,7 @@ from jaxnas.analog.variables import (
 )
 from jaxnas.core.errors import UserError
 
-LEARNED = ("params", "analog")
-"""Collections that an optimiser updates."""
+LEARNED = ("params", "analog")  # collections that an optimiser updates
 
 
 class Training(NamedTuple):
@@ -43,19 +42,16 @@ class Training(NamedTuple):
     """Weight noise in the forward pass, relative to the largest weight of the tile."""
     clip_sigma: Scalar = 2.0
     """``clip="gaussian"``: bound in standard deviations of the tile's weights."""
-    clip_value: Scalar = 1.0
-    """``clip="fixed"``: bound in tile units."""
+    clip_value: Scalar = 1.0  # ``clip="fixed"``: bound in tile units
     range_batches: Scalar = 100
     """Batches that the input range is estimated from before it is only learned."""
-    range_std: Scalar = 3.0
-    """Estimated range in standard deviations of the input."""
+    range_std: Scalar = 3.0  # estimated range in standard deviations of the input
     range_decay: Scalar = 0.01
     range_min_share: Scalar = 0.995
     """The range decays while more than this share of the inputs is not clipped."""
 
 
-RECIPE = Training()
-"""The numbers of IBM's analognasbench."""
+RECIPE = Training()  # the numbers of IBM's analognasbench
 
 
 @jax.custom_vjp
@@ -174,7 +170,6 @@ class _TrainingHooks(Hooks):
     def leave(
         self, tile: Tile, vectors: Vectors, y: Array, weights: Array, b: Scalar
     ) -> Array:
-        """Returns ``y`` with the range's gradient attached."""
         del tile
         stop = jax.lax.stop_gradient
         return _with_range_gradient(
@@ -374,7 +369,6 @@ def fine_tune(
     )
 
     def loss_of(learned: PyTree, rest: PyTree, batch: PyTree, key: Array) -> Any:
-        """Returns the cross entropy and the updated variables."""
         x, y = batch
         logits, updated = forward(
             {**rest, **learned},
@@ -390,7 +384,6 @@ def fine_tune(
         return jnp.mean(loss), updated
 
     def step(carry: PyTree, item: PyTree) -> tuple[PyTree, Array]:
-        """Takes one optimiser step and projects."""
         variables, state = carry
         number, rows = item
         learned = {name: variables[name] for name in LEARNED}

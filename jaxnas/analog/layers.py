@@ -24,11 +24,9 @@ from jaxnas.core.convolution import fast_conv
 class TileValues(NamedTuple):
     """What all tiles of a network hold during a pass."""
 
-    weights: Float[Array, "P"]
-    """Normalised weights, tile after tile."""
+    weights: Float[Array, "P"]  # normalised weights, tile after tile
     scale: Float[Array, "S"]
-    alpha: Float[Array, "K"]
-    """Drift compensation; 1 in training."""
+    alpha: Float[Array, "K"]  # drift compensation; 1 in training
     input_range: Float[Array, "K"]
     out_scale: Float[Array, "C"]
 
@@ -36,10 +34,8 @@ class TileValues(NamedTuple):
 class Source(NamedTuple):
     """Where the noise of a pass comes from."""
 
-    streams: UInt32[Array, "N 2"]
-    """One for each use of each tile."""
-    kind: str
-    """See :data:`jaxnas.analog.noise.SOURCES`."""
+    streams: UInt32[Array, "N 2"]  # one for each use of each tile
+    kind: str  # see :data:`jaxnas.analog.noise.SOURCES`
     bank: Float[Array, "Z"] | None = None
 
 
@@ -50,8 +46,7 @@ Vectors = Callable[[], Float[Array, "..."]]
 class Hooks:
     """What a pass does around each tile; evaluation does nothing."""
 
-    straight = False
-    """Whether gradients pass the converters."""
+    straight = False  # whether gradients pass the converters
     layer: Any = None
     """The flax layer that is running; what a pass keeps goes into its variables."""
 
@@ -157,7 +152,6 @@ def _run_tile(
     hyper: Hyper,
     hooks: Hooks,
 ) -> Array:
-    """Returns one tile's digital output."""
     structure, periphery = plan.structure, hyper.periphery
     weights = tile_matrix(values.weights, tile)
     columns = slice(tile.column, tile.column + tile.columns)

@@ -200,7 +200,6 @@ def make_plan(
 def _lay_out(
     found: Mapping[Path, tuple[tuple[int, ...], int]], structure: Structure
 ) -> list[Layer]:
-    """Returns the layers with their tiles, numbered in order."""
     layers: list[Layer] = []
     index = offset = column = 0
     for path, (kernel, calls) in found.items():
@@ -255,7 +254,6 @@ def _check_all_found(params: PyTree, known: set[Path]) -> None:
 
 
 def _leaf(params: PyTree, path: Path) -> Array:
-    """Returns the kernel of the layer at a path."""
     for name in path:
         params = params[name]
     return params["kernel"]

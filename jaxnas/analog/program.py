@@ -21,22 +21,17 @@ SMALLEST_READOUT = 1e-4
 class Programmed(NamedTuple):
     """A network's tiles right after programming: one chip."""
 
-    weights: Float[Array, "P"]
-    """Normalised net weights, tile after tile."""
-    nu: Float[Array, "P"]
-    """Drift exponent of the device that carries each weight."""
-    largest: Float[Array, "K"]
-    """Largest magnitude on each tile."""
-    baseline: Float[Array, "K"]
-    """Readout ``m_0`` that drift is compensated against."""
+    weights: Float[Array, "P"]  # normalised net weights, tile after tile
+    nu: Float[Array, "P"]  # drift exponent of the device that carries each weight
+    largest: Float[Array, "K"]  # largest magnitude on each tile
+    baseline: Float[Array, "K"]  # readout ``m_0`` that drift is compensated against
 
 
 class Drifted(NamedTuple):
     """A network's tiles at one time after programming."""
 
     weights: Float[Array, "P"]
-    alpha: Float[Array, "K"]
-    """Global drift compensation of each tile."""
+    alpha: Float[Array, "K"]  # global drift compensation of each tile
 
 
 def program(

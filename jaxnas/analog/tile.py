@@ -30,10 +30,8 @@ class Converter(NamedTuple):
     """A DAC or ADC in units of its own steps."""
 
     step: Float[Array, ""]
-    limit: Float[Array, ""]
-    """Bound in steps."""
-    exact: Bool[Array, ""]
-    """True where there is no rounding."""
+    limit: Float[Array, ""]  # bound in steps
+    exact: Bool[Array, ""]  # true where there is no rounding
 
 
 def converter(res: Scalar, bound: Scalar) -> Converter:
@@ -159,7 +157,6 @@ def _managed(
     last = jnp.minimum(LARGEST_REDUCTION, loss)
 
     def again(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Repeats the vectors that clip, at half the last input."""
         reduction, count, y, clips = carry
         reduction, count = 2 * reduction, count + 1
         fresh, still = one_product(
@@ -169,7 +166,6 @@ def _managed(
         return reduction, count, y, clips & still
 
     def unfinished(carry: tuple[Array, ...]) -> Array:
-        """Whether a vector still clips and may be reduced further."""
         reduction, _, _, clips = carry
         return jnp.any(clips) & (reduction <= last)
 

@@ -15,15 +15,13 @@ from jaxnas.analog.config import Scalar
 from jaxnas.analog.plan import Plan, flatten, largest_scale
 from jaxnas.core.errors import UserError
 
-FIRST_RANGE = 3.0
-"""Input range of a tile before anything has set it."""
+FIRST_RANGE = 3.0  # input range of a tile before anything has set it
 
 
 class Learned(NamedTuple):
     """Learned beside ``params``."""
 
-    input_range: Float[Array, "K"]
-    """Input range ``b`` of each tile."""
+    input_range: Float[Array, "K"]  # input range ``b`` of each tile
     out_scale: Float[Array, "C"]
     """Factor of each column of each tile; 1 unless ``Structure.out_scale``."""
 
@@ -31,10 +29,8 @@ class Learned(NamedTuple):
 class TileState(NamedTuple):
     """StoreAccess, not learned."""
 
-    scale: Float[Array, "S"]
-    """Digital scales ``s``: ``W = s w``."""
-    seen: Float[Array, "K"]
-    """Batches that each tile's input range was estimated from."""
+    scale: Float[Array, "S"]  # digital scales ``s``: ``W = s w``
+    seen: Float[Array, "K"]  # batches that each tile's input range was estimated from
 
 
 def convert(

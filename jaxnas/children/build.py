@@ -93,12 +93,10 @@ def build(spec: Spec) -> Child:
 
 @functools.lru_cache(maxsize=256)
 def _parse(text: str) -> Spec:
-    """Returns the spec of a canonical text."""
     return json.loads(text)
 
 
 def _visit(
     train: bool, op: str, attributes: Mapping[str, Any], inputs: Sequence[Array], path: str
 ) -> Array:
-    """Returns the value of one node."""
     return lookup(op, path).flax(inputs, attributes, path, train)

@@ -28,8 +28,7 @@ class Totals(NamedTuple):
     params: int = 0
     flops: int = 0
     nodes: int = 0
-    activations: int = 0
-    """Numbers that all operations together give out."""
+    activations: int = 0  # numbers that all operations together give out
 
 
 def count_costs(spec: Spec) -> Costs:
@@ -183,5 +182,4 @@ def _add_block(
 
 
 def _plus(a: Totals, b: Totals) -> Totals:
-    """Returns the sums of two totals."""
     return Totals(*(x + y for x, y in zip(a, b, strict=True)))

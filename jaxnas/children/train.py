@@ -81,18 +81,15 @@ class Hparams(NamedTuple):
     momentum: float | Array = 0.9
     weight_decay: float | Array = 5e-4
     label_smoothing: float | Array = 0.0
-    warmup: float | Array = 0.1
-    """Share of all steps in which the step size rises from zero."""
+    warmup: float | Array = 0.1  # share of all steps in which the step size rises from zero
 
 
 class Curves(NamedTuple):
     """Learning curves, one number an epoch."""
 
-    train_loss: Float[Array | np.ndarray, "E"]
-    """Mean over the epoch's batches, nats."""
+    train_loss: Float[Array | np.ndarray, "E"]  # mean over the epoch's batches, nats
     val_loss: Float[Array | np.ndarray, "E"]
-    val_accuracy: Float[Array | np.ndarray, "E"]
-    """Fraction of the validation images."""
+    val_accuracy: Float[Array | np.ndarray, "E"]  # fraction of the validation images
 
 
 class Images(NamedTuple):

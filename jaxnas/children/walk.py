@@ -11,8 +11,7 @@ from typing import Any
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Spec
 
-DEPTH = 32
-"""Blocks that may call each other one inside the other."""
+DEPTH = 32  # blocks that may call each other one inside the other
 
 Visit = Callable[[str, Mapping[str, Any], tuple[Any, ...], str], Any]
 """(operation, attributes, values of the inputs, path) -> value of the node."""
@@ -110,7 +109,6 @@ def _inside(
     path: str,
     inside: tuple[str, ...],
 ) -> Any:
-    """Returns the only output of a block for the values of its inputs."""
     block = spec["blocks"][name]
     made = _nodes(spec, block["nodes"], values, visit, call, f"{path}.", (*inside, name))
     (output,) = block["outputs"]

@@ -183,7 +183,6 @@ class Gaussian:
     def _moments(
         self, logits: Float[Array, "*b V"], temperature: Scalar
     ) -> tuple[Float[Array, "*b D"], Float[Array, "*b D"]]:
-        """Returns means and log-deviations."""
         mean, raw = logits[..., : self.size], logits[..., self.size :]
         log_std = jnp.clip(raw + FIRST_LOG_STD, LEAST_LOG_STD, GREATEST_LOG_STD)
         return mean, log_std + jnp.log(temperature)
@@ -195,5 +194,4 @@ def action_head(num_actions: int, action_size: int) -> ActionHead:
 
 
 def _all(logits: Float[Array, "*b V"]) -> Bool[Array, "*b V"]:
-    """Returns that every action is legal."""
     return jnp.ones(logits.shape, bool)

@@ -46,7 +46,6 @@ class CausalAttention(nn.Module):
     memory: int = 32
 
     def __post_init__(self) -> None:
-        """Checks the sizes before anything is traced."""
         check_sizes(self)
         if self.layers < 1 or self.heads < 1 or self.memory < 1:
             raise UserError("An attention controller needs a layer, a head and a memory.")

@@ -22,10 +22,8 @@ ILLEGAL = -1e30
 class Choice(NamedTuple):
     """What a policy thinks of the tokens that were drawn."""
 
-    log_prob: Float[Array, "*b"]
-    """Nats."""
-    entropy: Float[Array, "*b"]
-    """Nats; zero where one token is legal."""
+    log_prob: Float[Array, "*b"]  # nats
+    entropy: Float[Array, "*b"]  # nats; zero where one token is legal
 
 
 def masked(

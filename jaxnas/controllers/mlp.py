@@ -40,7 +40,6 @@ class MLP(nn.Module):
     separate: bool = False
 
     def __post_init__(self) -> None:
-        """Checks the sizes before anything is traced."""
         check_sizes(self)
         if self.layers < 1 or self.activation not in ACTIVATIONS:
             raise UserError(
@@ -79,7 +78,6 @@ class MLP(nn.Module):
 
     @nn.compact
     def _network(self, features: Float[Array, "*b F"]) -> PolicyOutput:
-        """Returns the policy of a feature vector."""
         policy = self._trunk(features, "policy")
         if not self.separate:
             return PolicyValueHead(self.num_actions, name="head")(policy)
@@ -90,7 +88,6 @@ class MLP(nn.Module):
         return PolicyOutput(logits, value[..., 0])
 
     def _trunk(self, x: Float[Array, "*b F"], name: str) -> Float[Array, "*b H"]:
-        """Returns the last hidden layer of the policy or of the value."""
         activation = ACTIVATIONS[self.activation]
         for i in range(self.layers):
             init = orthogonal(2.0**0.5)

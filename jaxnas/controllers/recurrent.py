@@ -139,7 +139,6 @@ class Recurrent(nn.Module):
     leaves: ClassVar[int]
 
     def __post_init__(self) -> None:
-        """Checks the sizes before anything is traced."""
         check_sizes(self)
         super().__post_init__()
 

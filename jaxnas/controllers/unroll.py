@@ -67,7 +67,6 @@ def unroll(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _unroll(cell: Cell, *args: Any) -> tuple[Carry, Float[Array, "T B H"]]:
-    """Computes :func:`unroll`."""
     return _forward(cell, *args)[0]
 
 
@@ -80,7 +79,6 @@ def _forward(
     reset: Bool[Array, "T B"] | None,
     history: Carry | None,
 ) -> tuple[tuple[Carry, Float[Array, "T B H"]], PyTree]:
-    """Runs :func:`unroll` and keeps what the reverse pass needs."""
 
     def step(carry: Carry, xs: PyTree) -> tuple[Carry, PyTree]:
         x, clear = xs
@@ -98,7 +96,6 @@ def _forward(
 
 
 def _backward(cell: Cell, saved: PyTree, grads: PyTree) -> tuple[Any, ...]:
-    """Returns the gradients of inputs, kernels and first carry."""
     inputs, kernel, recurrent, history, activations, reset = saved
     d_last, d_hidden = grads
     transposed = recurrent.T
@@ -143,12 +140,9 @@ class Generated(NamedTuple):
     """Architectures that a policy wrote, and what it thought while writing."""
 
     tokens: Int[Array, "B L"]
-    mask: Bool[Array, "B L V"]
-    """Legal tokens at each position."""
-    log_prob: Float[Array, "B L"]
-    """Nats."""
-    value: Float[Array, "B L"]
-    """Value before each token."""
+    mask: Bool[Array, "B L V"]  # legal tokens at each position
+    log_prob: Float[Array, "B L"]  # nats
+    value: Float[Array, "B L"]  # value before each token
     aux: PyTree
     """``PolicyOutput.aux`` of every step, ``[L, B, ...]``; None where it was not stored."""
 

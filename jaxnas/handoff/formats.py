@@ -37,8 +37,7 @@ BRIDGE = jobs.RUNNER.parent
 EXPORTER = BRIDGE / "exporter.py"
 CHECK = "check.npz"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-TOLERANCE = 1e-4
-"""Of a logit, times the largest logit where that is above 1."""
+TOLERANCE = 1e-4  # of a logit, times the largest logit where that is above 1
 TIMEOUT_S = 900.0
 INSTALL = {
     "torch": "pip install torch==2.13.0",
@@ -52,17 +51,13 @@ class Work(NamedTuple):
     """One export under way."""
 
     child: Child
-    arrays: dict[str, np.ndarray]
-    """Weights under the interchange's names."""
+    arrays: dict[str, np.ndarray]  # weights under the interchange's names
     ranges: dict[str, np.ndarray]
     """Input range of each tile by ``PATH.input_range``; may be empty."""
-    job: dict[str, Any]
-    """How the chip is, for aihwkit."""
-    folder: Path
-    """Where the files go; temporary until they are verified."""
+    job: dict[str, Any]  # how the chip is, for aihwkit
+    folder: Path  # where the files go; temporary until they are verified
     images: Float[np.ndarray, "n ..."]
-    logits: Float[np.ndarray, "n classes"]
-    """What the flax network says of the images."""
+    logits: Float[np.ndarray, "n classes"]  # what the flax network says of the images
     python: str
 
 
@@ -172,13 +167,11 @@ def _ask(kind: str, action: str, work: Work, job: Mapping[str, Any]) -> Answer:
 
 
 def _save(work: Work) -> Answer:
-    """Writes ``spec.json`` and ``weights.npz``."""
     save_network(work.folder, work.child.spec, work.arrays)
     return {}
 
 
 def _load(work: Work, written: Answer) -> Answer:
-    """Reads the interchange back."""
     child, variables = load_network(work.folder)
     return {"logits": reference(child, variables, work.images)}
 
@@ -186,7 +179,6 @@ def _load(work: Work, written: Answer) -> Answer:
 def _by_process(
     kind: str, keep: bool
 ) -> tuple[Callable[[Work], Answer], Callable[..., Answer]]:
-    """Returns how a format is written and read by the exporter."""
 
     def write(work: Work) -> Answer:
         _save(work)
@@ -214,7 +206,6 @@ def _write_stablehlo(work: Work) -> Answer:
 
 
 def _safetensors() -> Any:
-    """Returns the package, or the sentence that says how to get it."""
     if importlib.util.find_spec("safetensors") is None:
         raise UserError(
             "The safetensors export lacks a package (No module named 'safetensors'); run: "

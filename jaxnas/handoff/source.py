@@ -28,18 +28,14 @@ class Candidate(NamedTuple):
     """A network with its weights and what is known of it."""
 
     spec: Spec
-    arrays: dict[str, np.ndarray]
-    """Digital weights under the interchange's names."""
+    arrays: dict[str, np.ndarray]  # digital weights under the interchange's names
     state: str
     """``"trained"``, ``"initial"``, or ``"unknown"`` for a folder that does not say."""
-    facts: dict[str, Any]
-    """Tokens and measurements, for the manifest."""
+    facts: dict[str, Any]  # tokens and measurements, for the manifest
     tuned: dict[str, np.ndarray] | None = None
     """Weights after hardware-aware training, with ``PATH.input_range`` of each tile."""
-    job: dict[str, Any] | None = None
-    """Settings of the chip that they were tuned for."""
-    test: dict[str, np.ndarray] | None = None
-    """``x_test`` and ``y_test``."""
+    job: dict[str, Any] | None = None  # settings of the chip that they were tuned for
+    test: dict[str, np.ndarray] | None = None  # ``x_test`` and ``y_test``
 
 
 def initial(

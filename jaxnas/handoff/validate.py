@@ -175,7 +175,6 @@ def read_validation(folder: str | Path) -> dict[str, Any] | None:
 
 
 def _folder(out: Path, oracle: ChildOracle, tokens: np.ndarray) -> Path:
-    """Returns the folder of a candidate, made."""
     digest = tk.digest_host(oracle.space, np.asarray(tokens, np.int32))
     folder = out / str(digest)[:16]
     folder.mkdir(parents=True, exist_ok=True)

@@ -13,19 +13,15 @@ from jaxtyping import Bool, Float, Int
 
 from jaxnas.core.errors import UserError, unknown_name
 
-GROUPS = 5
-"""Groups that the 22 columns have room for."""
-FEATURES = (
+GROUPS = 5  # groups that the 22 columns have room for
+FEATURES = (  # published name of each column, in the order that every published model uses
     "out_channel0",
     "M",
     *(f"R{i}" for i in range(1, 6)),
     *(f"{name}{i}" for i in range(1, 6) for name in ("convblock", "widenfact", "B")),
 )
-"""Published name of each column, in the order that every published model uses."""
-M = 1
-"""Column of the number of groups."""
-R = np.arange(2, 7)
-"""Columns of the residual blocks of each group."""
+M = 1  # column of the number of groups
+R = np.arange(2, 7)  # columns of the residual blocks of each group
 TYPE, WIDEN, BRANCHES = np.arange(7, 22).reshape(5, 3).T
 """Columns of each group's convolution type, widening factor and parallel branches."""
 
@@ -40,8 +36,7 @@ class Ranges:
     types: str
     widenings: tuple[float, ...]
     branches: int
-    fewest: int
-    """Lowest number of blocks of the second group and those after it."""
+    fewest: int  # lowest number of blocks of the second group and those after it
     divides: bool
     """Whether channels are divided by the widening factor, rounded down, or multiplied."""
 
@@ -50,7 +45,7 @@ class Ranges:
         return round(channels // factor) if self.divides else round(channels * factor)
 
 
-VARIANTS = {
+VARIANTS = {  # IBM's code, its real factors on a grid; its figure and the circulating table
     "ibm": Ranges(
         channels=(8, 12, 16, 32, 48, 64),
         groups=4,
@@ -72,7 +67,6 @@ VARIANTS = {
         divides=False,
     ),
 }
-"""IBM's code, its real factors on a grid; its figure and the circulating table."""
 
 
 def restrict(

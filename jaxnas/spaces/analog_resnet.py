@@ -296,7 +296,6 @@ class AnalogResNet:
 
     @property
     def _legal(self) -> Bool[np.ndarray, "G L V"]:
-        """The legal tokens of each column, by the token of ``M``."""
         return legal_table(self.variant, self.ranges)
 
 

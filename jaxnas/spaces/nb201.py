@@ -279,7 +279,6 @@ def _flattened(tokens: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def _representatives(classes: np.ndarray) -> np.ndarray:
-    """Returns the index of the first member of each architecture's class."""
     _, first, inverse = np.unique(classes, return_index=True, return_inverse=True)
     return first[inverse].astype(np.int32)
 
@@ -306,7 +305,6 @@ def _alive(tokens: Int[Array, "L"]) -> Bool[Array, "L"]:
 
 
 def _cell(tokens: np.ndarray) -> dict[str, Any]:
-    """Returns the cell: an operation for each edge, a sum for each node."""
     nodes = []
     for target in (2, 3, 4):
         arriving = []
@@ -321,7 +319,6 @@ def _cell(tokens: np.ndarray) -> dict[str, Any]:
 
 
 def _reduction(features: int) -> dict[str, Any]:
-    """Returns the residual block between two stages."""
     first = {"kernel": 3, "stride": 2, "padding": 1, "features": features}
     second = {"kernel": 3, "stride": 1, "padding": 1, "features": features}
     shortcut = {"kernel": 1, "stride": 1, "padding": 0, "features": features, "bias": False}

@@ -20,8 +20,7 @@ from jaxnas.spaces import nb201
 
 SHORTCUT = nb201.EDGES.index((1, 4))
 """Place of the fixed edge among the six tokens of nb201."""
-CONVOLUTIONS = (2, 3)
-"""Tokens of operations that have weights."""
+CONVOLUTIONS = (2, 3)  # tokens of operations that have weights
 
 
 @dataclass(frozen=True)

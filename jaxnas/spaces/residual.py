@@ -11,8 +11,7 @@ from jaxnas.spaces import spec as sp
 
 TYPES = "ABCD"
 """A two 3x3; B bottleneck 1x1, 3x3, 1x1; C depthwise 3x3, 1x1 (ours); D one 3x3 (ours)."""
-BOTTLENECK = 4
-"""Output channels of a bottleneck over its inner ones, as in He et al., 2016."""
+BOTTLENECK = 4  # output channels of a bottleneck over its inner ones, as in He et al., 2016
 
 
 def branch(kind: str, channels: int, features: int) -> dict[str, Any]:

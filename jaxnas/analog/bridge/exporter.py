@@ -22,15 +22,13 @@ from typing import Any
 
 PACKAGES = {"torch": ("torch",), "onnx": ("torch", "onnx"), "aihwkit": ("torch", "aihwkit")}
 """What writing needs."""
-HIDDEN = {
+HIDDEN = {  # what reading must do without, besides jaxnas
     "torch": ("jax", "jaxlib", "flax"),
     "onnx": ("jax", "jaxlib", "flax", "torch"),
     "stablehlo": ("flax", "torch"),
     "aihwkit": ("jax", "jaxlib", "flax"),
 }
-"""What reading must do without, besides jaxnas."""
-OPSET = 17
-"""Of ONNX; every operation of a spec is older."""
+OPSET = 17  # of ONNX; every operation of a spec is older
 
 
 def write_torch(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +151,6 @@ READ: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def _digital(folder: Path) -> Any:
-    """Returns the network of a folder in torch, in evaluation mode."""
     torch_net = importlib.import_module("torch_net")
     net = torch_net.TorchNet(torch_net.read_spec(folder / "spec.json"))
     torch_net.load_weights(net, folder / "weights.npz")
@@ -193,7 +190,6 @@ def _in_parts(images: Any, run: Callable[[Any], Any]) -> list[list[float]]:
 
 
 def _rows(values: Any) -> list[list[float]]:
-    """Returns numbers as lists; float32 are exact in JSON."""
     return [[float(x) for x in row] for row in values]
 
 

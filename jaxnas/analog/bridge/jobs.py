@@ -24,11 +24,10 @@ from jaxnas.analog.variables import convert
 from jaxnas.core.errors import UserError
 
 RUNNER = Path(__file__).with_name("runner.py")
-INSTALL = (
+INSTALL = (  # installs the pair that is known to work, on Python 3.11
     "pip install torch==2.13.0 numpy scipy 'requests>=2.32,<3' protobuf tqdm && "
     "pip install --no-deps aihwkit==1.1.0"
 )
-"""Installs the pair that is known to work, on Python 3.11."""
 RANGE = ".input_range"
 """Ending of the name of a layer's input ranges, one a tile, behind the layer's path."""
 METRICS_FORMAT = "jaxnas-metrics-1"
@@ -39,23 +38,18 @@ class Probe(NamedTuple):
     """Whether torch and aihwkit of an interpreter work together."""
 
     ok: bool
-    message: str
-    """Versions, or one sentence that says what is wrong and what to install."""
+    message: str  # versions, or one sentence that says what is wrong and what to install
 
 
 class Metrics(NamedTuple):
     """What the runner measured."""
 
-    digital: float
-    """Test accuracy of the digital network in torch, fraction."""
-    losses: list[float]
-    """Mean loss of each epoch of hardware-aware training, nats."""
-    times: list[float]
-    """Seconds since programming."""
+    digital: float  # test accuracy of the digital network in torch, fraction
+    losses: list[float]  # mean loss of each epoch of hardware-aware training, nats
+    times: list[float]  # seconds since programming
     accuracy: np.ndarray
     """Test accuracy ``float64[repetitions, times]``, fraction; each row is a chip."""
-    facts: dict[str, Any]
-    """Versions, seconds, tiles and the job itself."""
+    facts: dict[str, Any]  # versions, seconds, tiles and the job itself
 
 
 def probe(python: str = sys.executable, timeout: float = 120.0) -> Probe:

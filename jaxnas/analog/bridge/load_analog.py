@@ -73,7 +73,6 @@ def rebuild(value: Any) -> Any:
 
 
 def _class_of(name: str) -> Any:
-    """Returns a class of aihwkit by ``module:name``."""
     module, _, path = name.partition(":")
     found: Any = None
     if module.startswith("aihwkit."):
