@@ -74,17 +74,13 @@ def analog_costs(
     tile: tuple[int, int] = (512, 512),
     constants: str | EnergyConstants = "isaac",
 ) -> AnalogCosts:
-    """Returns what a network's matrices cost on tiles.
+    """Returns what a network's matrices, in any order, cost on tiles.
 
     A matrix of ``inputs x outputs`` takes ``ceil(inputs/rows) ceil(outputs/columns)``
-    tiles, one for itself even where it is small. Each product converts every input once for
-    each piece of the outputs and every output once for each piece of the inputs; partial
-    outputs are added digitally.
-
-    Args:
-        matrices: of the network, in any order.
-        tile: rows (inputs) and columns (outputs) of a tile; 0 is as large as needed.
-        constants: a name in :data:`CONSTANTS`, or energies.
+    tiles, one for itself even where it is small; rows or columns of 0 are as many as
+    needed. Each product converts every input once for each piece of the outputs and every
+    output once for each piece of the inputs; partial outputs are added digitally. The
+    constants are energies or a name in :data:`CONSTANTS`.
 
     Raises:
         UserError: no matrix, a tile with a negative side, or an unknown name.

@@ -89,22 +89,13 @@ def evaluate(
     plan: Plan,
     settings: Evaluation = BENCHMARK,
 ) -> Accuracy:
-    """Returns the accuracy of each chip at each time.
+    """Returns the accuracy of each chip at each time, in seconds since programming.
 
     Each draw programs a chip anew; the times share it, as on hardware, unless
     ``settings.reprogram``. Read noise is drawn at each time, output noise for each product.
-
-    Args:
-        key: decides every draw; draw ``d`` is the same whatever the number of draws.
-        variables: of the converted network.
-        images: inputs.
-        labels: classes.
-        times: seconds since programming; traced, as are all weights and numbers, so other
-            ones do not compile again.
-        hyper: numbers of the model.
-        module: the network; called as ``module.apply(variables, x)``.
-        plan: its tiles.
-        settings: what is static.
+    Draw ``d`` of a key is the same whatever the number of draws. Times, weights and numbers
+    are traced, so that others do not compile again; the network is called as
+    ``module.apply(variables, x)``.
 
     Raises:
         UserError: the variables are digital, or images and labels differ in number.

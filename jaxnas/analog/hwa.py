@@ -85,17 +85,13 @@ def range_gradient(
     decay: Scalar,
     min_share: Scalar,
 ) -> Float[Array, ""]:
-    """Returns the gradient of a tile's input range.
+    """Returns the gradient of a tile's input range ``b``.
 
         grad = b (sum_{x >= b} min(dx, 0) - sum_{x <= -b} max(dx, 0))
                + decay b [share of |x| < b exceeds min_share]
 
-    Args:
-        b: input range.
-        vectors: inputs of the tile, one vector for each product.
-        dx: gradient of the loss with respect to them.
-        decay: of the range.
-        min_share: of inputs that are not clipped.
+    ``vectors`` are the inputs ``x`` of the tile, one for each product, and ``dx`` is the
+    gradient of the loss with respect to them.
 
     Reference: aihwkit 1.1.0, relative gradient of input-range learning.
     """
@@ -198,19 +194,10 @@ def forward(
 
     Converters, clipping and noise act forward only; the backward pass is that of the ideal
     product (with the noisy weights and the converted inputs). Drift compensation is off.
+    The module is called with ``train=True``; weights are drawn once a call, normal numbers
+    from ``source``, ``"counter"`` or ``"threefry"``. With ``train=False`` it is the same
+    pass without weight noise, with running statistics and nothing updated.
     Apply the optimiser to the *updated* variables, then :func:`project` them.
-
-    Args:
-        variables: of the converted network.
-        x: inputs.
-        key: of weight noise and output noise; one draw of weights a call.
-        hyper: numbers of the analog model.
-        training: numbers of training.
-        module: the network; called with ``train=True`` when training.
-        plan: its tiles.
-        train: False is the same pass without weight noise, with running statistics and
-            nothing updated.
-        source: of normal numbers, ``"counter"`` or ``"threefry"``.
 
     Raises:
         UserError: the variables are those of a digital network.

@@ -77,16 +77,8 @@ def apply(
 ) -> Any:
     """Returns what ``module.apply(variables, x, **options)`` does, on tiles.
 
-    Args:
-        module: the network; not inside ``nn.scan``, ``nn.remat`` or ``nn.jit``.
-        plan: its tiles.
-        variables: its flax variables (biases and batch norm are read from them).
-        values: what the tiles hold.
-        x: inputs.
-        source: noise of each product.
-        hyper: numbers of the model.
-        hooks: what training does around each tile.
-        options: for ``module.apply``.
+    Biases and batch norm are read from ``variables``, what the tiles hold from ``values``;
+    ``hooks`` act around each tile. Not inside ``nn.scan``, ``nn.remat`` or ``nn.jit``.
     """
     hooks = hooks or Hooks()
     used = 0

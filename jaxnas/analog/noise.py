@@ -76,15 +76,11 @@ def normal(
     source: str,
     bank: Float[Array, "size"] | None = None,
 ) -> Float[Array, "..."]:
-    """Returns standard normal numbers of a shape.
+    """Returns standard normal numbers of a shape, drawn by a stream of two words.
 
-    Args:
-        stream: two words.
-        shape: of the result.
-        source: ``"counter"`` and ``"threefry"`` give independent numbers; ``"bank"`` reads
-            the bank from a random offset, so numbers are *reused* in other products,
-            batches and draws: for search, not for validation.
-        bank: needed with ``"bank"``, longer than the result.
+    Sources ``"counter"`` and ``"threefry"`` give independent numbers; ``"bank"`` reads the
+    bank, longer than the result, from a random offset, so numbers are *reused* in other
+    products, batches and draws: for search, not for validation.
 
     Raises:
         UserError: the source is unknown, or there is no bank, or one that is too small.

@@ -26,23 +26,14 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile: a rectangle of a layer's matrix, and where its numbers are stored.
+    """One tile: a rectangle of a layer's matrix, and where its numbers are stored."""
 
-    Attributes:
-        index: number of the tile in the network.
-        inputs: first and one past the last input of the layer's matrix.
-        outputs: first and one past the last output.
-        offset: where its weights begin in the flat array.
-        scale: where its digital scales begin.
-        column: where its learned output scales begin.
-    """
-
-    index: int
-    inputs: tuple[int, int]
-    outputs: tuple[int, int]
-    offset: int
-    scale: int
-    column: int
+    index: int  # number of the tile in the network
+    inputs: tuple[int, int]  # first and one past the last input of the layer's matrix
+    outputs: tuple[int, int]  # first and one past the last output
+    offset: int  # where its weights begin in the flat array
+    scale: int  # where its digital scales begin
+    column: int  # where its learned output scales begin
 
     @property
     def rows(self) -> int:
@@ -57,19 +48,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution or dense layer.
+    """One convolution or dense layer."""
 
-    Attributes:
-        path: names from the root of the module.
-        kernel: shape of the flax kernel, [*window, inputs, outputs].
-        tiles: row of pieces of the inputs, within each the pieces of the outputs.
-        calls: how often the network uses it in one pass.
-    """
-
-    path: Path
-    kernel: tuple[int, ...]
-    tiles: tuple[Tile, ...]
-    calls: int = 1
+    path: Path  # names from the root of the module
+    kernel: tuple[int, ...]  # shape of the flax kernel, [*window, inputs, outputs]
+    tiles: tuple[Tile, ...]  # row of pieces of the inputs, in each those of the outputs
+    calls: int = 1  # how often the network uses it in one pass
 
 
 @dataclass(frozen=True)
@@ -158,13 +142,9 @@ def make_plan(
 ) -> Plan:
     """Returns the tiles of a network made of ``nn.Conv`` and ``nn.Dense``.
 
-    Nothing is computed: the module is traced once to see its layers in order.
-
-    Args:
-        module: any flax linen module that maps a batch of inputs to logits.
-        variables: its ``params`` (and ``batch_stats``); only shapes are read.
-        image_shape: of one input, without the batch axis.
-        structure: tile sizes and what becomes analog.
+    Nothing is computed: the module, which maps a batch of inputs to logits, is traced once
+    to see its layers in order; of ``variables`` only shapes are read. ``image_shape`` is
+    that of one input, without the batch axis.
 
     Raises:
         UserError: a layer that tiles cannot hold, with its path.

@@ -44,12 +44,8 @@ def program(
 ) -> Programmed:
     """Returns one chip: programming noise, drift exponents and the readout baseline.
 
-    Args:
-        key: decides all of it.
-        variables: of the converted network; neither they nor a later call change.
-        plan: its tiles.
-        hyper: numbers of the model.
-        source: of the normal numbers, ``"counter"`` or ``"threefry"``.
+    The key decides all of it; normal numbers come from ``source``, ``"counter"`` or
+    ``"threefry"``. Neither the variables nor a later call change.
 
     Raises:
         UserError: the variables are those of a digital network.
@@ -78,20 +74,12 @@ def drift(
     *,
     source: str = "counter",
 ) -> Drifted:
-    """Returns the chip at a time after programming, with its drift compensation.
+    """Returns the chip ``seconds >= 0`` after programming, with its drift compensation.
 
         alpha = m_0 / m(t),  m = max(mean |noisy unit-vector readout|, 1e-4) over a tile
 
     Each time starts from the programmed state, not from the time before. The read noise is
-    one draw, frozen for the whole evaluation.
-
-    Args:
-        key: of the read noise and the readout.
-        programmed: one chip.
-        seconds: since programming, 0 or more.
-        plan: the tiles.
-        hyper: numbers of the model.
-        source: of the normal numbers, ``"counter"`` or ``"threefry"``.
+    one draw, frozen for the whole evaluation. The source is that of :func:`program`.
     """
     tile_of = jnp.asarray(plan.tile_of)
     streams = noise.streams(key, 2)

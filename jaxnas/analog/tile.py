@@ -37,10 +37,8 @@ class Converter(NamedTuple):
 def converter(res: Scalar, bound: Scalar) -> Converter:
     """Returns the converter of a resolution: ``step = 2 bound res``.
 
-    Args:
-        res: step over the whole range; above 1 it is the number of steps; 0 or less does
-            not round.
-        bound: largest magnitude.
+    ``res`` is the step over the whole range; above 1 it is the number of steps, and 0 or
+    less does not round. ``bound`` is the largest magnitude.
     """
     res = jnp.asarray(res, jnp.float32)
     res = jnp.where(res > 1, 1 / jnp.maximum(res, 1), res)
@@ -52,13 +50,9 @@ def converter(res: Scalar, bound: Scalar) -> Converter:
 def rounded(
     x: Float[Array, "..."], limit: Float[Array, ""], exact: Bool[Array, ""], straight: bool
 ) -> Float[Array, "..."]:
-    """Returns ``clip(round(x), -limit, limit)``, half to even.
+    """Returns ``clip(round(x), -limit, limit)`` in steps, half to even; unrounded if exact.
 
-    Args:
-        x: in steps.
-        limit: in steps.
-        exact: True does not round.
-        straight: whether the gradient passes as if nothing had been done.
+    Where ``straight``, the gradient passes as if nothing had been done.
     """
     done = jnp.clip(jnp.where(exact, x, jnp.round(x)), -limit, limit)
     return x + jax.lax.stop_gradient(done - x) if straight else done
@@ -88,16 +82,9 @@ def folded(
         n = clip(round(x / (b D_in))),  m = clip(round((D_in/D_out) w n + noise / D_out)),
         output = m * D_out * b * gain
 
-    Args:
-        x: input.
-        weights: normalised weights of the tile.
-        product: the linear map of (input, weights).
-        b: input range.
-        gain: digital scale times compensation, one number or one a column.
-        draw: normal numbers.
-        periphery: converters and output noise.
-        structure: whether there is an input range.
-        straight: whether gradients pass the converters.
+    ``product`` is the linear map of (input, normalised weights), ``b`` the input range and
+    ``gain`` the digital scale times compensation, one number or one a column. Gradients
+    pass the converters where ``straight``.
     """
     dac = converter(periphery.inp_res, periphery.inp_bound)
     adc = converter(periphery.out_res, periphery.out_bound)

@@ -27,7 +27,7 @@ class Learned(NamedTuple):
 
 
 class TileState(NamedTuple):
-    """StoreAccess, not learned."""
+    """State of the tiles, not learned."""
 
     scale: Float[Array, "S"]  # digital scales ``s``: ``W = s w``
     seen: Float[Array, "K"]  # batches that each tile's input range was estimated from
@@ -38,12 +38,8 @@ def convert(
 ) -> dict[str, Any]:
     """Returns the variables of a trained digital network with those of its tiles.
 
-    Args:
-        plan: the network's tiles.
-        variables: ``params`` and, where the network has them, ``batch_stats``.
-        omega: largest weight of a tile after scaling.
-        input_range: of every tile; 3.0 is the toolkit's for a network that was never
-            trained on tiles. ``calibrate`` sets better ones.
+    ``omega`` is the largest weight of a tile after scaling. The input range 3.0 is the
+    toolkit's for a network that was never trained on tiles; ``calibrate`` sets better ones.
     """
     flat = flatten(plan, variables["params"])
     learned = Learned(

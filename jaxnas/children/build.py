@@ -39,13 +39,10 @@ class Child(nn.Module):
     def __call__(
         self, x: Float[Array, "B *input"], train: bool = False
     ) -> Float[Array, "B classes"]:
-        """Returns the logits.
+        """Returns the logits of float32 images ``[B, H, W, C]`` or vectors ``[B, F]``.
 
-        Args:
-            x: images ``[B, H, W, C]``, channels last, float32; vectors ``[B, F]`` where the
-                spec takes vectors.
-            train: normalise by the batch and update ``batch_stats``, which must then be
-                mutable; else normalise by ``batch_stats``.
+        Training normalises by the batch and updates ``batch_stats``, which must be mutable;
+        else ``batch_stats`` normalise.
 
         Raises:
             UserError: inputs of another shape than the spec declares.

@@ -33,10 +33,8 @@ def masked(
 ) -> Float[Array, "*b V"]:
     """Returns ``logits / temperature`` with illegal tokens at :data:`ILLEGAL`.
 
-    Args:
-        logits: before masking; finite where legal.
-        mask: legal tokens; at least one in each row.
-        temperature: > 0; above one flattens the policy.
+    Logits are finite where legal, and each row has a legal token. The temperature is > 0;
+    above one flattens the policy.
     """
     return jnp.where(mask, logits / temperature, ILLEGAL)
 

@@ -169,16 +169,11 @@ def generate(
     *,
     keep_aux: bool = False,
 ) -> Generated:
-    """Returns ``B`` architectures written token by token, one uniform a token.
+    """Returns ``B`` architectures written token by token, one uniform in [0, 1) a token.
 
-    Args:
-        module: a controller over :class:`TokenObs`.
-        params: its variables.
-        uniforms: in [0, 1).
-        mask: ``space.mask``.
-        temperature: of the policy, > 0.
-        keep_aux: whether to keep what the controller says beside its policy, for
-            :class:`Replayable`.
+    ``module`` is a controller over :class:`TokenObs`, ``mask`` is ``space.mask``, and the
+    temperature of the policy is > 0. ``keep_aux`` keeps what the controller says beside its
+    policy, for :class:`Replayable`.
     """
     batch, length = uniforms.shape
     fresh = jnp.zeros(batch, bool)

@@ -75,7 +75,7 @@ class Settings:
             raise UserError("Name at least one time, in seconds since programming.")
 
     def job(self) -> dict[str, Any]:
-        """Returns what the runner is facts."""
+        """Returns the settings of the runner's job."""
         return jobs.job_of(
             config.preset(self.preset),
             epochs=self.epochs,

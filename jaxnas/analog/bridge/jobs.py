@@ -191,11 +191,8 @@ def simulated(
 ) -> PyTree:
     """Returns a network for the simulator with the input ranges that aihwkit learned.
 
-    Args:
-        plan: the network's tiles, numbered as aihwkit does.
-        variables: ``params`` and ``batch_stats`` after hardware-aware training.
-        ranges: ``PATH.input_range`` of each layer, one number a tile.
-        preset: the numbers of the model.
+    The plan's tiles are numbered as aihwkit does, the variables those after hardware-aware
+    training, and the ranges ``PATH.input_range`` of each layer, one number a tile.
 
     Raises:
         UserError: ranges for other tiles than the plan's.
