@@ -10,12 +10,11 @@ from jaxtyping import Array, Float
 
 from jaxnas.analog.config import Device, Scalar
 
+Cells = Float[Array, "*n"]  # a number for each cell, pair or weight
 SMALLEST = 1e-7  # floor of a tile's largest weight and of a relative conductance
 
 
-def to_conductance(
-    weights: Float[Array, "*n"], largest: Float[Array, "*n"], device: Device
-) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+def to_conductance(weights: Cells, largest: Cells, device: Device) -> tuple[Cells, Cells]:
     """Returns the conductances of the pair of a normalised weight; one of the two is zero.
 
         k = g_max / max|w|,  g+ = clip(k w, 0, g_max),  g- = clip(-k w, 0, g_max)
@@ -27,19 +26,12 @@ def to_conductance(
     return jnp.clip(scaled, 0, device.g_max), jnp.clip(-scaled, 0, device.g_max)
 
 
-def to_weight(
-    plus: Float[Array, "*n"],
-    minus: Float[Array, "*n"],
-    largest: Float[Array, "*n"],
-    device: Device,
-) -> Float[Array, "*n"]:
+def to_weight(plus: Cells, minus: Cells, largest: Cells, device: Device) -> Cells:
     """Returns the net weight of a pair, ``(g+ - g-) / k``."""
     return (plus - minus) * (jnp.maximum(largest, SMALLEST) / device.g_max)
 
 
-def programmed_conductance(
-    target: Float[Array, "*n"], normal: Float[Array, "*n"], device: Device
-) -> Float[Array, "*n"]:
+def programmed_conductance(target: Cells, normal: Cells, device: Device) -> Cells:
     """Returns a conductance just after programming.
 
         sigma(r) = c0 + c1 r + c2 r^2,  g = max(0, g_target + sigma * N(0,1))
@@ -52,9 +44,7 @@ def programmed_conductance(
     return jnp.maximum(target + sigma * normal, 0.0)
 
 
-def drift_exponent(
-    target: Float[Array, "*n"], normal: Float[Array, "*n"], device: Device
-) -> Float[Array, "*n"]:
+def drift_exponent(target: Cells, normal: Cells, device: Device) -> Cells:
     """Returns the drift exponent nu, drawn once when the cell is programmed.
 
     l = ln(max(r, 1e-7)),  mu = clip(0.0244 - 0.0155 l, 0.049, 0.1),
@@ -67,12 +57,8 @@ def drift_exponent(
 
 
 def drifted_conductance(
-    conductance: Float[Array, "*n"],
-    nu: Float[Array, "*n"],
-    seconds: Scalar,
-    normal: Float[Array, "*n"],
-    device: Device,
-) -> Float[Array, "*n"]:
+    conductance: Cells, nu: Cells, seconds: Scalar, normal: Cells, device: Device
+) -> Cells:
     """Returns a conductance ``seconds >= 0`` after programming, with 1/f read noise.
 
         T = t + t_0,  g_d = g (T / t_0)^-nu,
@@ -94,11 +80,8 @@ def drifted_conductance(
 
 
 def program_weight(
-    weights: Float[Array, "*n"],
-    largest: Float[Array, "*n"],
-    normal: Float[Array, "3 *n"],
-    device: Device,
-) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    weights: Cells, largest: Cells, normal: Float[Array, "3 *n"], device: Device
+) -> tuple[Cells, Cells]:
     """Returns the net weight of a programmed pair and the exponent that it will drift with.
 
     Of a pair only the device that carries the net weight is ever read again, because the
@@ -119,13 +102,13 @@ def program_weight(
 
 
 def drift_weight(
-    programmed: Float[Array, "*n"],
-    nu: Float[Array, "*n"],
-    largest: Float[Array, "*n"],
+    programmed: Cells,
+    nu: Cells,
+    largest: Cells,
     seconds: Scalar,
-    normal: Float[Array, "*n"],
+    normal: Cells,
     device: Device,
-) -> Float[Array, "*n"]:
+) -> Cells:
     """Returns the net weight of a pair ``seconds >= 0`` after programming.
 
     The programmed net weights are mapped to conductances again, with ``k`` from the

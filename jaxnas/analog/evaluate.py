@@ -13,7 +13,7 @@ from jaxnas.analog import noise
 from jaxnas.analog.config import Hyper
 from jaxnas.analog.layers import Source, apply
 from jaxnas.analog.plan import Plan
-from jaxnas.analog.program import Drifted, drift, ideal, program, tile_values
+from jaxnas.analog.program import Drifted, drift, program, tile_values
 from jaxnas.analog.variables import check_converted, flax_variables
 from jaxnas.core.errors import UserError, unknown_name
 
@@ -161,20 +161,6 @@ def forward(
         )
 
     return jax.lax.map(one_batch, (jnp.arange(batches.shape[0], dtype=jnp.int32), batches))
-
-
-def digital_parts(
-    key: Key[Array, ""],
-    variables: PyTree,
-    images: Float[Array, "n ..."],
-    hyper: Hyper,
-    *,
-    module: nn.Module,
-    plan: Plan,
-) -> Float[Array, "n ..."]:
-    """Returns the logits with exact weights: only converters and output noise act."""
-    held = ideal(variables, plan)
-    return forward(key, variables, held, images[None], hyper, module, plan)[0]
 
 
 def _in_batches(images: Float[Array, "n ..."], size: int) -> Float[Array, "N B ..."]:

@@ -63,10 +63,8 @@ def _with_range_gradient(
     return y
 
 
-def _range_forward(
-    y: Array, b: Array, vectors: Array, weights: Array, decay: Array, share: Array
-) -> tuple[Array, tuple[Array, ...]]:
-    return y, (b, vectors, weights, decay, share)
+def _range_forward(y: Array, *rest: Array) -> tuple[Array, tuple[Array, ...]]:
+    return y, rest
 
 
 def _range_backward(saved: tuple[Array, ...], dy: Array) -> tuple[Any, ...]:
@@ -142,8 +140,7 @@ class _TrainingHooks(Hooks):
     straight = True
 
     def __init__(self, seen: Float[Array, "K"], training: Training):
-        self.seen = seen
-        self.training = training
+        self.seen, self.training = seen, training
 
     def enter(self, tile: Tile, vectors: Vectors, b: Scalar) -> Scalar:
         """Returns the estimated range, through which the gradient of the old one passes."""
@@ -167,15 +164,10 @@ class _TrainingHooks(Hooks):
         self, tile: Tile, vectors: Vectors, y: Array, weights: Array, b: Scalar
     ) -> Array:
         del tile
-        stop = jax.lax.stop_gradient
-        return _with_range_gradient(
-            y,
-            jnp.asarray(b),
-            stop(vectors()),
-            stop(weights),
-            jnp.float32(self.training.range_decay),
-            jnp.float32(self.training.range_min_share),
-        )
+        t = self.training
+        product = jax.lax.stop_gradient((vectors(), weights))
+        numbers = jnp.float32(t.range_decay), jnp.float32(t.range_min_share)
+        return _with_range_gradient(y, jnp.asarray(b), *product, *numbers)
 
 
 def forward(
@@ -228,17 +220,10 @@ def forward(
         out = apply(module, plan, own, values, x, noise_source, hyper, hooks=hooks)
         return out, dict(variables)
     hooks = _TrainingHooks(state.seen, training)
+    own[ESTIMATES] = _estimates(plan, learned, state)
+    call: dict[str, Any] = {"train": True, "mutable": ["batch_stats", ESTIMATES]}
     out, changed = apply(
-        module,
-        plan,
-        {**own, ESTIMATES: _estimates(plan, learned, state)},
-        values,
-        x,
-        noise_source,
-        hyper,
-        hooks=hooks,
-        train=True,
-        mutable=["batch_stats", ESTIMATES],
+        module, plan, own, values, x, noise_source, hyper, hooks=hooks, **call
     )
     found = changed.pop(ESTIMATES)
     if plan.structure.input_range:
@@ -357,16 +342,8 @@ def fine_tune(
 
     def loss_of(learned: PyTree, rest: PyTree, batch: PyTree, key: Array) -> Any:
         x, y = batch
-        logits, updated = forward(
-            {**rest, **learned},
-            x,
-            key,
-            hyper,
-            training,
-            module=module,
-            plan=plan,
-            source=settings.source,
-        )
+        on: dict[str, Any] = {"module": module, "plan": plan, "source": settings.source}
+        logits, updated = forward({**rest, **learned}, x, key, hyper, training, **on)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, y)
         return jnp.mean(loss), updated
 

@@ -5,7 +5,9 @@ kernel row, kernel column. An axis longer than a tile is cut into near-equal pie
 weights of all tiles lie in one flat array, tile after tile, each [outputs, inputs].
 """
 
+import functools
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -103,9 +105,8 @@ class Plan:
     @cached_property
     def scale_of(self) -> np.ndarray:
         """Digital scale of each weight, int32 [num_weights], sorted."""
-        if self.structure.scaling != "columnwise":
-            return self.tile_of
-        return self.column_of
+        by_column = self.structure.scaling == "columnwise"
+        return self.column_of if by_column else self.tile_of
 
     @cached_property
     def column_of(self) -> np.ndarray:
@@ -233,12 +234,6 @@ def _check_all_found(params: PyTree, known: set[Path]) -> None:
             )
 
 
-def _leaf(params: PyTree, path: Path) -> Array:
-    for name in path:
-        params = params[name]
-    return params["kernel"]
-
-
 def to_matrix(kernel: Float[Array, "..."]) -> Float[Array, "O I"]:
     """Returns a flax kernel [*window, inputs, outputs] as [outputs, inputs x window]."""
     moved = jnp.moveaxis(kernel, (-1, -2), (0, 1))
@@ -255,10 +250,9 @@ def flatten(plan: Plan, params: PyTree) -> Float[Array, "P"]:
     """Returns all analog weights of a network, tile after tile."""
     parts = []
     for layer in plan.layers:
-        matrix = to_matrix(_leaf(params, layer.path))
-        parts += [
-            matrix[slice(*t.outputs), slice(*t.inputs)].reshape(-1) for t in layer.tiles
-        ]
+        at = functools.reduce(operator.getitem, layer.path, params)
+        matrix = to_matrix(at["kernel"])
+        parts += [matrix[slice(*t.outputs), slice(*t.inputs)].ravel() for t in layer.tiles]
     return jnp.concatenate(parts)
 
 

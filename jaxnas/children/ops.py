@@ -146,10 +146,6 @@ def _avg_pool(inputs: Shapes, attributes: Attributes) -> Count:
     return Count((_window(height, attributes), _window(width, attributes), channels))
 
 
-def _global_avg_pool(inputs: Shapes, attributes: Attributes) -> Count:
-    return Count((_image(inputs)[2],))
-
-
 def _flatten(inputs: Shapes, attributes: Attributes) -> Count:
     """Counts an image read as one vector: rows, then columns, then channels."""
     return Count((math.prod(_image(inputs)),))
@@ -227,17 +223,9 @@ def _norm_layer(x: Array, name: str, train: bool) -> Array:
     return nn.BatchNorm(not train, momentum=MOMENTUM, epsilon=EPSILON, name=name)(x)
 
 
-def _flax_conv(xs: Sequence[Array], a: Attributes, path: str, train: bool) -> Array:
-    return _conv_layer(xs[0], a, path)
-
-
 def _flax_relu_conv_bn(xs: Sequence[Array], a: Attributes, path: str, train: bool) -> Array:
     made = _conv_layer(nn.relu(xs[0]), a, f"{path}.conv")
     return _norm_layer(made, f"{path}.norm", train)
-
-
-def _flax_batch_norm(xs: Sequence[Array], a: Attributes, path: str, train: bool) -> Array:
-    return _norm_layer(xs[0], path, train)
 
 
 def _flax_linear(xs: Sequence[Array], a: Attributes, path: str, train: bool) -> Array:
@@ -275,19 +263,22 @@ _GROUPS = {"groups": Attribute(1, optional=True)}
 OPS: dict[str, Op] = {  # operation name -> its entry
     "conv": Op(
         _conv,
-        _flax_conv,
+        lambda xs, a, path, train: _conv_layer(xs[0], a, path),
         {**_WINDOW, **_FEATURES, **_GROUPS, "bias": Attribute(optional=True, flag=True)},
     ),
     "relu_conv_bn": Op(
         _relu_conv_bn, _flax_relu_conv_bn, {**_WINDOW, **_FEATURES, **_GROUPS}
     ),
-    "batch_norm": Op(_batch_norm, _flax_batch_norm),
+    "batch_norm": Op(
+        _batch_norm, lambda xs, a, path, train: _norm_layer(xs[0], path, train)
+    ),
     "relu": Op(_same, _plain(lambda xs: nn.relu(xs[0]))),
     "identity": Op(_same, _plain(lambda xs: xs[0])),
     "zero": Op(_zero, _flax_zero, {"stride": Attribute(1, optional=True)}),
     "avg_pool": Op(_avg_pool, _flax_avg_pool, _WINDOW),
     "global_avg_pool": Op(
-        _global_avg_pool, _plain(lambda xs: jnp.mean(xs[0], axis=(1, 2)))
+        lambda shapes, a: Count((_image(shapes)[2],)),
+        _plain(lambda xs: jnp.mean(xs[0], axis=(1, 2))),
     ),
     "flatten": Op(_flatten, _plain(lambda xs: xs[0].reshape(xs[0].shape[0], -1))),
     "concat": Op(_concat, _plain(lambda xs: jnp.concatenate(xs, axis=-1))),

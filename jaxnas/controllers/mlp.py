@@ -64,9 +64,8 @@ class MLP(nn.Module):
     def sequence(self, obs: Array) -> PolicyOutput:
         """Returns logits ``[B, L, V]`` and values ``[B, L]``, all positions at once.
 
-        Args:
-            obs: tokens ``[B, L]`` (teacher forcing: position ``t`` sees the tokens before
-                it) or vectors ``[B, L, F]``.
+        Inputs are tokens ``[B, L]`` (teacher forcing: position ``t`` sees the tokens before
+        it) or vectors ``[B, L, F]``.
         """
         if self.length:
             position = jnp.broadcast_to(

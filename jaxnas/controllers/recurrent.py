@@ -175,20 +175,17 @@ class Recurrent(nn.Module):
     ) -> PolicyOutput:
         """Returns logits ``[B, L, V]`` and values ``[B, L]`` of a whole sequence.
 
-        Args:
-            obs: tokens ``[B, L]`` (teacher forcing: position ``t`` sees ``t - 1``) or
-                vectors ``[B, L, F]``.
-            carry: memory before the first step; zeros by default.
-            reset: True where memory is cleared before that step.
+        Inputs are tokens ``[B, L]`` (teacher forcing: position ``t`` sees ``t - 1``) or
+        vectors ``[B, L, F]``; the memory starts at ``carry``, zeros by default, and is
+        cleared before each step where ``reset``.
         """
         return self._unrolled(obs, carry, reset, None)
 
     def replay(self, obs: Array, aux: Carry) -> PolicyOutput:
         """Returns what ``sequence`` does, from what each step stored, without a recurrence.
 
-        Args:
-            obs: tokens ``[B, L]`` or vectors ``[B, L, F]`` that these parameters acted on.
-            aux: of each of those steps, ``[L, B, H]`` each.
+        ``obs`` is what these parameters acted on; ``aux`` of those steps is ``[L, B, H]``
+        each.
         """
         return self._unrolled(obs, None, None, aux)
 
@@ -212,12 +209,7 @@ class Recurrent(nn.Module):
 
 
 class InputKernel(nn.Module):
-    """The input weights ``[F, G]`` of a recurrent cell.
-
-    Attributes:
-        width: pre-activations, ``G``.
-        first: initialiser.
-    """
+    """Input weights ``[F, G]`` of a recurrent cell, ``G = width``; ``first`` draws them."""
 
     width: int
     first: Callable[[Key[Array, ""], tuple[int, int]], Array]

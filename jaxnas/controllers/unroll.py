@@ -70,15 +70,8 @@ def _unroll(cell: Cell, *args: Any) -> tuple[Carry, Float[Array, "T B H"]]:
     return _forward(cell, *args)[0]
 
 
-def _forward(
-    cell: Cell,
-    inputs: Int[Array, "T B"] | Float[Array, "T B F"],
-    kernel: Float[Array, "F G"],
-    recurrent: Float[Array, "H G"],
-    carry: Carry,
-    reset: Bool[Array, "T B"] | None,
-    history: Carry | None,
-) -> tuple[tuple[Carry, Float[Array, "T B H"]], PyTree]:
+def _forward(cell: Cell, *args: Any) -> tuple[tuple[Carry, Float[Array, "T B H"]], PyTree]:
+    inputs, kernel, recurrent, carry, reset, history = args
 
     def step(carry: Carry, xs: PyTree) -> tuple[Carry, PyTree]:
         x, clear = xs
@@ -157,7 +150,6 @@ class Replayable(Protocol):
 
     def replay(self, obs: Array, aux: PyTree) -> PolicyOutput:
         """Returns what ``sequence`` would, with the same gradients."""
-        ...
 
 
 def generate(

@@ -76,14 +76,9 @@ class Settings:
 
     def job(self) -> dict[str, Any]:
         """Returns the settings of the runner's job."""
-        return jobs.job_of(
-            config.preset(self.preset),
-            epochs=self.epochs,
-            lr=self.lr,
-            repetitions=self.repetitions,
-            times=list(self.times),
-            seed=self.seed,
-        )
+        names = ("epochs", "lr", "repetitions", "times", "seed")
+        own = {name: getattr(self, name) for name in names} | {"times": list(self.times)}
+        return jobs.job_of(config.preset(self.preset), **own)
 
 
 def validate(
@@ -259,16 +254,11 @@ def simulate(
     """Returns accuracies ``[draws, times]`` of the fine-tuned network in the simulator."""
     preset, data = config.preset(settings.preset), oracle.images
     child, plan, variables = tuned_network(folder, preset)
+    test, times = map(jnp.asarray, (data.x_test, data.y_test)), jnp.float32(settings.times)
+    key, hyper = root_key(settings.seed), config.as_arrays(preset.hyper)
+    draws = evaluate.Evaluation(draws=settings.draws)
     found = evaluate.evaluate_compiled(
-        root_key(settings.seed),
-        variables,
-        jnp.asarray(data.x_test),
-        jnp.asarray(data.y_test),
-        jnp.asarray(settings.times, jnp.float32),
-        config.as_arrays(preset.hyper),
-        module=child,
-        plan=plan,
-        settings=evaluate.Evaluation(draws=settings.draws),
+        key, variables, *test, times, hyper, module=child, plan=plan, settings=draws
     )
     return np.asarray(found.accuracy, np.float64), plan
 

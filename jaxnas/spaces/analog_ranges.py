@@ -5,7 +5,7 @@ Three descriptions of the space exist and must not be confused; two are here.
 
 import functools
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,16 +69,13 @@ VARIANTS = {  # IBM's code, its real factors on a grid; its figure and the circu
 }
 
 
-def restrict(
-    variant: str,
-    channels: tuple[int, ...] | None,
-    groups: int | None,
-    blocks: int | None,
-    types: str | None,
-    widenings: tuple[float, ...] | None,
-    branches: int | None,
-) -> Ranges:
-    """Returns the ranges of a variant with only the chosen values, None leaving all.
+LIMITS = ("channels", "groups", "blocks", "types", "widenings", "branches")
+
+
+def restrict(variant: str, chosen: Any) -> Ranges:
+    """Returns the ranges of a variant with only the values chosen, None leaving all.
+
+    ``chosen`` has an attribute for each of :data:`LIMITS`.
 
     Raises:
         UserError: an unknown variant, or values that it does not have.
@@ -86,11 +83,7 @@ def restrict(
     if variant not in VARIANTS:
         raise unknown_name("variant of analog-resnet", variant, VARIANTS)
     full = VARIANTS[variant]
-    chosen = (channels, groups, blocks, types, widenings, branches)
-    names = [field.name for field in fields(Ranges)][: len(chosen)]
-    limits: dict[str, Any] = {
-        n: c for n, c in zip(names, chosen, strict=True) if c is not None
-    }
+    limits = {n: getattr(chosen, n) for n in LIMITS if getattr(chosen, n) is not None}
     for name, value in limits.items():
         allowed: Any = getattr(full, name)
         if isinstance(allowed, int):

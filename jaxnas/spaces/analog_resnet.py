@@ -118,15 +118,7 @@ class AnalogResNet:
     @property
     def ranges(self) -> Ranges:
         """The values left to choose from."""
-        return restrict(
-            self.variant,
-            self.channels,
-            self.groups,
-            self.blocks,
-            self.types,
-            self.widenings,
-            self.branches,
-        )
+        return restrict(self.variant, self)
 
     def for_images(
         self, image: tuple[int, int, int], num_classes: int, **size: int
@@ -268,14 +260,7 @@ class AnalogResNet:
             sp.node("head_flat", "flatten", ["head_pool"]),
             sp.node("logits", "linear", ["head_flat"], features=self.num_classes),
         ]
-        return {
-            "format": sp.FORMAT,
-            "space": self.id,
-            "inputs": {"image": sp.image(*self.image)},
-            "outputs": {"logits": sp.vector(self.num_classes)},
-            "blocks": blocks,
-            "nodes": nodes,
-        }
+        return sp.image_spec(self, blocks, nodes)
 
     def from_spec(self, spec: Spec) -> np.ndarray:
         """Returns the tokens that ``to_spec`` was given.

@@ -86,29 +86,14 @@ def residual_blocks(
 
 def _conv(name: str, source: str, kernel: int, features: int) -> dict[str, Any]:
     """Returns ReLU, a convolution that keeps the image's sides, batch norm."""
-    return sp.node(
-        name,
-        "relu_conv_bn",
-        [source],
-        kernel=kernel,
-        stride=1,
-        padding=kernel // 2,
-        features=features,
-    )
+    window = {"kernel": kernel, "stride": 1, "padding": kernel // 2}
+    return sp.node(name, "relu_conv_bn", [source], **window, features=features)
 
 
 def _plain(
     name: str, source: str, kernel: int, features: int, groups: int = 1
 ) -> dict[str, Any]:
     """Returns a convolution without bias that keeps the image's sides."""
-    return sp.node(
-        name,
-        "conv",
-        [source],
-        kernel=kernel,
-        stride=1,
-        padding=kernel // 2,
-        features=features,
-        groups=groups,
-        bias=False,
-    )
+    window = {"kernel": kernel, "stride": 1, "padding": kernel // 2}
+    sizes = {**window, "features": features, "groups": groups, "bias": False}
+    return sp.node(name, "conv", [source], **sizes)

@@ -201,7 +201,7 @@ def main(arguments: list[str]) -> int:
         if action == "write":
             for package in PACKAGES[kind]:
                 importlib.import_module(package)
-            _one_thread()
+            importlib.import_module("torch").set_num_threads(1)  # one order of sums
             made = WRITE[kind](folder, json.loads(arguments[3]))
         else:
             for name in ("jaxnas", *HIDDEN[kind]):
@@ -217,13 +217,6 @@ def main(arguments: list[str]) -> int:
         return 2 if type(error).__name__ in ("NetError", "RunnerError") else 1
     print(f"\n{json.dumps(made)}")
     return 0
-
-
-def _one_thread() -> None:
-    """Uses one thread, so that sums are made in one order."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 if __name__ == "__main__":

@@ -55,12 +55,8 @@ class Metrics(NamedTuple):
 def probe(python: str = sys.executable, timeout: float = 120.0) -> Probe:
     """Returns whether the runner works in an interpreter, tried in its own process."""
     try:
-        done = subprocess.run(
-            [python, str(RUNNER), "--probe"],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        command = [python, str(RUNNER), "--probe"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     except OSError as error:
         return Probe(False, f"{python} cannot be started: {error.strerror}.")
     except subprocess.TimeoutExpired:
@@ -208,7 +204,5 @@ def simulated(
             )
         values.append(given)
     made = convert(plan, jax.tree.map(jnp.asarray, variables), preset.hyper.omega)
-    learned = made["analog"]._replace(
-        input_range=jnp.asarray(np.concatenate(values), jnp.float32)
-    )
-    return {**made, "analog": learned}
+    learned = jnp.asarray(np.concatenate(values), jnp.float32)
+    return {**made, "analog": made["analog"]._replace(input_range=learned)}

@@ -154,14 +154,6 @@ def _avg_pool(inputs: Sequence[Shape], a: Attributes) -> Made:
     return nn.AvgPool2d(*sizes, count_include_pad=False), out
 
 
-def _relu(inputs: Sequence[Shape], a: Attributes) -> Made:
-    return nn.ReLU(), _only(inputs)
-
-
-def _identity(inputs: Sequence[Shape], a: Attributes) -> Made:
-    return nn.Identity(), _only(inputs)
-
-
 def _global_avg_pool(inputs: Sequence[Shape], a: Attributes) -> Made:
     return Weightless(global_avg_pool), _only(inputs, 3)[2:]
 
@@ -212,8 +204,8 @@ MODULES: dict[str, tuple[Callable[[Sequence[Shape], Attributes], Made], str, str
     "conv": (_conv, _WINDOW, "features groups bias"),
     "relu_conv_bn": (_relu_conv_bn, _WINDOW, "features groups"),
     "batch_norm": (_batch_norm, "", ""),
-    "relu": (_relu, "", ""),
-    "identity": (_identity, "", ""),
+    "relu": (lambda shapes, a: (nn.ReLU(), _only(shapes)), "", ""),
+    "identity": (lambda shapes, a: (nn.Identity(), _only(shapes)), "", ""),
     "zero": (_zero, "", "stride"),
     "avg_pool": (_avg_pool, _WINDOW, ""),
     "global_avg_pool": (_global_avg_pool, "", ""),
