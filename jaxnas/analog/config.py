@@ -8,6 +8,7 @@ Le Gallo et al., APL Mach. Learn. 1(4), 2023). Everything here that is a number 
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -123,12 +124,8 @@ class Structure:
     @property
     def unfolded(self) -> bool:
         """Whether a product needs each input vector by itself, not the whole image."""
-        return (
-            self.noise_management != "none"
-            or self.bound_management != "none"
-            or self.weight_noise
-            or self.ir_drop
-        )
+        managed = (self.noise_management, self.bound_management) != ("none", "none")
+        return managed or self.weight_noise or self.ir_drop
 
 
 class Preset(NamedTuple):
@@ -178,10 +175,7 @@ PRESETS = {
 
 
 def preset(name: str = "ibm-benchmark") -> Preset:
-    """Returns a named setting: its static structure and its numbers.
-
-    Args:
-        name: ``ibm-benchmark``, ``library`` or ``standard-hwa``.
+    """Returns a named setting, ``ibm-benchmark``, ``library`` or ``standard-hwa``.
 
     Raises:
         UserError: the name is unknown.
@@ -193,8 +187,4 @@ def preset(name: str = "ibm-benchmark") -> Preset:
 
 def as_arrays(hyper: Hyper) -> Hyper:
     """Returns ``hyper`` with every leaf a float32 scalar array."""
-    return Hyper(
-        Device(*(jnp.float32(v) for v in hyper.device)),
-        Periphery(*(jnp.float32(v) for v in hyper.periphery)),
-        jnp.float32(hyper.omega),
-    )
+    return jax.tree.map(jnp.float32, hyper)

@@ -18,18 +18,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.analog import noise
+from jaxnas.analog import variables as av
 from jaxnas.analog.config import Hyper, Scalar
 from jaxnas.analog.device import tile_maximum
 from jaxnas.analog.layers import Hooks, Source, TileValues, Vectors, apply
 from jaxnas.analog.plan import Plan, Tile, flatten, largest_scale, unflatten
-from jaxnas.analog.variables import (
-    Learned,
-    TileState,
-    check_converted,
-    flax_variables,
-    normalised,
-    positive_range,
-)
 from jaxnas.core.errors import UserError
 
 LEARNED = ("params", "analog")  # collections that an optimiser updates
@@ -107,7 +100,7 @@ transformation such as ``nn.switch``.
 """
 
 
-def _estimates(plan: Plan, learned: Learned, state: TileState) -> dict[str, Any]:
+def _estimates(plan: Plan, learned: av.Learned, state: av.TileState) -> dict[str, Any]:
     """Returns the collection before a pass, nested as the layers are."""
     found: dict[str, Any] = {}
     for layer in plan.layers:
@@ -121,8 +114,8 @@ def _estimates(plan: Plan, learned: Learned, state: TileState) -> dict[str, Any]
 
 
 def _updated(
-    plan: Plan, found: Mapping[str, Any], learned: Learned, state: TileState
-) -> tuple[Learned, TileState]:
+    plan: Plan, found: Mapping[str, Any], learned: av.Learned, state: av.TileState
+) -> tuple[av.Learned, av.TileState]:
     """Returns the variables with the estimates put in."""
     rows: list[Array] = []
     for layer in plan.layers:
@@ -194,9 +187,9 @@ def forward(
     Raises:
         UserError: the variables are those of a digital network.
     """
-    check_converted(variables)
+    av.check_converted(variables)
     learned, state = variables["analog"], variables["tiles"]
-    weights = normalised(plan, variables)
+    weights = av.normalised(plan, variables)
     weight_key, output_key = jax.random.split(key)
     if train and plan.structure.modifier == "additive":
         tile_of = jnp.asarray(plan.tile_of)
@@ -209,11 +202,11 @@ def forward(
         weights,
         state.scale,
         jnp.ones(plan.num_tiles, jnp.float32),
-        positive_range(learned.input_range),
+        av.positive_range(learned.input_range),
         learned.out_scale,
     )
     noise_source = Source(noise.streams(output_key, plan.num_streams), source)
-    own = flax_variables(variables)
+    own = av.flax_variables(variables)
     if not train:
         hooks = Hooks()
         hooks.straight = True
@@ -324,7 +317,7 @@ def fine_tune(
     Raises:
         UserError: fewer images than a batch.
     """
-    check_converted(variables)
+    av.check_converted(variables)
     steps = labels.shape[0] // settings.batch
     if not steps:
         raise UserError(

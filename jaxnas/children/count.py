@@ -45,11 +45,7 @@ def count_costs(spec: Spec) -> Costs:
 
 
 def count_totals(spec: Spec) -> Totals:
-    """Returns all sums; a block is counted once for each shape of its inputs.
-
-    Raises:
-        UserError: as :func:`count_costs`.
-    """
+    """Returns all sums, a block counted once for each shape; raises as ``count_costs``."""
     sums = [Totals()]  # of the blocks around a node, the innermost last
     visits = itertools.count(1)
     seen: dict[tuple[str, tuple[Shape, ...]], tuple[Shape, Totals]] = {}
@@ -79,11 +75,7 @@ def count_totals(spec: Spec) -> Totals:
 
 
 def matrices(spec: Spec) -> tuple[Matrix, ...]:
-    """Returns the weight matrices in the order of the network, by their full paths.
-
-    Raises:
-        UserError: as :func:`count_costs`.
-    """
+    """Returns the matrices in order, by their full paths; raises as ``count_costs``."""
     return tuple(
         item._replace(path=f"{path}.{item.path}" if item.path else path)
         for path, count in layers(spec)
@@ -108,11 +100,7 @@ def arrays(spec: Spec) -> dict[str, Shape]:
 
 
 def layers(spec: Spec) -> list[tuple[str, Count]]:
-    """Returns path and counts of every operation, in order.
-
-    Raises:
-        UserError: as :func:`count_costs`.
-    """
+    """Returns path and counts of every operation, in order; raises as ``count_costs``."""
     found: list[tuple[str, Count]] = []
 
     def visit(

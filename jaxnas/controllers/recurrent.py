@@ -11,15 +11,9 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
+from jaxnas.controllers import inputs as ci
 from jaxnas.controllers.heads import PolicyValueHead
 from jaxnas.controllers.initialisers import fan_in, normals, orthogonal
-from jaxnas.controllers.inputs import (
-    check_sizes,
-    num_tokens,
-    previous_token,
-    shifted,
-    with_ones,
-)
 from jaxnas.controllers.unroll import Carry, Cell, keep_where, read, unroll
 from jaxnas.core.types import PolicyOutput
 
@@ -139,7 +133,7 @@ class Recurrent(nn.Module):
     leaves: ClassVar[int]
 
     def __post_init__(self) -> None:
-        check_sizes(self)
+        ci.check_sizes(self)
         super().__post_init__()
 
     def setup(self) -> None:
@@ -161,8 +155,8 @@ class Recurrent(nn.Module):
     ) -> tuple[Carry, PolicyOutput]:
         """Returns the new memory and the policy for one step."""
         before = keep_where(reset, carry)
-        rows = num_tokens(self) + 1
-        x = previous_token(obs, rows - 1) if self.length else with_ones(obs)
+        rows = ci.num_tokens(self) + 1
+        x = ci.previous_token(obs, rows - 1) if self.length else ci.with_ones(obs)
         kernel = self.inputs(rows if self.length else x.shape[-1])
         carry, _ = self.cell.step(before, read(kernel, x), before[0] @ self.recurrent)
         return carry, self.head(carry[0])._replace(aux=before)
@@ -197,8 +191,8 @@ class Recurrent(nn.Module):
         history: Carry | None,
     ) -> PolicyOutput:
         """Reads all inputs, unrolls, and applies the heads to all steps."""
-        rows = num_tokens(self) + 1
-        x = shifted(obs, rows - 1) if self.length else with_ones(obs)
+        rows = ci.num_tokens(self) + 1
+        x = ci.shifted(obs, rows - 1) if self.length else ci.with_ones(obs)
         kernel = self.inputs(rows if self.length else x.shape[-1])
         carry = self.initial_carry(obs.shape[0]) if carry is None else carry
         clear = None if reset is None else reset.T

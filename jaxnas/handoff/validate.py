@@ -42,29 +42,17 @@ Callback = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """How candidates are validated.
+    """How candidates are validated."""
 
-    Args:
-        epochs: of hardware-aware training in aihwkit; 0 converts the digital network.
-        lr: its largest step size.
-        repetitions: chips that aihwkit programs.
-        draws: chips that the simulator programs.
-        times: seconds since programming.
-        preset: of the analog model; see :mod:`jaxnas.analog.config`.
-        seed: of training, programming and noise.
-        python: interpreter with torch and aihwkit.
-        workers: aihwkit processes at a time.
-    """
-
-    epochs: int = 10
-    lr: float = 0.02
-    repetitions: int = 10
-    draws: int = 25
-    times: tuple[float, ...] = evaluate.TIMES
-    preset: str = "ibm-benchmark"
-    seed: int = 0
-    python: str = sys.executable
-    workers: int = 1
+    epochs: int = 10  # of hardware-aware training; 0 converts the digital network
+    lr: float = 0.02  # its largest step size
+    repetitions: int = 10  # chips that aihwkit programs
+    draws: int = 25  # chips that the simulator programs
+    times: tuple[float, ...] = evaluate.TIMES  # seconds since programming
+    preset: str = "ibm-benchmark"  # of the analog model; see jaxnas.analog.config
+    seed: int = 0  # of training, programming and noise
+    python: str = sys.executable  # interpreter with torch and aihwkit
+    workers: int = 1  # aihwkit processes at a time
 
     def __post_init__(self) -> None:
         if min(self.repetitions, self.draws, self.workers) < 1 or self.epochs < 0:
