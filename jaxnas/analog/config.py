@@ -64,44 +64,31 @@ class Hyper(NamedTuple):
 class Structure:
     """What changes the shapes or the branches of a compiled program.
 
-    Attributes:
-        tile_inputs: rows of a tile, that is inputs; 0 is unlimited.
-        tile_outputs: columns of a tile, that is outputs; 0 is unlimited.
-        scaling: ``"layerwise"`` (one digital scale a tile), ``"columnwise"`` (one an
-            output) or ``"none"``.
-        input_range: whether each tile clips its input to a range of its own.
-        noise_management: ``"none"`` or ``"abs-max"`` (each input vector is divided by its
-            largest magnitude before the DAC).
-        bound_management: ``"none"`` or ``"iterative"`` (a vector whose output clips is
-            repeated at half the input, up to 10 times).
-        weight_noise: short-term PCM read noise in each matrix-vector product.
-        ir_drop: voltage drop along the columns.
-        compensation: ``"global"`` drift compensation (one factor a tile) or ``"none"``.
-        out_scale: whether an output scale is learned for each output of a tile.
-        clip: what training does after each step: ``"gaussian"`` (at a number of standard
-            deviations of the tile), ``"fixed"`` (at a value in tile units) or ``"none"``.
-        remap: whether training maps the largest weight back to 1 after each step.
-        modifier: weight noise in training, ``"additive"`` or ``"none"``.
-        digital_depthwise: keep grouped convolutions digital and exact instead of refusing.
-
     Raises:
         UserError: an unknown choice or a negative tile size.
     """
 
-    tile_inputs: int = 512
-    tile_outputs: int = 512
+    tile_inputs: int = 512  # rows of a tile, that is inputs; 0 is unlimited
+    tile_outputs: int = 512  # columns of a tile, that is outputs; 0 is unlimited
     scaling: str = "layerwise"
-    input_range: bool = True
+    """One digital scale a tile; ``"columnwise"``: one an output; ``"none"``."""
+    input_range: bool = True  # whether each tile clips its input to a range of its own
     noise_management: str = "none"
+    """``"abs-max"``: each input vector is divided by its largest magnitude before a DAC."""
     bound_management: str = "none"
-    weight_noise: bool = False
-    ir_drop: bool = False
-    compensation: str = "global"
-    out_scale: bool = False
+    """``"iterative"``: a vector whose output clips is repeated at half the input, up to 10
+    times."""
+    weight_noise: bool = False  # short-term PCM read noise in each matrix-vector product
+    ir_drop: bool = False  # voltage drop along the columns
+    compensation: str = "global"  # of drift, one factor a tile; or ``"none"``
+    out_scale: bool = False  # whether an output scale is learned for each output of a tile
     clip: str = "gaussian"
-    remap: bool = True
-    modifier: str = "additive"
+    """After each training step, at a number of standard deviations of the tile, or
+    ``"fixed"``, at a value in tile units, or ``"none"``."""
+    remap: bool = True  # whether training maps the largest weight back to 1 after each step
+    modifier: str = "additive"  # weight noise in training, or ``"none"``
     digital_depthwise: bool = False
+    """Keep grouped convolutions digital and exact instead of refusing."""
 
     def __post_init__(self) -> None:
         choices = {

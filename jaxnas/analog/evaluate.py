@@ -25,29 +25,22 @@ TIMES = (60.0, 3600.0, 86400.0, 2592000.0)
 class Evaluation:
     """What is static about an evaluation.
 
-    Attributes:
-        draws: number of programming draws, that is chips.
-        batch: images a pass; the last one is filled up with zeros that do not count.
-        loop: over draws, ``"map"`` (one after another), ``"vmap"`` (at once) or ``"auto"``:
-            one after another on a CPU, where a batch of kernels makes a convolution a
-            grouped one, several times slower.
-        noise: of the outputs: ``"counter"`` or ``"threefry"`` for independent numbers,
-            ``"bank"`` reuses a bank's and is for search only.
-        bank_size: numbers in the bank; at least 4 times the largest output of a batch.
-        reprogram: program anew for each time, instead of reading one chip at all times.
-        logits: whether to return the logits too.
-
     Raises:
         UserError: a number below 1, an unknown loop or noise source.
     """
 
-    draws: int = 25
-    batch: int = 100
+    draws: int = 25  # number of programming draws, that is chips
+    batch: int = 100  # images a pass; zeros that do not count fill up the last one
     loop: str = "auto"
+    """Over draws, ``"map"`` (one after another), ``"vmap"`` (at once) or ``"auto"``: one
+    after another on a CPU, where a batch of kernels makes a convolution a grouped one,
+    several times slower."""
     noise: str = "counter"
-    bank_size: int = 1 << 22
-    reprogram: bool = False
-    logits: bool = False
+    """Of the outputs: ``"counter"`` or ``"threefry"`` for independent numbers, ``"bank"``
+    reuses a bank's and is for search only."""
+    bank_size: int = 1 << 22  # at least 4 times the largest output of a batch
+    reprogram: bool = False  # for each time, instead of reading one chip at all times
+    logits: bool = False  # whether to return the logits too
 
     def __post_init__(self) -> None:
         noise.check_source(self.noise)

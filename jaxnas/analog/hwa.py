@@ -267,21 +267,15 @@ def _tile_std(w: Float[Array, "P"], plan: Plan) -> Float[Array, "K"]:
 class FineTune:
     """What is static about :func:`fine_tune`.
 
-    Attributes:
-        epochs: passes over the data; images that do not fill a batch are left out of an
-            epoch, others each time.
-        batch: images a step.
-        momentum: of SGD.
-        source: of normal numbers.
-
     Raises:
         UserError: a number below 1, or a momentum outside [0, 1).
     """
 
     epochs: int = 10
-    batch: int = 100
-    momentum: float = 0.9
-    source: str = "counter"
+    """Passes over the data; images that fill no batch are left out, others each time."""
+    batch: int = 100  # images a step
+    momentum: float = 0.9  # of SGD
+    source: str = "counter"  # of normal numbers
 
     def __post_init__(self) -> None:
         noise.check_source(self.source)

@@ -42,23 +42,17 @@ def forward_of(module: nn.Module) -> Forward:
 class Training:
     """What decides the shape of a training run; numbers that are swept are in Hparams.
 
-    Args:
-        epochs: passes over the training images.
-        batch: images a step; a last, smaller batch is left out of each epoch.
-        augment: ``"none"``, ``"shift"`` (up to ``pixels`` each way, zeros at the border) or
-            ``"shift-flip"`` (and mirrored left to right, half of the time).
-        pixels: largest shift.
-        schedule: ``"cosine"`` to zero after a linear warm-up, or ``"constant"``.
-
     Raises:
         UserError: a number below 1, or an unknown name.
     """
 
-    epochs: int = 10
-    batch: int = 64
+    epochs: int = 10  # passes over the training images
+    batch: int = 64  # images a step; a last, smaller batch is left out of each epoch
     augment: str = "none"
-    pixels: int = 1
-    schedule: str = "cosine"
+    """Or ``"shift"`` (up to ``pixels`` each way, zeros at the border) or ``"shift-flip"``
+    (and mirrored left to right, half of the time)."""
+    pixels: int = 1  # largest shift
+    schedule: str = "cosine"  # to zero after a linear warm-up, or ``"constant"``
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch, self.pixels) < 1:
