@@ -60,15 +60,10 @@ def check_request(out: str | Path, kinds: Sequence[str], overwrite: bool) -> Non
 
 
 def export(
-    candidate: Candidate,
-    out: str | Path,
-    kinds: Sequence[str],
-    *,
-    python: str = sys.executable,
-    overwrite: bool = False,
-    preset: str = "ibm-benchmark",
+    candidate: Candidate, out: str | Path, kinds: Sequence[str], *,
+    python: str = sys.executable, overwrite: bool = False, preset: str = "ibm-benchmark",
     callback: Callback = lambda event: None,
-) -> list[Outcome]:
+) -> list[Outcome]:  # fmt: skip
     """Exports a network to ``OUT/FORMAT`` and returns what became of each format.
 
     A format that fails leaves nothing; the others stay.
