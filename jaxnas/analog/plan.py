@@ -7,7 +7,6 @@ weights of all tiles lie in one flat array, tile after tile, each [outputs, inpu
 
 import functools
 import math
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -250,7 +249,7 @@ def flatten(plan: Plan, params: PyTree) -> Float[Array, "P"]:
     """Returns all analog weights of a network, tile after tile."""
     parts = []
     for layer in plan.layers:
-        at = functools.reduce(operator.getitem, layer.path, params)
+        at = functools.reduce(lambda tree, name: tree[name], layer.path, params)
         matrix = to_matrix(at["kernel"])
         parts += [matrix[slice(*t.outputs), slice(*t.inputs)].ravel() for t in layer.tiles]
     return jnp.concatenate(parts)
