@@ -17,16 +17,10 @@ METHODS = ("std", "max", "quantile")
 
 
 def calibrate(
-    variables: PyTree,
-    images: Float[Array, "n ..."],
-    *,
-    module: nn.Module,
-    plan: Plan,
-    method: str = "std",
-    batch: int = 100,
-    deviations: Scalar = 3.0,
+    variables: PyTree, images: Float[Array, "n ..."], *, module: nn.Module, plan: Plan,
+    method: str = "std", batch: int = 100, deviations: Scalar = 3.0,
     quantile: Scalar = 0.99995,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Returns the variables with input ranges set from data, the network run digitally.
 
     ``"std"``: ``deviations`` standard deviations of a tile's inputs, mean over batches;
@@ -52,14 +46,12 @@ def calibrate(
     batches = images[: count * batch].reshape(count, batch, *images.shape[1:])
 
     def statistic(vectors: Float[Array, "..."]) -> Float[Array, ""]:
-        """Returns one number of a tile's inputs."""
         if method == "std":
             return deviations * jnp.std(vectors, ddof=1)
         size = jnp.abs(vectors)
         return jnp.max(size) if method == "max" else jnp.quantile(size, quantile)
 
     def one_batch(x: Array) -> Float[Array, "K"]:
-        """Returns the statistic of every tile."""
         found: dict[int, Array] = {}
 
         def watch(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:

@@ -8,6 +8,7 @@ Le Gallo et al., APL Mach. Learn. 1(4), 2023). Everything here that is a number 
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -19,12 +20,9 @@ Scalar = float | int | Float[Array, ""]
 class Device(NamedTuple):
     """Numbers of the phase-change memory cell (Nandakumar et al., ICECS 2019)."""
 
-    g_max: Scalar = 25.0
-    """Largest target conductance, microsiemens."""
-    t_0: Scalar = 20.0
-    """Seconds between programming and the first read of the drift fit."""
-    t_read: Scalar = 250e-9
-    """Width of the read pulse, seconds."""
+    g_max: Scalar = 25.0  # largest target conductance, microsiemens
+    t_0: Scalar = 20.0  # seconds between programming and the first read of the drift fit
+    t_read: Scalar = 250e-9  # width of the read pulse, seconds
     c_0: Scalar = 0.26348
     """Programming noise ``c_0 + c_1 r + c_2 r^2`` in microsiemens, at ``g_reference``."""
     c_1: Scalar = 1.9650
@@ -66,44 +64,31 @@ class Hyper(NamedTuple):
 class Structure:
     """What changes the shapes or the branches of a compiled program.
 
-    Attributes:
-        tile_inputs: rows of a tile, that is inputs; 0 is unlimited.
-        tile_outputs: columns of a tile, that is outputs; 0 is unlimited.
-        scaling: ``"layerwise"`` (one digital scale a tile), ``"columnwise"`` (one an
-            output) or ``"none"``.
-        input_range: whether each tile clips its input to a range of its own.
-        noise_management: ``"none"`` or ``"abs-max"`` (each input vector is divided by its
-            largest magnitude before the DAC).
-        bound_management: ``"none"`` or ``"iterative"`` (a vector whose output clips is
-            repeated at half the input, up to 10 times).
-        weight_noise: short-term PCM read noise in each matrix-vector product.
-        ir_drop: voltage drop along the columns.
-        compensation: ``"global"`` drift compensation (one factor a tile) or ``"none"``.
-        out_scale: whether an output scale is learned for each output of a tile.
-        clip: what training does after each step: ``"gaussian"`` (at a number of standard
-            deviations of the tile), ``"fixed"`` (at a value in tile units) or ``"none"``.
-        remap: whether training maps the largest weight back to 1 after each step.
-        modifier: weight noise in training, ``"additive"`` or ``"none"``.
-        digital_depthwise: keep grouped convolutions digital and exact instead of refusing.
-
     Raises:
         UserError: an unknown choice or a negative tile size.
     """
 
-    tile_inputs: int = 512
-    tile_outputs: int = 512
+    tile_inputs: int = 512  # rows of a tile, that is inputs; 0 is unlimited
+    tile_outputs: int = 512  # columns of a tile, that is outputs; 0 is unlimited
     scaling: str = "layerwise"
-    input_range: bool = True
+    """One digital scale a tile; ``"columnwise"``: one an output; ``"none"``."""
+    input_range: bool = True  # whether each tile clips its input to a range of its own
     noise_management: str = "none"
+    """``"abs-max"``: each input vector is divided by its largest magnitude before a DAC."""
     bound_management: str = "none"
-    weight_noise: bool = False
-    ir_drop: bool = False
-    compensation: str = "global"
-    out_scale: bool = False
+    """``"iterative"``: a vector whose output clips is repeated at half the input, up to 10
+    times."""
+    weight_noise: bool = False  # short-term PCM read noise in each matrix-vector product
+    ir_drop: bool = False  # voltage drop along the columns
+    compensation: str = "global"  # of drift, one factor a tile; or ``"none"``
+    out_scale: bool = False  # whether an output scale is learned for each output of a tile
     clip: str = "gaussian"
-    remap: bool = True
-    modifier: str = "additive"
+    """After each training step, at a number of standard deviations of the tile, or
+    ``"fixed"``, at a value in tile units, or ``"none"``."""
+    remap: bool = True  # whether training maps the largest weight back to 1 after each step
+    modifier: str = "additive"  # weight noise in training, or ``"none"``
     digital_depthwise: bool = False
+    """Keep grouped convolutions digital and exact instead of refusing."""
 
     def __post_init__(self) -> None:
         choices = {
@@ -126,12 +111,8 @@ class Structure:
     @property
     def unfolded(self) -> bool:
         """Whether a product needs each input vector by itself, not the whole image."""
-        return (
-            self.noise_management != "none"
-            or self.bound_management != "none"
-            or self.weight_noise
-            or self.ir_drop
-        )
+        managed = (self.noise_management, self.bound_management) != ("none", "none")
+        return managed or self.weight_noise or self.ir_drop
 
 
 class Preset(NamedTuple):
@@ -181,10 +162,7 @@ PRESETS = {
 
 
 def preset(name: str = "ibm-benchmark") -> Preset:
-    """Returns a named setting: its static structure and its numbers.
-
-    Args:
-        name: ``ibm-benchmark``, ``library`` or ``standard-hwa``.
+    """Returns a named setting, ``ibm-benchmark``, ``library`` or ``standard-hwa``.
 
     Raises:
         UserError: the name is unknown.
@@ -196,8 +174,4 @@ def preset(name: str = "ibm-benchmark") -> Preset:
 
 def as_arrays(hyper: Hyper) -> Hyper:
     """Returns ``hyper`` with every leaf a float32 scalar array."""
-    return Hyper(
-        Device(*(jnp.float32(v) for v in hyper.device)),
-        Periphery(*(jnp.float32(v) for v in hyper.periphery)),
-        jnp.float32(hyper.omega),
-    )
+    return jax.tree.map(jnp.float32, hyper)

@@ -16,14 +16,10 @@ from jaxnas.core.types import Matrix
 class EnergyConstants(NamedTuple):
     """Energies in picojoules."""
 
-    adc_pj: float
-    """One output conversion."""
-    dac_pj: float
-    """One input conversion, all bits."""
-    cell_pj: float
-    """One weight (a pair of devices) in one product."""
-    add_pj: float
-    """One digital addition of partial outputs."""
+    adc_pj: float  # one output conversion
+    dac_pj: float  # one input conversion, all bits
+    cell_pj: float  # one weight (a pair of devices) in one product
+    add_pj: float  # one digital addition of partial outputs
 
 
 class Source(NamedTuple):
@@ -59,24 +55,18 @@ CONSTANTS = {
         "assumed: all energy of a product is booked on its output conversions and does not "
         "depend on the number of rows; addition as in isaac",
     ),
-}
-"""Constants by name, with source and assumptions; others may be passed instead."""
+}  # constants by name, with source and assumptions; others may be passed instead
 
 
 class AnalogCosts(NamedTuple):
     """Costs of one network; counts and energy are for one input."""
 
     tiles: int
-    utilisation: float
-    """Cells that hold a weight over cells of all tiles, in (0, 1]."""
-    adc: int
-    """Output conversions."""
-    dac: int
-    """Input conversions."""
-    energy_uj: float
-    """Microjoules."""
-    additions: int
-    """Digital additions of partial outputs."""
+    utilisation: float  # cells that hold a weight over cells of all tiles, in (0, 1]
+    adc: int  # output conversions
+    dac: int  # input conversions
+    energy_uj: float  # microjoules
+    additions: int  # digital additions of partial outputs
 
 
 def analog_costs(
@@ -84,17 +74,13 @@ def analog_costs(
     tile: tuple[int, int] = (512, 512),
     constants: str | EnergyConstants = "isaac",
 ) -> AnalogCosts:
-    """Returns what a network's matrices cost on tiles.
+    """Returns what a network's matrices, in any order, cost on tiles.
 
     A matrix of ``inputs x outputs`` takes ``ceil(inputs/rows) ceil(outputs/columns)``
-    tiles, one for itself even where it is small. Each product converts every input once for
-    each piece of the outputs and every output once for each piece of the inputs; partial
-    outputs are added digitally.
-
-    Args:
-        matrices: of the network, in any order.
-        tile: rows (inputs) and columns (outputs) of a tile; 0 is as large as needed.
-        constants: a name in :data:`CONSTANTS`, or energies.
+    tiles, one for itself even where it is small; rows or columns of 0 are as many as
+    needed. Each product converts every input once for each piece of the outputs and every
+    output once for each piece of the inputs; partial outputs are added digitally. The
+    constants are energies or a name in :data:`CONSTANTS`.
 
     Raises:
         UserError: no matrix, a tile with a negative side, or an unknown name.

@@ -10,50 +10,33 @@ from jaxtyping import Array, Float
 
 from jaxnas.analog.config import Device, Scalar
 
-SMALLEST = 1e-7
-"""Floor of a tile's largest weight and of a relative conductance."""
+Cells = Float[Array, "*n"]  # a number for each cell, pair or weight
+SMALLEST = 1e-7  # floor of a tile's largest weight and of a relative conductance
 
 
-def to_conductance(
-    weights: Float[Array, "*n"], largest: Float[Array, "*n"], device: Device
-) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
-    """Returns the pair's conductances; one of the two is zero.
+def to_conductance(weights: Cells, largest: Cells, device: Device) -> tuple[Cells, Cells]:
+    """Returns the conductances of the pair of a normalised weight; one of the two is zero.
 
         k = g_max / max|w|,  g+ = clip(k w, 0, g_max),  g- = clip(-k w, 0, g_max)
 
-    Args:
-        weights: normalised weights.
-        largest: ``max|w|`` of the tile that each weight is in.
-        device: the cell.
+    with ``largest = max|w|`` over the tile that each weight is in.
     """
     k = device.g_max / jnp.maximum(largest, SMALLEST)
     scaled = weights * k
     return jnp.clip(scaled, 0, device.g_max), jnp.clip(-scaled, 0, device.g_max)
 
 
-def to_weight(
-    plus: Float[Array, "*n"],
-    minus: Float[Array, "*n"],
-    largest: Float[Array, "*n"],
-    device: Device,
-) -> Float[Array, "*n"]:
+def to_weight(plus: Cells, minus: Cells, largest: Cells, device: Device) -> Cells:
     """Returns the net weight of a pair, ``(g+ - g-) / k``."""
     return (plus - minus) * (jnp.maximum(largest, SMALLEST) / device.g_max)
 
 
-def programmed_conductance(
-    target: Float[Array, "*n"], normal: Float[Array, "*n"], device: Device
-) -> Float[Array, "*n"]:
+def programmed_conductance(target: Cells, normal: Cells, device: Device) -> Cells:
     """Returns a conductance just after programming.
 
         sigma(r) = c0 + c1 r + c2 r^2,  g = max(0, g_target + sigma * N(0,1))
 
     with ``r = g_target / g_max``, also where the target is zero.
-
-    Args:
-        target: target conductance.
-        normal: standard normal numbers.
-        device: the cell.
     """
     r = target / device.g_max
     sigma = device.c_0 + r * (device.c_1 + r * device.c_2)
@@ -61,18 +44,11 @@ def programmed_conductance(
     return jnp.maximum(target + sigma * normal, 0.0)
 
 
-def drift_exponent(
-    target: Float[Array, "*n"], normal: Float[Array, "*n"], device: Device
-) -> Float[Array, "*n"]:
+def drift_exponent(target: Cells, normal: Cells, device: Device) -> Cells:
     """Returns the drift exponent nu, drawn once when the cell is programmed.
 
-        l = ln(max(r, 1e-7)),  mu = clip(0.0244 - 0.0155 l, 0.049, 0.1),
-        sd = clip(-0.0059 - 0.0125 l, 0.008, 0.045),  nu = |mu + sd * N(0,1)|
-
-    Args:
-        target: target conductance.
-        normal: standard normal numbers.
-        device: the cell.
+    l = ln(max(r, 1e-7)),  mu = clip(0.0244 - 0.0155 l, 0.049, 0.1),
+    sd = clip(-0.0059 - 0.0125 l, 0.008, 0.045),  nu = |mu + sd * N(0,1)|
     """
     log_r = jnp.log(jnp.maximum(target / device.g_max, SMALLEST))
     mean = jnp.clip(0.0244 - 0.0155 * log_r, 0.049, 0.1)
@@ -81,26 +57,16 @@ def drift_exponent(
 
 
 def drifted_conductance(
-    conductance: Float[Array, "*n"],
-    nu: Float[Array, "*n"],
-    seconds: Scalar,
-    normal: Float[Array, "*n"],
-    device: Device,
-) -> Float[Array, "*n"]:
-    """Returns a conductance at a time after programming, with 1/f read noise.
+    conductance: Cells, nu: Cells, seconds: Scalar, normal: Cells, device: Device
+) -> Cells:
+    """Returns a conductance ``seconds >= 0`` after programming, with 1/f read noise.
 
         T = t + t_0,  g_d = g (T / t_0)^-nu,
         Q = min(0.0088 / max(r^0.65, 1e-3), 0.2),  r = g / g_max,
         g_T = max(0, g_d + g_d Q sqrt(ln((T + t_read) / (2 t_read))) * N(0,1))
 
-    At ``t = 0`` there is read noise and no drift.
-
-    Args:
-        conductance: what was programmed.
-        nu: drift exponent of each cell.
-        seconds: time since programming, 0 or more.
-        normal: standard normal numbers; one draw is frozen for a whole evaluation.
-        device: the cell.
+    At ``t = 0`` there is read noise and no drift. One draw of the normal numbers is frozen
+    for a whole evaluation.
     """
     time = jnp.asarray(seconds, jnp.float32) + device.t_0
     drifted = conductance * jnp.exp(-nu * jnp.log(time / device.t_0))
@@ -114,23 +80,15 @@ def drifted_conductance(
 
 
 def program_weight(
-    weights: Float[Array, "*n"],
-    largest: Float[Array, "*n"],
-    normal: Float[Array, "3 *n"],
-    device: Device,
-) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    weights: Cells, largest: Cells, normal: Float[Array, "3 *n"], device: Device
+) -> tuple[Cells, Cells]:
     """Returns the net weight of a programmed pair and the exponent that it will drift with.
 
     Of a pair only the device that carries the net weight is ever read again, because the
     model keeps net weights and maps them to conductances anew at each drift. So one
     exponent a pair is drawn, from the target of that device: the weight's own, or zero
     where the noise has turned the sign. This is the same distribution as drawing two.
-
-    Args:
-        weights: normalised weights.
-        largest: ``max|w|`` of each weight's tile.
-        normal: standard normal numbers: g+, g-, nu.
-        device: the cell.
+    The rows of ``normal`` are for g+, g- and nu.
     """
     plus, minus = to_conductance(weights, largest, device)
     net = to_weight(
@@ -144,25 +102,18 @@ def program_weight(
 
 
 def drift_weight(
-    programmed: Float[Array, "*n"],
-    nu: Float[Array, "*n"],
-    largest: Float[Array, "*n"],
+    programmed: Cells,
+    nu: Cells,
+    largest: Cells,
     seconds: Scalar,
-    normal: Float[Array, "*n"],
+    normal: Cells,
     device: Device,
-) -> Float[Array, "*n"]:
-    """Returns the net weight of a pair at a time after programming.
+) -> Cells:
+    """Returns the net weight of a pair ``seconds >= 0`` after programming.
 
-    The programmed net weights are mapped to conductances again, with ``k`` from the largest
-    *programmed* weight of the tile, so one device of each pair is zero and stays zero.
-
-    Args:
-        programmed: net weights after programming.
-        nu: drift exponent of the device that carries each.
-        largest: ``max|programmed|`` of each weight's tile.
-        seconds: time since programming, 0 or more.
-        normal: standard normal numbers.
-        device: the cell.
+    The programmed net weights are mapped to conductances again, with ``k`` from the
+    ``largest`` *programmed* weight of the tile, so one device of each pair is zero and
+    stays zero. ``nu`` is the drift exponent of the device that carries each weight.
     """
     plus, minus = to_conductance(jnp.abs(programmed), largest, device)
     magnitude = drifted_conductance(plus, nu, seconds, normal, device)

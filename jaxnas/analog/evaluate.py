@@ -13,7 +13,7 @@ from jaxnas.analog import noise
 from jaxnas.analog.config import Hyper
 from jaxnas.analog.layers import Source, apply
 from jaxnas.analog.plan import Plan
-from jaxnas.analog.program import Drifted, drift, ideal, program, tile_values
+from jaxnas.analog.program import Drifted, drift, program, tile_values
 from jaxnas.analog.variables import check_converted, flax_variables
 from jaxnas.core.errors import UserError, unknown_name
 
@@ -25,29 +25,22 @@ TIMES = (60.0, 3600.0, 86400.0, 2592000.0)
 class Evaluation:
     """What is static about an evaluation.
 
-    Attributes:
-        draws: number of programming draws, that is chips.
-        batch: images a pass; the last one is filled up with zeros that do not count.
-        loop: over draws, ``"map"`` (one after another), ``"vmap"`` (at once) or ``"auto"``:
-            one after another on a CPU, where a batch of kernels makes a convolution a
-            grouped one, several times slower.
-        noise: of the outputs: ``"counter"`` or ``"threefry"`` for independent numbers,
-            ``"bank"`` reuses a bank's and is for search only.
-        bank_size: numbers in the bank; at least 4 times the largest output of a batch.
-        reprogram: program anew for each time, instead of reading one chip at all times.
-        logits: whether to return the logits too.
-
     Raises:
         UserError: a number below 1, an unknown loop or noise source.
     """
 
-    draws: int = 25
-    batch: int = 100
+    draws: int = 25  # number of programming draws, that is chips
+    batch: int = 100  # images a pass; zeros that do not count fill up the last one
     loop: str = "auto"
+    """Over draws, ``"map"`` (one after another), ``"vmap"`` (at once) or ``"auto"``: one
+    after another on a CPU, where a batch of kernels makes a convolution a grouped one,
+    several times slower."""
     noise: str = "counter"
-    bank_size: int = 1 << 22
-    reprogram: bool = False
-    logits: bool = False
+    """Of the outputs: ``"counter"`` or ``"threefry"`` for independent numbers, ``"bank"``
+    reuses a bank's and is for search only."""
+    bank_size: int = 1 << 22  # at least 4 times the largest output of a batch
+    reprogram: bool = False  # for each time, instead of reading one chip at all times
+    logits: bool = False  # whether to return the logits too
 
     def __post_init__(self) -> None:
         noise.check_source(self.noise)
@@ -67,47 +60,28 @@ class Evaluation:
         return jax.vmap(function)(items) if loop == "vmap" else jax.lax.map(function, items)
 
 
-BENCHMARK = Evaluation()
-"""25 chips, 100 images a pass."""
+BENCHMARK = Evaluation()  # 25 chips, 100 images a pass
 
 
 class Accuracy(NamedTuple):
     """What an evaluation found."""
 
-    accuracy: Float[Array, "D T"]
-    """Share of the images that are classified correctly."""
-    logits: Float[Array, "D T n classes"] | None
-    """None unless asked for."""
+    accuracy: Float[Array, "D T"]  # share of the images that are classified correctly
+    logits: Float[Array, "D T n classes"] | None  # None unless asked for
 
 
 def evaluate(
-    key: Key[Array, ""],
-    variables: PyTree,
-    images: Float[Array, "n ..."],
-    labels: Int[Array, "m"],
-    times: Float[Array, "T"],
-    hyper: Hyper,
-    *,
-    module: nn.Module,
-    plan: Plan,
-    settings: Evaluation = BENCHMARK,
-) -> Accuracy:
-    """Returns the accuracy of each chip at each time.
+    key: Key[Array, ""], variables: PyTree, images: Float[Array, "n ..."],
+    labels: Int[Array, "m"], times: Float[Array, "T"], hyper: Hyper, *, module: nn.Module,
+    plan: Plan, settings: Evaluation = BENCHMARK,
+) -> Accuracy:  # fmt: skip
+    """Returns the accuracy of each chip at each time, in seconds since programming.
 
     Each draw programs a chip anew; the times share it, as on hardware, unless
     ``settings.reprogram``. Read noise is drawn at each time, output noise for each product.
-
-    Args:
-        key: decides every draw; draw ``d`` is the same whatever the number of draws.
-        variables: of the converted network.
-        images: inputs.
-        labels: classes.
-        times: seconds since programming; traced, as are all weights and numbers, so other
-            ones do not compile again.
-        hyper: numbers of the model.
-        module: the network; called as ``module.apply(variables, x)``.
-        plan: its tiles.
-        settings: what is static.
+    Draw ``d`` of a key is the same whatever the number of draws. Times, weights and numbers
+    are traced, so that others do not compile again; the network is called as
+    ``module.apply(variables, x)``.
 
     Raises:
         UserError: the variables are digital, or images and labels differ in number.
@@ -125,7 +99,6 @@ def evaluate(
     weight_source = "counter" if settings.noise == "bank" else settings.noise
 
     def one_time(item: tuple[Any, Any, Array]) -> PyTree:
-        """Scores one chip at one time."""
         own, chip, seconds = item
         drift_key, output_key = jax.random.split(own)
         if chip is None:
@@ -140,7 +113,6 @@ def evaluate(
         return (right, logits) if settings.logits else (right,)
 
     def one_draw(number: Array) -> PyTree:
-        """Programs a chip and scores it at all times."""
         chip_key, time_key = jax.random.split(jax.random.fold_in(key, number))
         chip = None
         if not settings.reprogram:
@@ -153,21 +125,14 @@ def evaluate(
 
 
 def forward(
-    key: Key[Array, ""],
-    variables: PyTree,
-    held: Drifted,
-    batches: Float[Array, "N B ..."],
-    hyper: Hyper,
-    module: nn.Module,
-    plan: Plan,
-    source: str = "counter",
+    key: Key[Array, ""], variables: PyTree, held: Drifted, batches: Float[Array, "N B ..."],
+    hyper: Hyper, module: nn.Module, plan: Plan, source: str = "counter",
     bank: Float[Array, "Z"] | None = None,
-) -> Float[Array, "N B ..."]:
+) -> Float[Array, "N B ..."]:  # fmt: skip
     """Returns the network's outputs with given weights on its tiles, batch after batch."""
     values = tile_values(variables, held)
 
     def one_batch(item: tuple[Array, Array]) -> Array:
-        """Runs one batch with noise of its own."""
         number, x = item
         streams = noise.streams(jax.random.fold_in(key, number), plan.num_streams)
         noise_source = Source(streams, source, bank)
@@ -176,20 +141,6 @@ def forward(
         )
 
     return jax.lax.map(one_batch, (jnp.arange(batches.shape[0], dtype=jnp.int32), batches))
-
-
-def digital_parts(
-    key: Key[Array, ""],
-    variables: PyTree,
-    images: Float[Array, "n ..."],
-    hyper: Hyper,
-    *,
-    module: nn.Module,
-    plan: Plan,
-) -> Float[Array, "n ..."]:
-    """Returns the logits with exact weights: only converters and output noise act."""
-    held = ideal(variables, plan)
-    return forward(key, variables, held, images[None], hyper, module, plan)[0]
 
 
 def _in_batches(images: Float[Array, "n ..."], size: int) -> Float[Array, "N B ..."]:

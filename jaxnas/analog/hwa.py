@@ -18,22 +18,14 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.analog import noise
+from jaxnas.analog import variables as av
 from jaxnas.analog.config import Hyper, Scalar
 from jaxnas.analog.device import tile_maximum
 from jaxnas.analog.layers import Hooks, Source, TileValues, Vectors, apply
 from jaxnas.analog.plan import Plan, Tile, flatten, largest_scale, unflatten
-from jaxnas.analog.variables import (
-    Learned,
-    TileState,
-    check_converted,
-    flax_variables,
-    normalised,
-    positive_range,
-)
 from jaxnas.core.errors import UserError
 
-LEARNED = ("params", "analog")
-"""Collections that an optimiser updates."""
+LEARNED = ("params", "analog")  # collections that an optimiser updates
 
 
 class Training(NamedTuple):
@@ -43,19 +35,16 @@ class Training(NamedTuple):
     """Weight noise in the forward pass, relative to the largest weight of the tile."""
     clip_sigma: Scalar = 2.0
     """``clip="gaussian"``: bound in standard deviations of the tile's weights."""
-    clip_value: Scalar = 1.0
-    """``clip="fixed"``: bound in tile units."""
+    clip_value: Scalar = 1.0  # ``clip="fixed"``: bound in tile units
     range_batches: Scalar = 100
     """Batches that the input range is estimated from before it is only learned."""
-    range_std: Scalar = 3.0
-    """Estimated range in standard deviations of the input."""
+    range_std: Scalar = 3.0  # estimated range in standard deviations of the input
     range_decay: Scalar = 0.01
     range_min_share: Scalar = 0.995
     """The range decays while more than this share of the inputs is not clipped."""
 
 
-RECIPE = Training()
-"""The numbers of IBM's analognasbench."""
+RECIPE = Training()  # the numbers of IBM's analognasbench
 
 
 @jax.custom_vjp
@@ -67,10 +56,8 @@ def _with_range_gradient(
     return y
 
 
-def _range_forward(
-    y: Array, b: Array, vectors: Array, weights: Array, decay: Array, share: Array
-) -> tuple[Array, tuple[Array, ...]]:
-    return y, (b, vectors, weights, decay, share)
+def _range_forward(y: Array, *rest: Array) -> tuple[Array, tuple[Array, ...]]:
+    return y, rest
 
 
 def _range_backward(saved: tuple[Array, ...], dy: Array) -> tuple[Any, ...]:
@@ -89,17 +76,13 @@ def range_gradient(
     decay: Scalar,
     min_share: Scalar,
 ) -> Float[Array, ""]:
-    """Returns the gradient of a tile's input range.
+    """Returns the gradient of a tile's input range ``b``.
 
         grad = b (sum_{x >= b} min(dx, 0) - sum_{x <= -b} max(dx, 0))
                + decay b [share of |x| < b exceeds min_share]
 
-    Args:
-        b: input range.
-        vectors: inputs of the tile, one vector for each product.
-        dx: gradient of the loss with respect to them.
-        decay: of the range.
-        min_share: of inputs that are not clipped.
+    ``vectors`` are the inputs ``x`` of the tile, one for each product, and ``dx`` is the
+    gradient of the loss with respect to them.
 
     Reference: aihwkit 1.1.0, relative gradient of input-range learning.
     """
@@ -117,7 +100,7 @@ transformation such as ``nn.switch``.
 """
 
 
-def _estimates(plan: Plan, learned: Learned, state: TileState) -> dict[str, Any]:
+def _estimates(plan: Plan, learned: av.Learned, state: av.TileState) -> dict[str, Any]:
     """Returns the collection before a pass, nested as the layers are."""
     found: dict[str, Any] = {}
     for layer in plan.layers:
@@ -131,8 +114,8 @@ def _estimates(plan: Plan, learned: Learned, state: TileState) -> dict[str, Any]
 
 
 def _updated(
-    plan: Plan, found: Mapping[str, Any], learned: Learned, state: TileState
-) -> tuple[Learned, TileState]:
+    plan: Plan, found: Mapping[str, Any], learned: av.Learned, state: av.TileState
+) -> tuple[av.Learned, av.TileState]:
     """Returns the variables with the estimates put in."""
     rows: list[Array] = []
     for layer in plan.layers:
@@ -150,8 +133,7 @@ class _TrainingHooks(Hooks):
     straight = True
 
     def __init__(self, seen: Float[Array, "K"], training: Training):
-        self.seen = seen
-        self.training = training
+        self.seen, self.training = seen, training
 
     def enter(self, tile: Tile, vectors: Vectors, b: Scalar) -> Scalar:
         """Returns the estimated range, through which the gradient of the old one passes."""
@@ -174,55 +156,33 @@ class _TrainingHooks(Hooks):
     def leave(
         self, tile: Tile, vectors: Vectors, y: Array, weights: Array, b: Scalar
     ) -> Array:
-        """Returns ``y`` with the range's gradient attached."""
         del tile
-        stop = jax.lax.stop_gradient
-        return _with_range_gradient(
-            y,
-            jnp.asarray(b),
-            stop(vectors()),
-            stop(weights),
-            jnp.float32(self.training.range_decay),
-            jnp.float32(self.training.range_min_share),
-        )
+        t = self.training
+        product = jax.lax.stop_gradient((vectors(), weights))
+        numbers = jnp.float32(t.range_decay), jnp.float32(t.range_min_share)
+        return _with_range_gradient(y, jnp.asarray(b), *product, *numbers)
 
 
 def forward(
-    variables: PyTree,
-    x: Float[Array, "B ..."],
-    key: Key[Array, ""],
-    hyper: Hyper,
-    training: Training = RECIPE,
-    *,
-    module: nn.Module,
-    plan: Plan,
-    train: bool = True,
+    variables: PyTree, x: Float[Array, "B ..."], key: Key[Array, ""], hyper: Hyper,
+    training: Training = RECIPE, *, module: nn.Module, plan: Plan, train: bool = True,
     source: str = "counter",
-) -> tuple[Any, dict[str, Any]]:
+) -> tuple[Any, dict[str, Any]]:  # fmt: skip
     """Returns logits of clean weights with training noise, and the updated variables.
 
     Converters, clipping and noise act forward only; the backward pass is that of the ideal
     product (with the noisy weights and the converted inputs). Drift compensation is off.
+    The module is called with ``train=True``; weights are drawn once a call, normal numbers
+    from ``source``, ``"counter"`` or ``"threefry"``. With ``train=False`` it is the same
+    pass without weight noise, with running statistics and nothing updated.
     Apply the optimiser to the *updated* variables, then :func:`project` them.
-
-    Args:
-        variables: of the converted network.
-        x: inputs.
-        key: of weight noise and output noise; one draw of weights a call.
-        hyper: numbers of the analog model.
-        training: numbers of training.
-        module: the network; called with ``train=True`` when training.
-        plan: its tiles.
-        train: False is the same pass without weight noise, with running statistics and
-            nothing updated.
-        source: of normal numbers, ``"counter"`` or ``"threefry"``.
 
     Raises:
         UserError: the variables are those of a digital network.
     """
-    check_converted(variables)
+    av.check_converted(variables)
     learned, state = variables["analog"], variables["tiles"]
-    weights = normalised(plan, variables)
+    weights = av.normalised(plan, variables)
     weight_key, output_key = jax.random.split(key)
     if train and plan.structure.modifier == "additive":
         tile_of = jnp.asarray(plan.tile_of)
@@ -235,28 +195,21 @@ def forward(
         weights,
         state.scale,
         jnp.ones(plan.num_tiles, jnp.float32),
-        positive_range(learned.input_range),
+        av.positive_range(learned.input_range),
         learned.out_scale,
     )
     noise_source = Source(noise.streams(output_key, plan.num_streams), source)
-    own = flax_variables(variables)
+    own = av.flax_variables(variables)
     if not train:
         hooks = Hooks()
         hooks.straight = True
         out = apply(module, plan, own, values, x, noise_source, hyper, hooks=hooks)
         return out, dict(variables)
     hooks = _TrainingHooks(state.seen, training)
+    own[ESTIMATES] = _estimates(plan, learned, state)
+    call: dict[str, Any] = {"train": True, "mutable": ["batch_stats", ESTIMATES]}
     out, changed = apply(
-        module,
-        plan,
-        {**own, ESTIMATES: _estimates(plan, learned, state)},
-        values,
-        x,
-        noise_source,
-        hyper,
-        hooks=hooks,
-        train=True,
-        mutable=["batch_stats", ESTIMATES],
+        module, plan, own, values, x, noise_source, hyper, hooks=hooks, **call
     )
     found = changed.pop(ESTIMATES)
     if plan.structure.input_range:
@@ -307,21 +260,15 @@ def _tile_std(w: Float[Array, "P"], plan: Plan) -> Float[Array, "K"]:
 class FineTune:
     """What is static about :func:`fine_tune`.
 
-    Attributes:
-        epochs: passes over the data; images that do not fill a batch are left out of an
-            epoch, others each time.
-        batch: images a step.
-        momentum: of SGD.
-        source: of normal numbers.
-
     Raises:
         UserError: a number below 1, or a momentum outside [0, 1).
     """
 
     epochs: int = 10
-    batch: int = 100
-    momentum: float = 0.9
-    source: str = "counter"
+    """Passes over the data; images that fill no batch are left out, others each time."""
+    batch: int = 100  # images a step
+    momentum: float = 0.9  # of SGD
+    source: str = "counter"  # of normal numbers
 
     def __post_init__(self) -> None:
         noise.check_source(self.source)
@@ -336,18 +283,11 @@ TEN_EPOCHS = FineTune()
 
 
 def fine_tune(
-    key: Key[Array, ""],
-    variables: PyTree,
-    images: Float[Array, "n ..."],
-    labels: Int[Array, "n"],
-    hyper: Hyper,
-    training: Training = RECIPE,
-    learning_rate: Scalar = 0.01,
-    *,
-    module: nn.Module,
-    plan: Plan,
+    key: Key[Array, ""], variables: PyTree, images: Float[Array, "n ..."],
+    labels: Int[Array, "n"], hyper: Hyper, training: Training = RECIPE,
+    learning_rate: Scalar = 0.01, *, module: nn.Module, plan: Plan,
     settings: FineTune = TEN_EPOCHS,
-) -> tuple[dict[str, Any], Float[Array, "steps"]]:
+) -> tuple[dict[str, Any], Float[Array, "steps"]]:  # fmt: skip
     """Returns the variables after hardware-aware training, and the loss of each step.
 
     SGD with momentum, cosine from ``learning_rate`` to zero, cross entropy; one scan. The
@@ -357,7 +297,7 @@ def fine_tune(
     Raises:
         UserError: fewer images than a batch.
     """
-    check_converted(variables)
+    av.check_converted(variables)
     steps = labels.shape[0] // settings.batch
     if not steps:
         raise UserError(
@@ -374,23 +314,13 @@ def fine_tune(
     )
 
     def loss_of(learned: PyTree, rest: PyTree, batch: PyTree, key: Array) -> Any:
-        """Returns the cross entropy and the updated variables."""
         x, y = batch
-        logits, updated = forward(
-            {**rest, **learned},
-            x,
-            key,
-            hyper,
-            training,
-            module=module,
-            plan=plan,
-            source=settings.source,
-        )
+        on: dict[str, Any] = {"module": module, "plan": plan, "source": settings.source}
+        logits, updated = forward({**rest, **learned}, x, key, hyper, training, **on)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, y)
         return jnp.mean(loss), updated
 
     def step(carry: PyTree, item: PyTree) -> tuple[PyTree, Array]:
-        """Takes one optimiser step and projects."""
         variables, state = carry
         number, rows = item
         learned = {name: variables[name] for name in LEARNED}

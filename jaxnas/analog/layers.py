@@ -24,11 +24,9 @@ from jaxnas.core.convolution import fast_conv
 class TileValues(NamedTuple):
     """What all tiles of a network hold during a pass."""
 
-    weights: Float[Array, "P"]
-    """Normalised weights, tile after tile."""
+    weights: Float[Array, "P"]  # normalised weights, tile after tile
     scale: Float[Array, "S"]
-    alpha: Float[Array, "K"]
-    """Drift compensation; 1 in training."""
+    alpha: Float[Array, "K"]  # drift compensation; 1 in training
     input_range: Float[Array, "K"]
     out_scale: Float[Array, "C"]
 
@@ -36,10 +34,8 @@ class TileValues(NamedTuple):
 class Source(NamedTuple):
     """Where the noise of a pass comes from."""
 
-    streams: UInt32[Array, "N 2"]
-    """One for each use of each tile."""
-    kind: str
-    """See :data:`jaxnas.analog.noise.SOURCES`."""
+    streams: UInt32[Array, "N 2"]  # one for each use of each tile
+    kind: str  # see :data:`jaxnas.analog.noise.SOURCES`
     bank: Float[Array, "Z"] | None = None
 
 
@@ -50,8 +46,7 @@ Vectors = Callable[[], Float[Array, "..."]]
 class Hooks:
     """What a pass does around each tile; evaluation does nothing."""
 
-    straight = False
-    """Whether gradients pass the converters."""
+    straight = False  # whether gradients pass the converters
     layer: Any = None
     """The flax layer that is running; what a pass keeps goes into its variables."""
 
@@ -69,29 +64,14 @@ class Hooks:
 
 
 def apply(
-    module: nn.Module,
-    plan: Plan,
-    variables: PyTree,
-    values: TileValues,
-    x: Float[Array, "B ..."],
-    source: Source,
-    hyper: Hyper,
-    *,
-    hooks: Hooks | None = None,
+    module: nn.Module, plan: Plan, variables: PyTree, values: TileValues,
+    x: Float[Array, "B ..."], source: Source, hyper: Hyper, *, hooks: Hooks | None = None,
     **options: Any,
-) -> Any:
+) -> Any:  # fmt: skip
     """Returns what ``module.apply(variables, x, **options)`` does, on tiles.
 
-    Args:
-        module: the network; not inside ``nn.scan``, ``nn.remat`` or ``nn.jit``.
-        plan: its tiles.
-        variables: its flax variables (biases and batch norm are read from them).
-        values: what the tiles hold.
-        x: inputs.
-        source: noise of each product.
-        hyper: numbers of the model.
-        hooks: what training does around each tile.
-        options: for ``module.apply``.
+    Biases and batch norm are read from ``variables``, what the tiles hold from ``values``;
+    ``hooks`` act around each tile. Not inside ``nn.scan``, ``nn.remat`` or ``nn.jit``.
     """
     hooks = hooks or Hooks()
     used = 0
@@ -112,16 +92,9 @@ def apply(
 
 
 def _run_layer(
-    module: Any,
-    layer: Layer,
-    plan: Plan,
-    values: TileValues,
-    x: Float[Array, "..."],
-    source: Source,
-    streams: UInt32[Array, "n 2"],
-    hyper: Hyper,
-    hooks: Hooks,
-) -> Float[Array, "..."]:
+    module: Any, layer: Layer, plan: Plan, values: TileValues, x: Float[Array, "..."],
+    source: Source, streams: UInt32[Array, "n 2"], hyper: Hyper, hooks: Hooks,
+) -> Float[Array, "..."]:  # fmt: skip
     """Returns a layer's output: partial outputs of its tiles summed after their ADCs."""
     geometry = conv_geometry(module) if isinstance(module, nn.Conv) else None
     window, hooks.layer = layer.kernel[:-2], module
@@ -145,19 +118,10 @@ def _run_layer(
 
 
 def _run_tile(
-    tile: Tile,
-    window: tuple[int, ...],
-    geometry: dict[str, Any] | None,
-    plan: Plan,
-    values: TileValues,
-    x: Array,
-    vectors: Vectors,
-    source: Source,
-    stream: UInt32[Array, "2"],
-    hyper: Hyper,
-    hooks: Hooks,
-) -> Array:
-    """Returns one tile's digital output."""
+    tile: Tile, window: tuple[int, ...], geometry: dict[str, Any] | None, plan: Plan,
+    values: TileValues, x: Array, vectors: Vectors, source: Source,
+    stream: UInt32[Array, "2"], hyper: Hyper, hooks: Hooks,
+) -> Array:  # fmt: skip
     structure, periphery = plan.structure, hyper.periphery
     weights = tile_matrix(values.weights, tile)
     columns = slice(tile.column, tile.column + tile.columns)

@@ -3,6 +3,8 @@
 A *stream* is two words of 32 bits; the same stream and shape give the same numbers.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt32
@@ -43,12 +45,9 @@ def counter_bits(
     The offsets are the mixed stream, so neighbouring streams are unrelated, and two offsets
     make no stream a shift of another. Within a stream of ``2^32`` numbers no word repeats.
     """
-    count = 1
-    for side in shape:
-        count *= side
     first = _mix(stream[0] ^ _mix(stream[1]))
     second = _mix(stream[1] + first)
-    index = jax.lax.iota(jnp.uint32, count).reshape(shape)
+    index = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     return _mix(_mix(index ^ first) + second)
 
 
@@ -76,15 +75,11 @@ def normal(
     source: str,
     bank: Float[Array, "size"] | None = None,
 ) -> Float[Array, "..."]:
-    """Returns standard normal numbers of a shape.
+    """Returns standard normal numbers of a shape, drawn by a stream of two words.
 
-    Args:
-        stream: two words.
-        shape: of the result.
-        source: ``"counter"`` and ``"threefry"`` give independent numbers; ``"bank"`` reads
-            the bank from a random offset, so numbers are *reused* in other products,
-            batches and draws: for search, not for validation.
-        bank: needed with ``"bank"``, longer than the result.
+    Sources ``"counter"`` and ``"threefry"`` give independent numbers; ``"bank"`` reads the
+    bank, longer than the result, from a random offset, so numbers are *reused* in other
+    products, batches and draws: for search, not for validation.
 
     Raises:
         UserError: the source is unknown, or there is no bank, or one that is too small.
@@ -95,9 +90,7 @@ def normal(
         return jax.random.normal(wrap(stream), shape, dtype=jnp.float32)
     if bank is None:
         raise UserError("Noise from a bank needs a bank; make one with make_bank.")
-    count = 1
-    for side in shape:
-        count *= side
+    count = math.prod(shape)
     if bank.shape[0] < count:
         raise UserError(
             f"A bank of {bank.shape[0]:,} numbers is smaller than the {count:,} outputs of "

@@ -5,6 +5,7 @@ kernel row, kernel column. An axis longer than a tile is cut into near-equal pie
 weights of all tiles lie in one flat array, tile after tile, each [outputs, inputs].
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,23 +27,14 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile: a rectangle of a layer's matrix, and where its numbers are stored.
+    """One tile: a rectangle of a layer's matrix, and where its numbers are stored."""
 
-    Attributes:
-        index: number of the tile in the network.
-        inputs: first and one past the last input of the layer's matrix.
-        outputs: first and one past the last output.
-        offset: where its weights begin in the flat array.
-        scale: where its digital scales begin.
-        column: where its learned output scales begin.
-    """
-
-    index: int
-    inputs: tuple[int, int]
-    outputs: tuple[int, int]
-    offset: int
-    scale: int
-    column: int
+    index: int  # number of the tile in the network
+    inputs: tuple[int, int]  # first and one past the last input of the layer's matrix
+    outputs: tuple[int, int]  # first and one past the last output
+    offset: int  # where its weights begin in the flat array
+    scale: int  # where its digital scales begin
+    column: int  # where its learned output scales begin
 
     @property
     def rows(self) -> int:
@@ -57,19 +49,12 @@ class Tile:
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution or dense layer.
+    """One convolution or dense layer."""
 
-    Attributes:
-        path: names from the root of the module.
-        kernel: shape of the flax kernel, [*window, inputs, outputs].
-        tiles: row of pieces of the inputs, within each the pieces of the outputs.
-        calls: how often the network uses it in one pass.
-    """
-
-    path: Path
-    kernel: tuple[int, ...]
-    tiles: tuple[Tile, ...]
-    calls: int = 1
+    path: Path  # names from the root of the module
+    kernel: tuple[int, ...]  # shape of the flax kernel, [*window, inputs, outputs]
+    tiles: tuple[Tile, ...]  # row of pieces of the inputs, in each those of the outputs
+    calls: int = 1  # how often the network uses it in one pass
 
 
 @dataclass(frozen=True)
@@ -119,9 +104,8 @@ class Plan:
     @cached_property
     def scale_of(self) -> np.ndarray:
         """Digital scale of each weight, int32 [num_weights], sorted."""
-        if self.structure.scaling != "columnwise":
-            return self.tile_of
-        return self.column_of
+        by_column = self.structure.scaling == "columnwise"
+        return self.column_of if by_column else self.tile_of
 
     @cached_property
     def column_of(self) -> np.ndarray:
@@ -158,13 +142,9 @@ def make_plan(
 ) -> Plan:
     """Returns the tiles of a network made of ``nn.Conv`` and ``nn.Dense``.
 
-    Nothing is computed: the module is traced once to see its layers in order.
-
-    Args:
-        module: any flax linen module that maps a batch of inputs to logits.
-        variables: its ``params`` (and ``batch_stats``); only shapes are read.
-        image_shape: of one input, without the batch axis.
-        structure: tile sizes and what becomes analog.
+    Nothing is computed: the module, which maps a batch of inputs to logits, is traced once
+    to see its layers in order; of ``variables`` only shapes are read. ``image_shape`` is
+    that of one input, without the batch axis.
 
     Raises:
         UserError: a layer that tiles cannot hold, with its path.
@@ -200,7 +180,6 @@ def make_plan(
 def _lay_out(
     found: Mapping[Path, tuple[tuple[int, ...], int]], structure: Structure
 ) -> list[Layer]:
-    """Returns the layers with their tiles, numbered in order."""
     layers: list[Layer] = []
     index = offset = column = 0
     for path, (kernel, calls) in found.items():
@@ -254,13 +233,6 @@ def _check_all_found(params: PyTree, known: set[Path]) -> None:
             )
 
 
-def _leaf(params: PyTree, path: Path) -> Array:
-    """Returns the kernel of the layer at a path."""
-    for name in path:
-        params = params[name]
-    return params["kernel"]
-
-
 def to_matrix(kernel: Float[Array, "..."]) -> Float[Array, "O I"]:
     """Returns a flax kernel [*window, inputs, outputs] as [outputs, inputs x window]."""
     moved = jnp.moveaxis(kernel, (-1, -2), (0, 1))
@@ -277,10 +249,9 @@ def flatten(plan: Plan, params: PyTree) -> Float[Array, "P"]:
     """Returns all analog weights of a network, tile after tile."""
     parts = []
     for layer in plan.layers:
-        matrix = to_matrix(_leaf(params, layer.path))
-        parts += [
-            matrix[slice(*t.outputs), slice(*t.inputs)].reshape(-1) for t in layer.tiles
-        ]
+        at = functools.reduce(lambda tree, name: tree[name], layer.path, params)
+        matrix = to_matrix(at["kernel"])
+        parts += [matrix[slice(*t.outputs), slice(*t.inputs)].ravel() for t in layer.tiles]
     return jnp.concatenate(parts)
 
 

@@ -21,22 +21,17 @@ SMALLEST_READOUT = 1e-4
 class Programmed(NamedTuple):
     """A network's tiles right after programming: one chip."""
 
-    weights: Float[Array, "P"]
-    """Normalised net weights, tile after tile."""
-    nu: Float[Array, "P"]
-    """Drift exponent of the device that carries each weight."""
-    largest: Float[Array, "K"]
-    """Largest magnitude on each tile."""
-    baseline: Float[Array, "K"]
-    """Readout ``m_0`` that drift is compensated against."""
+    weights: Float[Array, "P"]  # normalised net weights, tile after tile
+    nu: Float[Array, "P"]  # drift exponent of the device that carries each weight
+    largest: Float[Array, "K"]  # largest magnitude on each tile
+    baseline: Float[Array, "K"]  # readout ``m_0`` that drift is compensated against
 
 
 class Drifted(NamedTuple):
     """A network's tiles at one time after programming."""
 
     weights: Float[Array, "P"]
-    alpha: Float[Array, "K"]
-    """Global drift compensation of each tile."""
+    alpha: Float[Array, "K"]  # global drift compensation of each tile
 
 
 def program(
@@ -49,12 +44,8 @@ def program(
 ) -> Programmed:
     """Returns one chip: programming noise, drift exponents and the readout baseline.
 
-    Args:
-        key: decides all of it.
-        variables: of the converted network; neither they nor a later call change.
-        plan: its tiles.
-        hyper: numbers of the model.
-        source: of the normal numbers, ``"counter"`` or ``"threefry"``.
+    The key decides all of it; normal numbers come from ``source``, ``"counter"`` or
+    ``"threefry"``. Neither the variables nor a later call change.
 
     Raises:
         UserError: the variables are those of a digital network.
@@ -75,28 +66,15 @@ def program(
 
 
 def drift(
-    key: Key[Array, ""],
-    programmed: Programmed,
-    seconds: Scalar,
-    plan: Plan,
-    hyper: Hyper,
-    *,
-    source: str = "counter",
-) -> Drifted:
-    """Returns the chip at a time after programming, with its drift compensation.
+    key: Key[Array, ""], programmed: Programmed, seconds: Scalar, plan: Plan, hyper: Hyper,
+    *, source: str = "counter",
+) -> Drifted:  # fmt: skip
+    """Returns the chip ``seconds >= 0`` after programming, with its drift compensation.
 
         alpha = m_0 / m(t),  m = max(mean |noisy unit-vector readout|, 1e-4) over a tile
 
     Each time starts from the programmed state, not from the time before. The read noise is
-    one draw, frozen for the whole evaluation.
-
-    Args:
-        key: of the read noise and the readout.
-        programmed: one chip.
-        seconds: since programming, 0 or more.
-        plan: the tiles.
-        hyper: numbers of the model.
-        source: of the normal numbers, ``"counter"`` or ``"threefry"``.
+    one draw, frozen for the whole evaluation. The source is that of :func:`program`.
     """
     tile_of = jnp.asarray(plan.tile_of)
     streams = noise.streams(key, 2)

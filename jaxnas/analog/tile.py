@@ -30,19 +30,15 @@ class Converter(NamedTuple):
     """A DAC or ADC in units of its own steps."""
 
     step: Float[Array, ""]
-    limit: Float[Array, ""]
-    """Bound in steps."""
-    exact: Bool[Array, ""]
-    """True where there is no rounding."""
+    limit: Float[Array, ""]  # bound in steps
+    exact: Bool[Array, ""]  # true where there is no rounding
 
 
 def converter(res: Scalar, bound: Scalar) -> Converter:
     """Returns the converter of a resolution: ``step = 2 bound res``.
 
-    Args:
-        res: step over the whole range; above 1 it is the number of steps; 0 or less does
-            not round.
-        bound: largest magnitude.
+    ``res`` is the step over the whole range; above 1 it is the number of steps, and 0 or
+    less does not round. ``bound`` is the largest magnitude.
     """
     res = jnp.asarray(res, jnp.float32)
     res = jnp.where(res > 1, 1 / jnp.maximum(res, 1), res)
@@ -54,13 +50,9 @@ def converter(res: Scalar, bound: Scalar) -> Converter:
 def rounded(
     x: Float[Array, "..."], limit: Float[Array, ""], exact: Bool[Array, ""], straight: bool
 ) -> Float[Array, "..."]:
-    """Returns ``clip(round(x), -limit, limit)``, half to even.
+    """Returns ``clip(round(x), -limit, limit)`` in steps, half to even; unrounded if exact.
 
-    Args:
-        x: in steps.
-        limit: in steps.
-        exact: True does not round.
-        straight: whether the gradient passes as if nothing had been done.
+    Where ``straight``, the gradient passes as if nothing had been done.
     """
     done = jnp.clip(jnp.where(exact, x, jnp.round(x)), -limit, limit)
     return x + jax.lax.stop_gradient(done - x) if straight else done
@@ -75,31 +67,18 @@ def input_limit(dac: Converter, ranged: bool) -> Float[Array, ""]:
 
 
 def folded(
-    x: Float[Array, "..."],
-    weights: Float[Array, "O I"],
-    product: Callable[[Array, Array], Array],
-    b: Scalar,
-    gain: Float[Array, "*O"],
-    draw: Draw,
-    periphery: Periphery,
-    structure: Structure,
-    straight: bool,
-) -> Float[Array, "..."]:
+    x: Float[Array, "..."], weights: Float[Array, "O I"],
+    product: Callable[[Array, Array], Array], b: Scalar, gain: Float[Array, "*O"],
+    draw: Draw, periphery: Periphery, structure: Structure, straight: bool,
+) -> Float[Array, "..."]:  # fmt: skip
     """Returns a tile's digital output for a whole image or batch of vectors.
 
         n = clip(round(x / (b D_in))),  m = clip(round((D_in/D_out) w n + noise / D_out)),
         output = m * D_out * b * gain
 
-    Args:
-        x: input.
-        weights: normalised weights of the tile.
-        product: the linear map of (input, weights).
-        b: input range.
-        gain: digital scale times compensation, one number or one a column.
-        draw: normal numbers.
-        periphery: converters and output noise.
-        structure: whether there is an input range.
-        straight: whether gradients pass the converters.
+    ``product`` is the linear map of (input, normalised weights), ``b`` the input range and
+    ``gain`` the digital scale times compensation, one number or one a column. Gradients
+    pass the converters where ``straight``.
     """
     dac = converter(periphery.inp_res, periphery.inp_bound)
     adc = converter(periphery.out_res, periphery.out_bound)
@@ -112,15 +91,10 @@ def folded(
 
 
 def unfolded(
-    vectors: Float[Array, "*b I"],
-    weights: Float[Array, "O I"],
-    b: Scalar,
-    gain: Float[Array, "*O"],
-    draw: Draw,
-    periphery: Periphery,
-    structure: Structure,
+    vectors: Float[Array, "*b I"], weights: Float[Array, "O I"], b: Scalar,
+    gain: Float[Array, "*O"], draw: Draw, periphery: Periphery, structure: Structure,
     straight: bool,
-) -> Float[Array, "*b O"]:
+) -> Float[Array, "*b O"]:  # fmt: skip
     """Returns a tile's digital output for input vectors; arguments as :func:`folded`.
 
     With abs-max noise management a vector is divided by its largest magnitude before the
@@ -159,7 +133,6 @@ def _managed(
     last = jnp.minimum(LARGEST_REDUCTION, loss)
 
     def again(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        """Repeats the vectors that clip, at half the last input."""
         reduction, count, y, clips = carry
         reduction, count = 2 * reduction, count + 1
         fresh, still = one_product(
@@ -169,7 +142,6 @@ def _managed(
         return reduction, count, y, clips & still
 
     def unfinished(carry: tuple[Array, ...]) -> Array:
-        """Whether a vector still clips and may be reduced further."""
         reduction, _, _, clips = carry
         return jnp.any(clips) & (reduction <= last)
 

@@ -15,42 +15,31 @@ from jaxnas.analog.config import Scalar
 from jaxnas.analog.plan import Plan, flatten, largest_scale
 from jaxnas.core.errors import UserError
 
-FIRST_RANGE = 3.0
-"""Input range of a tile before anything has set it."""
+FIRST_RANGE = 3.0  # input range of a tile before anything has set it
 
 
 class Learned(NamedTuple):
     """Learned beside ``params``."""
 
-    input_range: Float[Array, "K"]
-    """Input range ``b`` of each tile."""
+    input_range: Float[Array, "K"]  # input range ``b`` of each tile
     out_scale: Float[Array, "C"]
     """Factor of each column of each tile; 1 unless ``Structure.out_scale``."""
 
 
 class TileState(NamedTuple):
-    """StoreAccess, not learned."""
+    """State of the tiles, not learned."""
 
-    scale: Float[Array, "S"]
-    """Digital scales ``s``: ``W = s w``."""
-    seen: Float[Array, "K"]
-    """Batches that each tile's input range was estimated from."""
+    scale: Float[Array, "S"]  # digital scales ``s``: ``W = s w``
+    seen: Float[Array, "K"]  # batches that each tile's input range was estimated from
 
 
 def convert(
-    plan: Plan,
-    variables: PyTree,
-    omega: Scalar = 1.0,
-    input_range: Scalar = FIRST_RANGE,
+    plan: Plan, variables: PyTree, omega: Scalar = 1.0, input_range: Scalar = FIRST_RANGE
 ) -> dict[str, Any]:
     """Returns the variables of a trained digital network with those of its tiles.
 
-    Args:
-        plan: the network's tiles.
-        variables: ``params`` and, where the network has them, ``batch_stats``.
-        omega: largest weight of a tile after scaling.
-        input_range: of every tile; 3.0 is the toolkit's for a network that was never
-            trained on tiles. ``calibrate`` sets better ones.
+    ``omega`` is the largest weight of a tile after scaling. The input range 3.0 is the
+    toolkit's for a network that was never trained on tiles; ``calibrate`` sets better ones.
     """
     flat = flatten(plan, variables["params"])
     learned = Learned(

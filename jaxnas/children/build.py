@@ -39,13 +39,10 @@ class Child(nn.Module):
     def __call__(
         self, x: Float[Array, "B *input"], train: bool = False
     ) -> Float[Array, "B classes"]:
-        """Returns the logits.
+        """Returns the logits of float32 images ``[B, H, W, C]`` or vectors ``[B, F]``.
 
-        Args:
-            x: images ``[B, H, W, C]``, channels last, float32; vectors ``[B, F]`` where the
-                spec takes vectors.
-            train: normalise by the batch and update ``batch_stats``, which must then be
-                mutable; else normalise by ``batch_stats``.
+        Training normalises by the batch and updates ``batch_stats``, which must be mutable;
+        else ``batch_stats`` normalise.
 
         Raises:
             UserError: inputs of another shape than the spec declares.
@@ -93,12 +90,10 @@ def build(spec: Spec) -> Child:
 
 @functools.lru_cache(maxsize=256)
 def _parse(text: str) -> Spec:
-    """Returns the spec of a canonical text."""
     return json.loads(text)
 
 
 def _visit(
     train: bool, op: str, attributes: Mapping[str, Any], inputs: Sequence[Array], path: str
 ) -> Array:
-    """Returns the value of one node."""
     return lookup(op, path).flax(inputs, attributes, path, train)

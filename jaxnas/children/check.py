@@ -13,12 +13,9 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.types import Spec
 
 FORMAT = "jaxnas-spec-1"
-LARGEST = 2**24
-"""Largest number that an attribute or a side of a shape may be."""
-MEMORY = 2**33
-"""Bytes that a network may need unless the caller says otherwise, 8 GiB."""
-MOST_NODES = 100_000
-"""Operations of a network, each block counted as often as it is used."""
+LARGEST = 2**24  # largest number that an attribute or a side of a shape may be
+MEMORY = 2**33  # bytes that a network may need unless the caller says otherwise, 8 GiB
+MOST_NODES = 100_000  # operations of a network, each block counted as often as it is used
 _PARTS = ("format", "inputs", "outputs", "blocks", "nodes")
 _RANKS = {"image": 3, "vector": 1}
 
@@ -65,7 +62,6 @@ def check(
 
 
 def _check_form(spec: Any) -> None:
-    """Refuses what is not a JSON object with the parts of a spec."""
     if not isinstance(spec, dict) or not set(_PARTS) <= set(spec):
         raise UserError(f"A spec is a JSON object with the parts {', '.join(_PARTS)}.")
     if spec["format"] != FORMAT:
@@ -85,7 +81,6 @@ def _check_form(spec: Any) -> None:
 
 
 def _check_types(spec: Spec, part: str) -> None:
-    """Refuses inputs or outputs without a type that there is."""
     for name, kind in spec[part].items():
         good = isinstance(kind, dict) and kind.get("kind") in list(_RANKS)
         shape = kind.get("shape") if good else None
@@ -99,7 +94,6 @@ def _check_types(spec: Spec, part: str) -> None:
 
 
 def _check_block(spec: Spec, name: str, block: Any, lack: str) -> None:
-    """Refuses a block without inputs, nodes and one output."""
     good = isinstance(block, dict) and {"inputs", "nodes", "outputs"} <= set(block)
     if not good or not all(_names(block[part]) for part in ("inputs", "outputs")):
         raise UserError(f"The block {name!r} must have inputs, nodes and outputs.")
@@ -140,7 +134,6 @@ def _check_nodes(
 
 
 def _check_node(spec: Spec, item: Any, prefix: str, lack: str) -> None:
-    """Refuses one node that has not its parts, or that the table does not allow."""
     good = isinstance(item, dict) and {"name", "op", "inputs", "attributes"} <= set(item)
     if not good or not _names([item["name"], item["op"]]) or not _names(item["inputs"]):
         raise UserError(
@@ -164,7 +157,6 @@ def _check_node(spec: Spec, item: Any, prefix: str, lack: str) -> None:
 def _check_attributes(
     path: str, op: str, given: Mapping[str, Any], known: Mapping[str, Attribute]
 ) -> None:
-    """Refuses attributes that are missing, unknown or out of range."""
     for name, value in given.items():
         if name not in known:
             raise UserError(

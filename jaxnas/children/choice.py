@@ -23,8 +23,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Spec
 
-Use = tuple[str, str]
-"""Operation and its attributes as JSON."""
+Use = tuple[str, str]  # operation and its attributes as JSON
 
 
 class ChoiceChild(nn.Module):
@@ -135,7 +134,6 @@ def _verify(
 
 
 def _uses(spec: Spec) -> dict[str, Use]:
-    """Returns what stands at each path, in the order of the walk."""
     found: dict[str, Use] = {}
 
     def visit(op: str, attributes: Mapping[str, Any], inputs: tuple, path: str) -> None:

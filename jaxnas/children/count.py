@@ -1,9 +1,8 @@
 """Exact counts of a network, by a walk over its spec: costs, arrays, matrices."""
 
-import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxnas.children.ops import Count, Shape, lookup
@@ -28,8 +27,7 @@ class Totals(NamedTuple):
     params: int = 0
     flops: int = 0
     nodes: int = 0
-    activations: int = 0
-    """Numbers that all operations together give out."""
+    activations: int = 0  # numbers that all operations together give out
 
 
 def count_costs(spec: Spec) -> Costs:
@@ -47,30 +45,42 @@ def count_costs(spec: Spec) -> Costs:
 
 
 def count_totals(spec: Spec) -> Totals:
-    """Returns all sums; a block is counted once for each shape of its inputs.
+    """Returns all sums, a block counted once for each shape; raises as ``count_costs``."""
+    sums = [Totals()]  # of the blocks around a node, the innermost last
+    visits = itertools.count(1)
+    seen: dict[tuple[str, tuple[Shape, ...]], tuple[Shape, Totals]] = {}
 
-    Raises:
-        UserError: as :func:`count_costs`.
-    """
-    sums = [Totals()]
-    visit = functools.partial(_add_node, sums, itertools.count(1))
-    call = functools.partial(_add_block, sums, {})
+    def visit(
+        op: str, attributes: Mapping[str, Any], shapes: tuple[Shape, ...], path: str
+    ) -> Shape:
+        if next(visits) > MOST_VISITS:
+            raise UserError(
+                f"The network has more than {MOST_VISITS} different operations."
+            )
+        one = count_node(op, attributes, shapes, path)
+        sums[-1] = _plus(sums[-1], Totals(one.params, one.flops, 1, math.prod(one.shape)))
+        return one.shape
+
+    def call(name: str, shapes: tuple[Shape, ...], path: str, descend: Descend) -> Shape:
+        if (name, shapes) not in seen:
+            sums.append(Totals())
+            shape = descend()
+            seen[name, shapes] = shape, sums.pop()
+        shape, added = seen[name, shapes]
+        sums[-1] = _plus(sums[-1], added)
+        return shape
+
     check_outputs(spec, walk(spec, input_shapes(spec), visit, call))
     return sums[0]
 
 
 def matrices(spec: Spec) -> tuple[Matrix, ...]:
-    """Returns the weight matrices in the order of the network, by their full paths.
-
-    Raises:
-        UserError: as :func:`count_costs`.
-    """
-    found = [
+    """Returns the matrices in order, by their full paths; raises as ``count_costs``."""
+    return tuple(
         item._replace(path=f"{path}.{item.path}" if item.path else path)
         for path, count in layers(spec)
         for item in count.matrices
-    ]
-    return tuple(found)
+    )
 
 
 def arrays(spec: Spec) -> dict[str, Shape]:
@@ -90,13 +100,15 @@ def arrays(spec: Spec) -> dict[str, Shape]:
 
 
 def layers(spec: Spec) -> list[tuple[str, Count]]:
-    """Returns path and counts of every operation, in order.
-
-    Raises:
-        UserError: as :func:`count_costs`.
-    """
+    """Returns path and counts of every operation, in order; raises as ``count_costs``."""
     found: list[tuple[str, Count]] = []
-    visit = functools.partial(_keep_node, found)
+
+    def visit(
+        op: str, attributes: Mapping[str, Any], shapes: tuple[Shape, ...], path: str
+    ) -> Shape:
+        found.append((path, count_node(op, attributes, shapes, path)))
+        return found[-1][1].shape
+
     check_outputs(spec, walk(spec, input_shapes(spec), visit))
     return found
 
@@ -135,53 +147,5 @@ def check_outputs(spec: Spec, shapes: Mapping[str, Shape]) -> None:
             )
 
 
-def _keep_node(
-    found: list[tuple[str, Count]],
-    op: str,
-    attributes: Mapping[str, Any],
-    shapes: tuple[Shape, ...],
-    path: str,
-) -> Shape:
-    """Appends the counts of one node and returns its shape."""
-    one = count_node(op, attributes, shapes, path)
-    found.append((path, one))
-    return one.shape
-
-
-def _add_node(
-    sums: list[Totals],
-    visits: Iterator[int],
-    op: str,
-    attributes: Mapping[str, Any],
-    shapes: tuple[Shape, ...],
-    path: str,
-) -> Shape:
-    """Adds one node to the sums of the block around it, which are the last ones."""
-    if next(visits) > MOST_VISITS:
-        raise UserError(f"The network has more than {MOST_VISITS} different operations.")
-    one = count_node(op, attributes, shapes, path)
-    sums[-1] = _plus(sums[-1], Totals(one.params, one.flops, 1, math.prod(one.shape)))
-    return one.shape
-
-
-def _add_block(
-    sums: list[Totals],
-    seen: dict[tuple[str, tuple[Shape, ...]], tuple[Shape, Totals]],
-    name: str,
-    shapes: tuple[Shape, ...],
-    path: str,
-    descend: Descend,
-) -> Shape:
-    """Adds one block, walking through it only for shapes that it was not yet used with."""
-    if (name, shapes) not in seen:
-        sums.append(Totals())
-        shape = descend()
-        seen[name, shapes] = shape, sums.pop()
-    shape, added = seen[name, shapes]
-    sums[-1] = _plus(sums[-1], added)
-    return shape
-
-
 def _plus(a: Totals, b: Totals) -> Totals:
-    """Returns the sums of two totals."""
     return Totals(*(x + y for x, y in zip(a, b, strict=True)))

@@ -51,10 +51,8 @@ class Attribute(NamedTuple):
     """What an attribute may be: a whole number or a flag, left out where it says so."""
 
     least: int = 1
-    optional: bool = False
-    """Whether it may be left out or null."""
-    flag: bool = False
-    """True or false instead of a number."""
+    optional: bool = False  # whether it may be left out or null
+    flag: bool = False  # true or false instead of a number
 
 
 class Op(NamedTuple):
@@ -79,14 +77,12 @@ def lookup(op: str, path: str, lack: str = "which has no cost rule") -> Op:
 
 
 def _one(inputs: Shapes) -> Shape:
-    """Returns the only input."""
     if len(inputs) != 1:
         raise UserError(f"needs one input, got {list(inputs)}")
     return inputs[0]
 
 
 def _image(inputs: Shapes) -> Shape:
-    """Returns the shape of the only input, which must be an image."""
     if len(inputs) != 1 or len(inputs[0]) != 3:
         raise UserError(f"needs one image (height, width, channels), got {list(inputs)}")
     return inputs[0]
@@ -123,13 +119,11 @@ def _conv(inputs: Shapes, attributes: Attributes, name: str = "") -> Count:
 
 
 def _norm_arrays(features: int, name: str = "") -> tuple[tuple[str, Shape], ...]:
-    """Returns the four arrays of a batch norm."""
     parts = ("weight", "bias", "running_mean", "running_var")
     return tuple((f"{name}.{part}" if name else part, (features,)) for part in parts)
 
 
 def _relu_conv_bn(inputs: Shapes, attributes: Attributes) -> Count:
-    """Counts ReLU, convolution without bias, batch norm."""
     conv = _conv(inputs, attributes, "conv")
     norm = _norm_arrays(conv.shape[-1], "norm")
     return conv._replace(arrays=conv.arrays + norm)
@@ -152,18 +146,12 @@ def _avg_pool(inputs: Shapes, attributes: Attributes) -> Count:
     return Count((_window(height, attributes), _window(width, attributes), channels))
 
 
-def _global_avg_pool(inputs: Shapes, attributes: Attributes) -> Count:
-    """Counts the mean over an image."""
-    return Count((_image(inputs)[2],))
-
-
 def _flatten(inputs: Shapes, attributes: Attributes) -> Count:
     """Counts an image read as one vector: rows, then columns, then channels."""
     return Count((math.prod(_image(inputs)),))
 
 
 def _concat(inputs: Shapes, attributes: Attributes) -> Count:
-    """Counts images of one size put one behind the other along their channels."""
     if len({shape[:-1] for shape in inputs}) != 1 or len(inputs[0]) != 3:
         raise UserError(f"joins the channels of different images {list(inputs)}")
     return Count((*inputs[0][:-1], sum(shape[-1] for shape in inputs)))
@@ -181,7 +169,6 @@ def _shift(inputs: Shapes, attributes: Attributes) -> Count:
 
 
 def _linear(inputs: Shapes, attributes: Attributes) -> Count:
-    """Counts a dense layer with bias."""
     if len(inputs) != 1 or len(inputs[0]) != 1:
         raise UserError(f"needs one vector, got {list(inputs)}")
     rows, features = inputs[0][0], attributes["features"]
@@ -191,7 +178,6 @@ def _linear(inputs: Shapes, attributes: Attributes) -> Count:
 
 
 def _sum(inputs: Shapes, attributes: Attributes) -> Count:
-    """Counts an addition of values of one shape."""
     if len(set(inputs)) != 1:
         raise UserError(f"adds values of different shapes {list(inputs)}")
     return Count(inputs[0])
@@ -237,24 +223,12 @@ def _norm_layer(x: Array, name: str, train: bool) -> Array:
     return nn.BatchNorm(not train, momentum=MOMENTUM, epsilon=EPSILON, name=name)(x)
 
 
-def _flax_conv(xs: Sequence[Array], a: Attributes, path: str, train: bool) -> Array:
-    """Convolution."""
-    return _conv_layer(xs[0], a, path)
-
-
 def _flax_relu_conv_bn(xs: Sequence[Array], a: Attributes, path: str, train: bool) -> Array:
-    """ReLU, convolution, batch norm."""
     made = _conv_layer(nn.relu(xs[0]), a, f"{path}.conv")
     return _norm_layer(made, f"{path}.norm", train)
 
 
-def _flax_batch_norm(xs: Sequence[Array], a: Attributes, path: str, train: bool) -> Array:
-    """Batch norm."""
-    return _norm_layer(xs[0], path, train)
-
-
 def _flax_linear(xs: Sequence[Array], a: Attributes, path: str, train: bool) -> Array:
-    """Dense layer."""
     return nn.Dense(a["features"], name=path)(xs[0])
 
 
@@ -267,7 +241,6 @@ def _flax_avg_pool(xs: Sequence[Array], a: Attributes, path: str, train: bool) -
 
 
 def _flax_shift(xs: Sequence[Array], a: Attributes, path: str, train: bool) -> Array:
-    """Image moved up and left."""
     n = a["pixels"]
     return jnp.pad(xs[0][:, n:, n:], ((0, 0), (0, n), (0, n), (0, 0)))
 
@@ -287,22 +260,25 @@ _WINDOW = {"kernel": Attribute(1), "stride": Attribute(1), "padding": Attribute(
 _FEATURES = {"features": Attribute(1, optional=True)}
 _GROUPS = {"groups": Attribute(1, optional=True)}
 
-OPS: dict[str, Op] = {
+OPS: dict[str, Op] = {  # operation name -> its entry
     "conv": Op(
         _conv,
-        _flax_conv,
+        lambda xs, a, path, train: _conv_layer(xs[0], a, path),
         {**_WINDOW, **_FEATURES, **_GROUPS, "bias": Attribute(optional=True, flag=True)},
     ),
     "relu_conv_bn": Op(
         _relu_conv_bn, _flax_relu_conv_bn, {**_WINDOW, **_FEATURES, **_GROUPS}
     ),
-    "batch_norm": Op(_batch_norm, _flax_batch_norm),
+    "batch_norm": Op(
+        _batch_norm, lambda xs, a, path, train: _norm_layer(xs[0], path, train)
+    ),
     "relu": Op(_same, _plain(lambda xs: nn.relu(xs[0]))),
     "identity": Op(_same, _plain(lambda xs: xs[0])),
     "zero": Op(_zero, _flax_zero, {"stride": Attribute(1, optional=True)}),
     "avg_pool": Op(_avg_pool, _flax_avg_pool, _WINDOW),
     "global_avg_pool": Op(
-        _global_avg_pool, _plain(lambda xs: jnp.mean(xs[0], axis=(1, 2)))
+        lambda shapes, a: Count((_image(shapes)[2],)),
+        _plain(lambda xs: jnp.mean(xs[0], axis=(1, 2))),
     ),
     "flatten": Op(_flatten, _plain(lambda xs: xs[0].reshape(xs[0].shape[0], -1))),
     "concat": Op(_concat, _plain(lambda xs: jnp.concatenate(xs, axis=-1))),
@@ -310,4 +286,3 @@ OPS: dict[str, Op] = {
     "linear": Op(_linear, _flax_linear, {"features": Attribute(1)}),
     "sum": Op(_sum, _plain(lambda xs: functools.reduce(operator.add, xs))),
 }
-"""Operation name -> its entry."""

@@ -42,23 +42,17 @@ def forward_of(module: nn.Module) -> Forward:
 class Training:
     """What decides the shape of a training run; numbers that are swept are in Hparams.
 
-    Args:
-        epochs: passes over the training images.
-        batch: images a step; a last, smaller batch is left out of each epoch.
-        augment: ``"none"``, ``"shift"`` (up to ``pixels`` each way, zeros at the border) or
-            ``"shift-flip"`` (and mirrored left to right, half of the time).
-        pixels: largest shift.
-        schedule: ``"cosine"`` to zero after a linear warm-up, or ``"constant"``.
-
     Raises:
         UserError: a number below 1, or an unknown name.
     """
 
-    epochs: int = 10
-    batch: int = 64
+    epochs: int = 10  # passes over the training images
+    batch: int = 64  # images a step; a last, smaller batch is left out of each epoch
     augment: str = "none"
-    pixels: int = 1
-    schedule: str = "cosine"
+    """Or ``"shift"`` (up to ``pixels`` each way, zeros at the border) or ``"shift-flip"``
+    (and mirrored left to right, half of the time)."""
+    pixels: int = 1  # largest shift
+    schedule: str = "cosine"  # to zero after a linear warm-up, or ``"constant"``
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch, self.pixels) < 1:
@@ -81,18 +75,15 @@ class Hparams(NamedTuple):
     momentum: float | Array = 0.9
     weight_decay: float | Array = 5e-4
     label_smoothing: float | Array = 0.0
-    warmup: float | Array = 0.1
-    """Share of all steps in which the step size rises from zero."""
+    warmup: float | Array = 0.1  # share of all steps in which the step size rises from zero
 
 
 class Curves(NamedTuple):
     """Learning curves, one number an epoch."""
 
-    train_loss: Float[Array | np.ndarray, "E"]
-    """Mean over the epoch's batches, nats."""
+    train_loss: Float[Array | np.ndarray, "E"]  # mean over the epoch's batches, nats
     val_loss: Float[Array | np.ndarray, "E"]
-    val_accuracy: Float[Array | np.ndarray, "E"]
-    """Fraction of the validation images."""
+    val_accuracy: Float[Array | np.ndarray, "E"]  # fraction of the validation images
 
 
 class Images(NamedTuple):

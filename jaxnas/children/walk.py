@@ -4,19 +4,18 @@ A target is a function of (operation, attributes, inputs, path). The walk knows 
 nothing else, so the parameters that are counted are the parameters that are built.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Spec
 
-DEPTH = 32
-"""Blocks that may call each other one inside the other."""
+DEPTH = 32  # blocks that may call each other one inside the other
 
 Visit = Callable[[str, Mapping[str, Any], tuple[Any, ...], str], Any]
 """(operation, attributes, values of the inputs, path) -> value of the node."""
 Descend = Callable[[], Any]
+Blocks = tuple[str, ...]
 Call = Callable[[str, tuple[Any, ...], str, Descend], Any]
 """(block, values of its inputs, path, what walks through it) -> value of the block."""
 
@@ -42,78 +41,63 @@ def walk(
         UserError: a value that no node makes, a block that is missing, is given another
             number of inputs, has not one output, or calls itself; the text names the node.
     """
-    return _nodes(spec, spec["nodes"], dict(values), visit, call, "", ())
+    return _Walk(spec, visit, call).nodes(spec["nodes"], dict(values), "", ())
 
 
-def _nodes(
-    spec: Spec,
-    nodes: Sequence[Mapping[str, Any]],
-    values: dict[str, Any],
-    visit: Visit,
-    call: Call,
-    prefix: str,
-    inside: tuple[str, ...],
-) -> dict[str, Any]:
-    """Returns ``values`` and those of some nodes; ``inside`` names the blocks around."""
-    for item in nodes:
-        path = f"{prefix}{item['name']}"
-        for name in item["inputs"]:
-            if name not in values:
-                raise UserError(
-                    f"The node {path!r} uses {name!r}, which no node makes before it."
-                )
-        inputs = tuple(values[name] for name in item["inputs"])
-        op, attributes = item["op"], item["attributes"]
-        if op != "call":
-            values[item["name"]] = visit(op, attributes, inputs, path)
-            continue
-        block = attributes["block"]
-        descend = _descent(spec, block, inputs, visit, call, path, inside)
-        values[item["name"]] = call(block, inputs, path, descend)
-    return values
+class _Walk(NamedTuple):
+    """What all steps of a walk share; ``inside`` names the blocks around a step."""
 
+    spec: Spec
+    visit: Visit
+    call: Call
 
-def _descent(
-    spec: Spec,
-    name: str,
-    inputs: tuple[Any, ...],
-    visit: Visit,
-    call: Call,
-    path: str,
-    inside: tuple[str, ...],
-) -> Descend:
-    """Returns what walks through one use of a block and gives its only output."""
-    if name not in spec["blocks"]:
-        raise UserError(f"The node {path!r} calls the block {name!r}, which is missing.")
-    if name in inside:
-        raise UserError(f"The node {path!r} calls the block {name!r} inside itself.")
-    if len(inside) == DEPTH:
-        raise UserError(f"The node {path!r} lies inside more than {DEPTH} blocks.")
-    block = spec["blocks"][name]
-    if len(block["inputs"]) != len(inputs) or len(block["outputs"]) != 1:
-        raise UserError(
-            f"The node {path!r} gives {len(inputs)} values to the block {name!r}, which "
-            f"has {len(block['inputs'])} inputs and {len(block['outputs'])} outputs; as "
-            "many inputs and one output are needed."
-        )
+    def nodes(
+        self, nodes: Sequence[Any], values: dict[str, Any], prefix: str, inside: Blocks
+    ) -> dict[str, Any]:
+        for item in nodes:
+            path = f"{prefix}{item['name']}"
+            for name in item["inputs"]:
+                if name not in values:
+                    raise UserError(
+                        f"The node {path!r} uses {name!r}, which no node makes before it."
+                    )
+            inputs = tuple(values[name] for name in item["inputs"])
+            op, attributes = item["op"], item["attributes"]
+            if op != "call":
+                values[item["name"]] = self.visit(op, attributes, inputs, path)
+                continue
+            block = attributes["block"]
+            descend = self.descent(block, inputs, path, inside)
+            values[item["name"]] = self.call(block, inputs, path, descend)
+        return values
 
-    values = dict(zip(block["inputs"], inputs, strict=True))
-    return functools.partial(_inside, spec, name, values, visit, call, path, inside)
+    def descent(
+        self, name: str, inputs: tuple[Any, ...], path: str, inside: Blocks
+    ) -> Descend:
+        """Returns what walks through one use of a block and gives its only output."""
+        if name not in self.spec["blocks"]:
+            raise UserError(
+                f"The node {path!r} calls the block {name!r}, which is missing."
+            )
+        if name in inside:
+            raise UserError(f"The node {path!r} calls the block {name!r} inside itself.")
+        if len(inside) == DEPTH:
+            raise UserError(f"The node {path!r} lies inside more than {DEPTH} blocks.")
+        block = self.spec["blocks"][name]
+        if len(block["inputs"]) != len(inputs) or len(block["outputs"]) != 1:
+            raise UserError(
+                f"The node {path!r} gives {len(inputs)} values to the block {name!r}, "
+                f"which has {len(block['inputs'])} inputs and {len(block['outputs'])} "
+                "outputs; as many inputs and one output are needed."
+            )
+        values = dict(zip(block["inputs"], inputs, strict=True))
 
+        def descend() -> Any:
+            around = (*inside, name)
+            made = self.nodes(block["nodes"], values, f"{path}.", around)
+            (output,) = block["outputs"]
+            if output not in made:
+                raise UserError(f"The block {name!r} has no value {output!r} to give back.")
+            return made[output]
 
-def _inside(
-    spec: Spec,
-    name: str,
-    values: dict[str, Any],
-    visit: Visit,
-    call: Call,
-    path: str,
-    inside: tuple[str, ...],
-) -> Any:
-    """Returns the only output of a block for the values of its inputs."""
-    block = spec["blocks"][name]
-    made = _nodes(spec, block["nodes"], values, visit, call, f"{path}.", (*inside, name))
-    (output,) = block["outputs"]
-    if output not in made:
-        raise UserError(f"The block {name!r} has no value {output!r} to give back.")
-    return made[output]
+        return descend

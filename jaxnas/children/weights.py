@@ -47,9 +47,7 @@ _AXES = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
 def to_arrays(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Returns the weights of a child in torch's names and layout.
 
-    Args:
-        variables: ``params`` and, where there is batch norm, ``batch_stats``, of a
-            :class:`jaxnas.children.build.Child`.
+    Of ``params`` and, where there is batch norm, ``batch_stats``.
 
     Raises:
         UserError: an array that no layer of a child has.

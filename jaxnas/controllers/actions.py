@@ -13,6 +13,8 @@ from jaxnas.controllers import heads
 from jaxnas.controllers.heads import Choice
 
 Scalar = float | Float[Array, ""]
+Logits = Float[Array, "*b V"]
+Mask = Bool[Array, "*b A"] | None  # legal actions, or components of one
 Choose = Callable[[Array, Array | None, Scalar, Array], Choice]
 """``(logits, mask, temperature, action) -> Choice``."""
 FIRST_LOG_STD = -0.7
@@ -21,10 +23,7 @@ LEAST_LOG_STD, GREATEST_LOG_STD = -4.0, 1.0
 
 
 def choose(
-    logits: Float[Array, "*b V"],
-    mask: Bool[Array, "*b V"] | None,
-    temperature: Scalar,
-    action: Int[Array, "*b"],
+    logits: Logits, mask: Mask, temperature: Scalar, action: Int[Array, "*b"]
 ) -> Choice:
     """Returns log-probability and entropy of discrete actions, nats."""
     mask = _all(logits) if mask is None else mask
@@ -38,41 +37,27 @@ class ActionHead(Protocol):
     @property
     def num_actions(self) -> int:
         """Width of a mask: actions, or components of one."""
-        ...
 
     @property
     def num_logits(self) -> int:
         """Logits that a controller must give."""
-        ...
 
     @property
     def num_uniforms(self) -> tuple[int, ...]:
         """Shape of the uniforms that draw one action."""
-        ...
 
     def sample(
-        self,
-        uniform: Float[Array, "..."],
-        logits: Float[Array, "*b V"],
-        mask: Bool[Array, "*b A"] | None,
-        temperature: Scalar,
+        self, uniform: Float[Array, "..."], logits: Logits, mask: Mask, temperature: Scalar
     ) -> Array:
         """Returns an action for each row of logits."""
-        ...
 
-    def best(self, logits: Float[Array, "*b V"], mask: Bool[Array, "*b A"] | None) -> Array:
+    def best(self, logits: Logits, mask: Mask) -> Array:
         """Returns the most likely action of each row."""
-        ...
 
     def choice(
-        self,
-        logits: Float[Array, "*b V"],
-        mask: Bool[Array, "*b A"] | None,
-        temperature: Scalar,
-        action: Array,
+        self, logits: Logits, mask: Mask, temperature: Scalar, action: Array
     ) -> Choice:
         """Returns log-probability of the actions and the entropy, nats."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -92,29 +77,19 @@ class Categorical:
         return ()
 
     def sample(
-        self,
-        uniform: Float[Array, "*b"],
-        logits: Float[Array, "*b V"],
-        mask: Bool[Array, "*b V"] | None,
-        temperature: Scalar,
+        self, uniform: Float[Array, "*b"], logits: Logits, mask: Mask, temperature: Scalar
     ) -> Int[Array, "*b"]:
         """Returns legal actions."""
         mask = _all(logits) if mask is None else mask
         return heads.sample(uniform, heads.masked(logits, mask, temperature), mask)
 
-    def best(
-        self, logits: Float[Array, "*b V"], mask: Bool[Array, "*b V"] | None
-    ) -> Int[Array, "*b"]:
+    def best(self, logits: Logits, mask: Mask) -> Int[Array, "*b"]:
         """Returns the most likely legal action."""
         mask = _all(logits) if mask is None else mask
         return jnp.argmax(heads.masked(logits, mask), axis=-1).astype(jnp.int32)
 
     def choice(
-        self,
-        logits: Float[Array, "*b V"],
-        mask: Bool[Array, "*b V"] | None,
-        temperature: Scalar,
-        action: Int[Array, "*b"],
+        self, logits: Logits, mask: Mask, temperature: Scalar, action: Int[Array, "*b"]
     ) -> Choice:
         """Returns log-probability and entropy."""
         return choose(logits, mask, temperature, action)
@@ -147,11 +122,7 @@ class Gaussian:
         return (self.size,)
 
     def sample(
-        self,
-        uniform: Float[Array, "*b D"],
-        logits: Float[Array, "*b V"],
-        mask: Bool[Array, "*b D"] | None,
-        temperature: Scalar,
+        self, uniform: Float[Array, "*b D"], logits: Logits, mask: Mask, temperature: Scalar
     ) -> Float[Array, "*b D"]:
         """Returns drawn actions; every component is legal."""
         mean, log_std = self._moments(logits, temperature)
@@ -159,18 +130,12 @@ class Gaussian:
         normal = jax.scipy.special.ndtri(jnp.clip(uniform, 1e-6, 1.0 - 1e-6))
         return mean + jnp.exp(log_std) * normal
 
-    def best(
-        self, logits: Float[Array, "*b V"], mask: Bool[Array, "*b D"] | None
-    ) -> Float[Array, "*b D"]:
+    def best(self, logits: Logits, mask: Mask) -> Float[Array, "*b D"]:
         """Returns the means."""
         return logits[..., : self.size]
 
     def choice(
-        self,
-        logits: Float[Array, "*b V"],
-        mask: Bool[Array, "*b D"] | None,
-        temperature: Scalar,
-        action: Float[Array, "*b D"],
+        self, logits: Logits, mask: Mask, temperature: Scalar, action: Float[Array, "*b D"]
     ) -> Choice:
         """Returns log-density and differential entropy."""
         mean, log_std = self._moments(logits, temperature)
@@ -181,9 +146,8 @@ class Gaussian:
         return Choice(jnp.sum(density, axis=-1), jnp.sum(entropy, axis=-1))
 
     def _moments(
-        self, logits: Float[Array, "*b V"], temperature: Scalar
+        self, logits: Logits, temperature: Scalar
     ) -> tuple[Float[Array, "*b D"], Float[Array, "*b D"]]:
-        """Returns means and log-deviations."""
         mean, raw = logits[..., : self.size], logits[..., self.size :]
         log_std = jnp.clip(raw + FIRST_LOG_STD, LEAST_LOG_STD, GREATEST_LOG_STD)
         return mean, log_std + jnp.log(temperature)
@@ -194,6 +158,5 @@ def action_head(num_actions: int, action_size: int) -> ActionHead:
     return Gaussian(action_size) if action_size else Categorical(num_actions)
 
 
-def _all(logits: Float[Array, "*b V"]) -> Bool[Array, "*b V"]:
-    """Returns that every action is legal."""
+def _all(logits: Logits) -> Bool[Array, "*b V"]:
     return jnp.ones(logits.shape, bool)

@@ -46,7 +46,6 @@ class CausalAttention(nn.Module):
     memory: int = 32
 
     def __post_init__(self) -> None:
-        """Checks the sizes before anything is traced."""
         check_sizes(self)
         if self.layers < 1 or self.heads < 1 or self.memory < 1:
             raise UserError("An attention controller needs a layer, a head and a memory.")
@@ -104,10 +103,9 @@ class CausalAttention(nn.Module):
     def sequence(self, obs: Array, reset: Bool[Array, "B L"] | None = None) -> PolicyOutput:
         """Returns logits ``[B, L, V]`` and values ``[B, L]``, all positions at once.
 
-        Args:
-            obs: tokens ``[B, L]`` (teacher forcing: position ``t`` sees the tokens before
-                it) or vectors ``[B, L, F]``.
-            reset: True where memory is cleared before that step; starts empty.
+        Inputs are tokens ``[B, L]`` (teacher forcing: position ``t`` sees the tokens before
+        it) or vectors ``[B, L, F]``. Memory starts empty, and is cleared before steps of
+        ``reset``.
         """
         batch, length = obs.shape[:2]
         steps = jnp.arange(length, dtype=jnp.int32)
@@ -127,12 +125,7 @@ class CausalAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention and a two-layer network, each added to what it read.
-
-    Attributes:
-        hidden: width of a position.
-        heads: attention heads.
-    """
+    """Self-attention and a two-layer network, each added to its input; ``hidden`` wide."""
 
     hidden: int
     heads: int

@@ -22,10 +22,8 @@ ILLEGAL = -1e30
 class Choice(NamedTuple):
     """What a policy thinks of the tokens that were drawn."""
 
-    log_prob: Float[Array, "*b"]
-    """Nats."""
-    entropy: Float[Array, "*b"]
-    """Nats; zero where one token is legal."""
+    log_prob: Float[Array, "*b"]  # nats
+    entropy: Float[Array, "*b"]  # nats; zero where one token is legal
 
 
 def masked(
@@ -35,10 +33,8 @@ def masked(
 ) -> Float[Array, "*b V"]:
     """Returns ``logits / temperature`` with illegal tokens at :data:`ILLEGAL`.
 
-    Args:
-        logits: before masking; finite where legal.
-        mask: legal tokens; at least one in each row.
-        temperature: > 0; above one flattens the policy.
+    Logits are finite where legal, and each row has a legal token. The temperature is > 0;
+    above one flattens the policy.
     """
     return jnp.where(mask, logits / temperature, ILLEGAL)
 

@@ -40,7 +40,6 @@ class MLP(nn.Module):
     separate: bool = False
 
     def __post_init__(self) -> None:
-        """Checks the sizes before anything is traced."""
         check_sizes(self)
         if self.layers < 1 or self.activation not in ACTIVATIONS:
             raise UserError(
@@ -65,9 +64,8 @@ class MLP(nn.Module):
     def sequence(self, obs: Array) -> PolicyOutput:
         """Returns logits ``[B, L, V]`` and values ``[B, L]``, all positions at once.
 
-        Args:
-            obs: tokens ``[B, L]`` (teacher forcing: position ``t`` sees the tokens before
-                it) or vectors ``[B, L, F]``.
+        Inputs are tokens ``[B, L]`` (teacher forcing: position ``t`` sees the tokens before
+        it) or vectors ``[B, L, F]``.
         """
         if self.length:
             position = jnp.broadcast_to(
@@ -79,7 +77,6 @@ class MLP(nn.Module):
 
     @nn.compact
     def _network(self, features: Float[Array, "*b F"]) -> PolicyOutput:
-        """Returns the policy of a feature vector."""
         policy = self._trunk(features, "policy")
         if not self.separate:
             return PolicyValueHead(self.num_actions, name="head")(policy)
@@ -90,7 +87,6 @@ class MLP(nn.Module):
         return PolicyOutput(logits, value[..., 0])
 
     def _trunk(self, x: Float[Array, "*b F"], name: str) -> Float[Array, "*b H"]:
-        """Returns the last hidden layer of the policy or of the value."""
         activation = ACTIVATIONS[self.activation]
         for i in range(self.layers):
             init = orthogonal(2.0**0.5)

@@ -11,15 +11,9 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
+from jaxnas.controllers import inputs as ci
 from jaxnas.controllers.heads import PolicyValueHead
 from jaxnas.controllers.initialisers import fan_in, normals, orthogonal
-from jaxnas.controllers.inputs import (
-    check_sizes,
-    num_tokens,
-    previous_token,
-    shifted,
-    with_ones,
-)
 from jaxnas.controllers.unroll import Carry, Cell, keep_where, read, unroll
 from jaxnas.core.types import PolicyOutput
 
@@ -139,8 +133,7 @@ class Recurrent(nn.Module):
     leaves: ClassVar[int]
 
     def __post_init__(self) -> None:
-        """Checks the sizes before anything is traced."""
-        check_sizes(self)
+        ci.check_sizes(self)
         super().__post_init__()
 
     def setup(self) -> None:
@@ -162,8 +155,8 @@ class Recurrent(nn.Module):
     ) -> tuple[Carry, PolicyOutput]:
         """Returns the new memory and the policy for one step."""
         before = keep_where(reset, carry)
-        rows = num_tokens(self) + 1
-        x = previous_token(obs, rows - 1) if self.length else with_ones(obs)
+        rows = ci.num_tokens(self) + 1
+        x = ci.previous_token(obs, rows - 1) if self.length else ci.with_ones(obs)
         kernel = self.inputs(rows if self.length else x.shape[-1])
         carry, _ = self.cell.step(before, read(kernel, x), before[0] @ self.recurrent)
         return carry, self.head(carry[0])._replace(aux=before)
@@ -176,20 +169,17 @@ class Recurrent(nn.Module):
     ) -> PolicyOutput:
         """Returns logits ``[B, L, V]`` and values ``[B, L]`` of a whole sequence.
 
-        Args:
-            obs: tokens ``[B, L]`` (teacher forcing: position ``t`` sees ``t - 1``) or
-                vectors ``[B, L, F]``.
-            carry: memory before the first step; zeros by default.
-            reset: True where memory is cleared before that step.
+        Inputs are tokens ``[B, L]`` (teacher forcing: position ``t`` sees ``t - 1``) or
+        vectors ``[B, L, F]``; the memory starts at ``carry``, zeros by default, and is
+        cleared before each step where ``reset``.
         """
         return self._unrolled(obs, carry, reset, None)
 
     def replay(self, obs: Array, aux: Carry) -> PolicyOutput:
         """Returns what ``sequence`` does, from what each step stored, without a recurrence.
 
-        Args:
-            obs: tokens ``[B, L]`` or vectors ``[B, L, F]`` that these parameters acted on.
-            aux: of each of those steps, ``[L, B, H]`` each.
+        ``obs`` is what these parameters acted on; ``aux`` of those steps is ``[L, B, H]``
+        each.
         """
         return self._unrolled(obs, None, None, aux)
 
@@ -201,8 +191,8 @@ class Recurrent(nn.Module):
         history: Carry | None,
     ) -> PolicyOutput:
         """Reads all inputs, unrolls, and applies the heads to all steps."""
-        rows = num_tokens(self) + 1
-        x = shifted(obs, rows - 1) if self.length else with_ones(obs)
+        rows = ci.num_tokens(self) + 1
+        x = ci.shifted(obs, rows - 1) if self.length else ci.with_ones(obs)
         kernel = self.inputs(rows if self.length else x.shape[-1])
         carry = self.initial_carry(obs.shape[0]) if carry is None else carry
         clear = None if reset is None else reset.T
@@ -213,12 +203,7 @@ class Recurrent(nn.Module):
 
 
 class InputKernel(nn.Module):
-    """The input weights ``[F, G]`` of a recurrent cell.
-
-    Attributes:
-        width: pre-activations, ``G``.
-        first: initialiser.
-    """
+    """Input weights ``[F, G]`` of a recurrent cell, ``G = width``; ``first`` draws them."""
 
     width: int
     first: Callable[[Key[Array, ""], tuple[int, int]], Array]

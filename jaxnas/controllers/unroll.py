@@ -67,20 +67,11 @@ def unroll(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _unroll(cell: Cell, *args: Any) -> tuple[Carry, Float[Array, "T B H"]]:
-    """Computes :func:`unroll`."""
     return _forward(cell, *args)[0]
 
 
-def _forward(
-    cell: Cell,
-    inputs: Int[Array, "T B"] | Float[Array, "T B F"],
-    kernel: Float[Array, "F G"],
-    recurrent: Float[Array, "H G"],
-    carry: Carry,
-    reset: Bool[Array, "T B"] | None,
-    history: Carry | None,
-) -> tuple[tuple[Carry, Float[Array, "T B H"]], PyTree]:
-    """Runs :func:`unroll` and keeps what the reverse pass needs."""
+def _forward(cell: Cell, *args: Any) -> tuple[tuple[Carry, Float[Array, "T B H"]], PyTree]:
+    inputs, kernel, recurrent, carry, reset, history = args
 
     def step(carry: Carry, xs: PyTree) -> tuple[Carry, PyTree]:
         x, clear = xs
@@ -98,7 +89,6 @@ def _forward(
 
 
 def _backward(cell: Cell, saved: PyTree, grads: PyTree) -> tuple[Any, ...]:
-    """Returns the gradients of inputs, kernels and first carry."""
     inputs, kernel, recurrent, history, activations, reset = saved
     d_last, d_hidden = grads
     transposed = recurrent.T
@@ -143,12 +133,9 @@ class Generated(NamedTuple):
     """Architectures that a policy wrote, and what it thought while writing."""
 
     tokens: Int[Array, "B L"]
-    mask: Bool[Array, "B L V"]
-    """Legal tokens at each position."""
-    log_prob: Float[Array, "B L"]
-    """Nats."""
-    value: Float[Array, "B L"]
-    """Value before each token."""
+    mask: Bool[Array, "B L V"]  # legal tokens at each position
+    log_prob: Float[Array, "B L"]  # nats
+    value: Float[Array, "B L"]  # value before each token
     aux: PyTree
     """``PolicyOutput.aux`` of every step, ``[L, B, ...]``; None where it was not stored."""
 
@@ -163,7 +150,6 @@ class Replayable(Protocol):
 
     def replay(self, obs: Array, aux: PyTree) -> PolicyOutput:
         """Returns what ``sequence`` would, with the same gradients."""
-        ...
 
 
 def generate(
@@ -175,16 +161,11 @@ def generate(
     *,
     keep_aux: bool = False,
 ) -> Generated:
-    """Returns ``B`` architectures written token by token, one uniform a token.
+    """Returns ``B`` architectures written token by token, one uniform in [0, 1) a token.
 
-    Args:
-        module: a controller over :class:`TokenObs`.
-        params: its variables.
-        uniforms: in [0, 1).
-        mask: ``space.mask``.
-        temperature: of the policy, > 0.
-        keep_aux: whether to keep what the controller says beside its policy, for
-            :class:`Replayable`.
+    ``module`` is a controller over :class:`TokenObs`, ``mask`` is ``space.mask``, and the
+    temperature of the policy is > 0. ``keep_aux`` keeps what the controller says beside its
+    policy, for :class:`Replayable`.
     """
     batch, length = uniforms.shape
     fresh = jnp.zeros(batch, bool)

@@ -24,10 +24,8 @@ from jaxnas.core.errors import DiskFullError, JaxnasError, UserError, unknown_na
 from jaxnas.handoff import formats as ef
 from jaxnas.handoff.source import FORMAT, INITIAL, MANIFEST, TRAINED, Candidate
 
-NUM_IMAGES = 32
-"""Fixed images that logits are compared on, uniform in [0, 1]."""
-TEST_IMAGES = 1000
-"""Most labelled images that go beside an analog network."""
+NUM_IMAGES = 32  # fixed images that logits are compared on, uniform in [0, 1]
+TEST_IMAGES = 1000  # most labelled images that go beside an analog network
 Callback = Callable[[dict[str, Any]], None]
 
 
@@ -62,15 +60,10 @@ def check_request(out: str | Path, kinds: Sequence[str], overwrite: bool) -> Non
 
 
 def export(
-    candidate: Candidate,
-    out: str | Path,
-    kinds: Sequence[str],
-    *,
-    python: str = sys.executable,
-    overwrite: bool = False,
-    preset: str = "ibm-benchmark",
+    candidate: Candidate, out: str | Path, kinds: Sequence[str], *,
+    python: str = sys.executable, overwrite: bool = False, preset: str = "ibm-benchmark",
     callback: Callback = lambda event: None,
-) -> list[Outcome]:
+) -> list[Outcome]:  # fmt: skip
     """Exports a network to ``OUT/FORMAT`` and returns what became of each format.
 
     A format that fails leaves nothing; the others stay.
@@ -210,7 +203,6 @@ def _move(part: Path, target: Path) -> None:
 
 
 def _versions() -> dict[str, str]:
-    """Returns the versions of what takes part in an export and is installed here."""
     found = {"python": sys.version.split()[0]}
     for name in ("jaxnas", "jax", "flax", "torch", "aihwkit", "onnx", "safetensors"):
         try:
@@ -221,5 +213,4 @@ def _versions() -> dict[str, str]:
 
 
 def _sha256(path: Path) -> str:
-    """Returns the checksum of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -22,14 +22,8 @@ from jax import export as jax_export
 from jaxtyping import Float
 
 from jaxnas.analog.bridge import jobs
+from jaxnas.children import weights as cw
 from jaxnas.children.build import Child, build, canonical_text
-from jaxnas.children.weights import (
-    SPEC_FILE,
-    WEIGHTS_FILE,
-    from_arrays,
-    load_network,
-    save_network,
-)
 from jaxnas.core.convolution import native_convolutions
 from jaxnas.core.errors import JaxnasError, UserError
 
@@ -37,8 +31,7 @@ BRIDGE = jobs.RUNNER.parent
 EXPORTER = BRIDGE / "exporter.py"
 CHECK = "check.npz"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-TOLERANCE = 1e-4
-"""Of a logit, times the largest logit where that is above 1."""
+TOLERANCE = 1e-4  # of a logit, times the largest logit where that is above 1
 TIMEOUT_S = 900.0
 INSTALL = {
     "torch": "pip install torch==2.13.0",
@@ -52,17 +45,13 @@ class Work(NamedTuple):
     """One export under way."""
 
     child: Child
-    arrays: dict[str, np.ndarray]
-    """Weights under the interchange's names."""
+    arrays: dict[str, np.ndarray]  # weights under the interchange's names
     ranges: dict[str, np.ndarray]
     """Input range of each tile by ``PATH.input_range``; may be empty."""
-    job: dict[str, Any]
-    """How the chip is, for aihwkit."""
-    folder: Path
-    """Where the files go; temporary until they are verified."""
+    job: dict[str, Any]  # how the chip is, for aihwkit
+    folder: Path  # where the files go; temporary until they are verified
     images: Float[np.ndarray, "n ..."]
-    logits: Float[np.ndarray, "n classes"]
-    """What the flax network says of the images."""
+    logits: Float[np.ndarray, "n classes"]  # what the flax network says of the images
     python: str
 
 
@@ -71,22 +60,14 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class Format:
-    """How a format is written and read.
+    """How a format is written and read."""
 
-    Attributes:
-        content: what a person finds in the folder.
-        write: makes the files; what it returns goes into the manifest.
-        read: returns at least ``logits`` of what was written, in a fresh process where the
-            format is not this package's own.
-        copied: files of the bridge that go beside the exported one, under these names.
-        layout: of the images that the exported network takes.
-    """
-
-    content: str
-    write: Callable[[Work], Answer]
+    content: str  # what a person finds in the folder
+    write: Callable[[Work], Answer]  # what it returns goes into the manifest
     read: Callable[[Work, Answer], Answer]
-    copied: Mapping[str, str]
-    layout: str = "NHWC"
+    """Returns at least ``logits``, in a fresh process unless the format is jaxnas's own."""
+    copied: Mapping[str, str]  # files of the bridge that go beside it, and their names
+    layout: str = "NHWC"  # of the images that the exported network takes
 
 
 def reference(child: Child, variables: Any, images: np.ndarray) -> np.ndarray:
@@ -172,26 +153,23 @@ def _ask(kind: str, action: str, work: Work, job: Mapping[str, Any]) -> Answer:
 
 
 def _save(work: Work) -> Answer:
-    """Writes ``spec.json`` and ``weights.npz``."""
-    save_network(work.folder, work.child.spec, work.arrays)
+    cw.save_network(work.folder, work.child.spec, work.arrays)
     return {}
 
 
 def _load(work: Work, written: Answer) -> Answer:
-    """Reads the interchange back."""
-    child, variables = load_network(work.folder)
+    child, variables = cw.load_network(work.folder)
     return {"logits": reference(child, variables, work.images)}
 
 
 def _by_process(
     kind: str, keep: bool
 ) -> tuple[Callable[[Work], Answer], Callable[..., Answer]]:
-    """Returns how a format is written and read by the exporter."""
 
     def write(work: Work) -> Answer:
         _save(work)
         answer = _ask(kind, "write", work, work.job)
-        for name in () if keep else (SPEC_FILE, WEIGHTS_FILE):
+        for name in () if keep else (cw.SPEC_FILE, cw.WEIGHTS_FILE):
             (work.folder / name).unlink()
         return answer
 
@@ -200,7 +178,7 @@ def _by_process(
 
 def _write_stablehlo(work: Work) -> Answer:
     """Writes the compiled program's portable form, weights inside, batch size free."""
-    variables = from_arrays(work.child, work.arrays)
+    variables = cw.from_arrays(work.child, work.arrays)
     (batch,) = jax_export.symbolic_shape("batch")
     shape = jax.ShapeDtypeStruct((batch, *work.images.shape[1:]), jnp.float32)
     with jax.default_matmul_precision("highest"), native_convolutions():
@@ -214,7 +192,6 @@ def _write_stablehlo(work: Work) -> Answer:
 
 
 def _safetensors() -> Any:
-    """Returns the package, or the sentence that says how to get it."""
     if importlib.util.find_spec("safetensors") is None:
         raise UserError(
             "The safetensors export lacks a package (No module named 'safetensors'); run: "
@@ -245,7 +222,7 @@ def _read_safetensors(work: Work, written: Answer) -> Answer:
             spec = json.loads(file.metadata()["spec"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         child = build(spec)
-        logits = reference(child, from_arrays(child, arrays), work.images)
+        logits = reference(child, cw.from_arrays(child, arrays), work.images)
     except (package.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise JaxnasError(
             "The safetensors export could not be read back the same, so it was not stored; "

@@ -28,18 +28,14 @@ class Candidate(NamedTuple):
     """A network with its weights and what is known of it."""
 
     spec: Spec
-    arrays: dict[str, np.ndarray]
-    """Digital weights under the interchange's names."""
+    arrays: dict[str, np.ndarray]  # digital weights under the interchange's names
     state: str
     """``"trained"``, ``"initial"``, or ``"unknown"`` for a folder that does not say."""
-    facts: dict[str, Any]
-    """Tokens and measurements, for the manifest."""
+    facts: dict[str, Any]  # tokens and measurements, for the manifest
     tuned: dict[str, np.ndarray] | None = None
     """Weights after hardware-aware training, with ``PATH.input_range`` of each tile."""
-    job: dict[str, Any] | None = None
-    """Settings of the chip that they were tuned for."""
-    test: dict[str, np.ndarray] | None = None
-    """``x_test`` and ``y_test``."""
+    job: dict[str, Any] | None = None  # settings of the chip that they were tuned for
+    test: dict[str, np.ndarray] | None = None  # ``x_test`` and ``y_test``
 
 
 def initial(
@@ -49,14 +45,10 @@ def initial(
     size: Mapping[str, int] | None = None,
     images: tuple[tuple[int, ...], int] | None = None,
 ) -> Candidate:
-    """Returns an architecture with initial weights: nothing was learned.
+    """Returns an architecture, ``int[L]``, with initial weights: nothing was learned.
 
-    Args:
-        space: where the tokens belong.
-        tokens: ``int[L]``.
-        seed: of the weights.
-        size: sizes that are not searched; those of the space when empty.
-        images: shape and number of classes; those of the space when None.
+    ``size`` holds sizes that are not searched and ``images`` shape and number of classes;
+    left out, they are those of the space. The seed is that of the weights.
 
     Raises:
         UserError: tokens, a size or images that the space refuses.
@@ -146,18 +138,11 @@ def is_network(folder: Path) -> bool:
 
 def _of_validation(folder: Path) -> dict[str, Any]:
     """Returns what the validation around a candidate's folder knows of it."""
-    record = read_validation(folder.parent)
-    rows = record["candidates"] if record is not None else []
-    for row in rows:
+    record = read_validation(folder.parent) or {"candidates": []}
+    for row in record["candidates"]:
         if row["folder"] == folder.name:
-            assert record is not None
-            return {
-                "tokens": row["tokens"],
-                "data": record["data"],
-                "data_checksum": record["data_checksum"],
-                "oracle": record["oracle"],
-                "searched": row.get("searched", {}),
-            }
+            shared = {name: record[name] for name in ("data", "data_checksum", "oracle")}
+            return {"tokens": row["tokens"], **shared, "searched": row.get("searched", {})}
     return {}
 
 

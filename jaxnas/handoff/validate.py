@@ -42,29 +42,17 @@ Callback = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """How candidates are validated.
+    """How candidates are validated."""
 
-    Args:
-        epochs: of hardware-aware training in aihwkit; 0 converts the digital network.
-        lr: its largest step size.
-        repetitions: chips that aihwkit programs.
-        draws: chips that the simulator programs.
-        times: seconds since programming.
-        preset: of the analog model; see :mod:`jaxnas.analog.config`.
-        seed: of training, programming and noise.
-        python: interpreter with torch and aihwkit.
-        workers: aihwkit processes at a time.
-    """
-
-    epochs: int = 10
-    lr: float = 0.02
-    repetitions: int = 10
-    draws: int = 25
-    times: tuple[float, ...] = evaluate.TIMES
-    preset: str = "ibm-benchmark"
-    seed: int = 0
-    python: str = sys.executable
-    workers: int = 1
+    epochs: int = 10  # of hardware-aware training; 0 converts the digital network
+    lr: float = 0.02  # its largest step size
+    repetitions: int = 10  # chips that aihwkit programs
+    draws: int = 25  # chips that the simulator programs
+    times: tuple[float, ...] = evaluate.TIMES  # seconds since programming
+    preset: str = "ibm-benchmark"  # of the analog model; see jaxnas.analog.config
+    seed: int = 0  # of training, programming and noise
+    python: str = sys.executable  # interpreter with torch and aihwkit
+    workers: int = 1  # aihwkit processes at a time
 
     def __post_init__(self) -> None:
         if min(self.repetitions, self.draws, self.workers) < 1 or self.epochs < 0:
@@ -75,15 +63,10 @@ class Settings:
             raise UserError("Name at least one time, in seconds since programming.")
 
     def job(self) -> dict[str, Any]:
-        """Returns what the runner is facts."""
-        return jobs.job_of(
-            config.preset(self.preset),
-            epochs=self.epochs,
-            lr=self.lr,
-            repetitions=self.repetitions,
-            times=list(self.times),
-            seed=self.seed,
-        )
+        """Returns the settings of the runner's job."""
+        names = ("epochs", "lr", "repetitions", "times", "seed")
+        own = {name: getattr(self, name) for name in names} | {"times": list(self.times)}
+        return jobs.job_of(config.preset(self.preset), **own)
 
 
 def validate(
@@ -175,7 +158,6 @@ def read_validation(folder: str | Path) -> dict[str, Any] | None:
 
 
 def _folder(out: Path, oracle: ChildOracle, tokens: np.ndarray) -> Path:
-    """Returns the folder of a candidate, made."""
     digest = tk.digest_host(oracle.space, np.asarray(tokens, np.int32))
     folder = out / str(digest)[:16]
     folder.mkdir(parents=True, exist_ok=True)
@@ -260,16 +242,11 @@ def simulate(
     """Returns accuracies ``[draws, times]`` of the fine-tuned network in the simulator."""
     preset, data = config.preset(settings.preset), oracle.images
     child, plan, variables = tuned_network(folder, preset)
+    test, times = map(jnp.asarray, (data.x_test, data.y_test)), jnp.float32(settings.times)
+    key, hyper = root_key(settings.seed), config.as_arrays(preset.hyper)
+    draws = evaluate.Evaluation(draws=settings.draws)
     found = evaluate.evaluate_compiled(
-        root_key(settings.seed),
-        variables,
-        jnp.asarray(data.x_test),
-        jnp.asarray(data.y_test),
-        jnp.asarray(settings.times, jnp.float32),
-        config.as_arrays(preset.hyper),
-        module=child,
-        plan=plan,
-        settings=evaluate.Evaluation(draws=settings.draws),
+        key, variables, *test, times, hyper, module=child, plan=plan, settings=draws
     )
     return np.asarray(found.accuracy, np.float64), plan
 

@@ -5,7 +5,7 @@ Three descriptions of the space exist and must not be confused; two are here.
 
 import functools
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,19 +13,15 @@ from jaxtyping import Bool, Float, Int
 
 from jaxnas.core.errors import UserError, unknown_name
 
-GROUPS = 5
-"""Groups that the 22 columns have room for."""
-FEATURES = (
+GROUPS = 5  # groups that the 22 columns have room for
+FEATURES = (  # published name of each column, in the order that every published model uses
     "out_channel0",
     "M",
     *(f"R{i}" for i in range(1, 6)),
     *(f"{name}{i}" for i in range(1, 6) for name in ("convblock", "widenfact", "B")),
 )
-"""Published name of each column, in the order that every published model uses."""
-M = 1
-"""Column of the number of groups."""
-R = np.arange(2, 7)
-"""Columns of the residual blocks of each group."""
+M = 1  # column of the number of groups
+R = np.arange(2, 7)  # columns of the residual blocks of each group
 TYPE, WIDEN, BRANCHES = np.arange(7, 22).reshape(5, 3).T
 """Columns of each group's convolution type, widening factor and parallel branches."""
 
@@ -40,8 +36,7 @@ class Ranges:
     types: str
     widenings: tuple[float, ...]
     branches: int
-    fewest: int
-    """Lowest number of blocks of the second group and those after it."""
+    fewest: int  # lowest number of blocks of the second group and those after it
     divides: bool
     """Whether channels are divided by the widening factor, rounded down, or multiplied."""
 
@@ -50,7 +45,7 @@ class Ranges:
         return round(channels // factor) if self.divides else round(channels * factor)
 
 
-VARIANTS = {
+VARIANTS = {  # IBM's code, its real factors on a grid; its figure and the circulating table
     "ibm": Ranges(
         channels=(8, 12, 16, 32, 48, 64),
         groups=4,
@@ -72,19 +67,15 @@ VARIANTS = {
         divides=False,
     ),
 }
-"""IBM's code, its real factors on a grid; its figure and the circulating table."""
 
 
-def restrict(
-    variant: str,
-    channels: tuple[int, ...] | None,
-    groups: int | None,
-    blocks: int | None,
-    types: str | None,
-    widenings: tuple[float, ...] | None,
-    branches: int | None,
-) -> Ranges:
-    """Returns the ranges of a variant with only the chosen values, None leaving all.
+LIMITS = ("channels", "groups", "blocks", "types", "widenings", "branches")
+
+
+def restrict(variant: str, chosen: Any) -> Ranges:
+    """Returns the ranges of a variant with only the values chosen, None leaving all.
+
+    ``chosen`` has an attribute for each of :data:`LIMITS`.
 
     Raises:
         UserError: an unknown variant, or values that it does not have.
@@ -92,11 +83,7 @@ def restrict(
     if variant not in VARIANTS:
         raise unknown_name("variant of analog-resnet", variant, VARIANTS)
     full = VARIANTS[variant]
-    chosen = (channels, groups, blocks, types, widenings, branches)
-    names = [field.name for field in fields(Ranges)][: len(chosen)]
-    limits: dict[str, Any] = {
-        n: c for n, c in zip(names, chosen, strict=True) if c is not None
-    }
+    limits = {n: getattr(chosen, n) for n in LIMITS if getattr(chosen, n) is not None}
     for name, value in limits.items():
         allowed: Any = getattr(full, name)
         if isinstance(allowed, int):

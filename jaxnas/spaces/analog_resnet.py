@@ -18,26 +18,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Graph, Spec
+from jaxnas.spaces import analog_ranges as ar
 from jaxnas.spaces import spec as sp
-from jaxnas.spaces.analog_ranges import (
-    BRANCHES,
-    FEATURES,
-    GROUPS,
-    TYPE,
-    VARIANTS,
-    WIDEN,
-    M,
-    R,
-    Ranges,
-    column_groups,
-    column_values,
-    group_ways,
-    legal_table,
-    nearest_table,
-    restrict,
-    share_table,
-    value_table,
-)
+from jaxnas.spaces.analog_ranges import BRANCHES, FEATURES, GROUPS, TYPE, WIDEN, M, R
 from jaxnas.spaces.residual import TYPES, branch, residual_blocks
 
 STEM = {"kernel": 7, "stride": 1, "padding": 1}
@@ -108,7 +91,7 @@ class AnalogResNet:
     @property
     def vocab(self) -> int:
         """Values of the longest column: 16 (ibm) or 121 (csv)."""
-        return value_table(self.variant).shape[1]
+        return ar.value_table(self.variant).shape[1]
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -116,17 +99,9 @@ class AnalogResNet:
         return FEATURES
 
     @property
-    def ranges(self) -> Ranges:
+    def ranges(self) -> ar.Ranges:
         """The values left to choose from."""
-        return restrict(
-            self.variant,
-            self.channels,
-            self.groups,
-            self.blocks,
-            self.types,
-            self.widenings,
-            self.branches,
-        )
+        return ar.restrict(self.variant, self)
 
     def for_images(
         self, image: tuple[int, int, int], num_classes: int, **size: int
@@ -148,11 +123,13 @@ class AnalogResNet:
 
     def count(self) -> int:
         """Returns the exact number: stem choices times the ways to fill 1 to M groups."""
-        return len(set(self.ranges.channels)) * sum(group_ways(self.variant, self.ranges))
+        return len(set(self.ranges.channels)) * sum(
+            ar.group_ways(self.variant, self.ranges)
+        )
 
     def completions(self, tokens: Int[Array, "L"], t: Int[Array, ""]) -> Float[Array, "V"]:
         """Returns the share of the architectures after ``tokens[:t]`` behind each token."""
-        shares = jnp.asarray(share_table(self.variant, self.ranges))
+        shares = jnp.asarray(ar.share_table(self.variant, self.ranges))
         return shares[_groups_token(tokens, t), t]
 
     def canonical(self, tokens: Int[Array, "L"]) -> Int[Array, "L"]:
@@ -166,12 +143,12 @@ class AnalogResNet:
         tokens = tokens.at[R].set(jnp.where(active, jnp.maximum(tokens[R], 1), 0))
         if self.ranges.divides or 1.0 not in self.ranges.widenings:
             return tokens
-        keeps = column_values(self.variant)[WIDEN[0]].index(1.0)
+        keeps = ar.column_values(self.variant)[WIDEN[0]].index(1.0)
         return _pack(tokens, active, keeps, self.ranges.blocks)
 
     def features(self, tokens: Int[Array, "L"]) -> Float[Array, "F"]:
         """Returns the 22 published numbers: 0 where absent, types A = 1 to D = 4."""
-        return jnp.asarray(value_table(self.variant))[
+        return jnp.asarray(ar.value_table(self.variant))[
             jnp.arange(self.length, dtype=jnp.int32), tokens
         ]
 
@@ -182,12 +159,12 @@ class AnalogResNet:
         of each column, the lower of two that are equally near. NaN reads as 0.
         ``project(features(t)) == canonical(t)``.
         """
-        stem, others, token = nearest_table(self.variant, self.ranges)
+        stem, others, token = ar.nearest_table(self.variant, self.ranges)
         numbers = jnp.nan_to_num(features.astype(jnp.float32), nan=0.0)
         count = jnp.sum(numbers[1:] > others, axis=0)
         count = jnp.append(jnp.sum(numbers[0] > stem), count)
         tokens = jnp.asarray(token)[jnp.arange(self.length, dtype=jnp.int32), count]
-        tokens = jnp.where(column_groups() <= tokens[M], tokens, 0)
+        tokens = jnp.where(ar.column_groups() <= tokens[M], tokens, 0)
         return self.canonical(tokens)
 
     def tokens_from_features(
@@ -203,7 +180,7 @@ class AnalogResNet:
             raise UserError(
                 f"A row of {self.id} has {self.length} features, not {rows.shape[1]}."
             )
-        gaps = np.abs(rows[:, :, None] - value_table(self.variant).astype(np.float64))
+        gaps = np.abs(rows[:, :, None] - ar.value_table(self.variant).astype(np.float64))
         gaps = np.where(np.isnan(gaps), np.inf, gaps)
         tokens = np.argmin(gaps, axis=2).astype(np.int32)
         place = np.arange(self.length)
@@ -226,7 +203,7 @@ class AnalogResNet:
         up to 960 nodes, nearly all of them padding.
         """
         tokens = self.canonical(tokens)
-        columns = column_values(self.variant)
+        columns = ar.column_values(self.variant)
         sizes = [len(columns[0])]
         sizes += [len(columns[c[0]]) - 1 for c in (WIDEN, TYPE, BRANCHES)]
         first = 3 + np.cumsum([0, *sizes])
@@ -246,7 +223,7 @@ class AnalogResNet:
         Two things differ: factors multiply in the csv variant, and types are built, by
         :func:`jaxnas.spaces.residual.branch`. One block for ``R = 0`` is named ``block0``.
         """
-        columns = column_values(self.variant)
+        columns = ar.column_values(self.variant)
         chosen = [columns[c][int(token)] for c, token in enumerate(tokens)]
         channels, blocks, last = int(chosen[0]), {}, "stem"
         stem = {**STEM, "features": channels, "bias": False}
@@ -268,14 +245,7 @@ class AnalogResNet:
             sp.node("head_flat", "flatten", ["head_pool"]),
             sp.node("logits", "linear", ["head_flat"], features=self.num_classes),
         ]
-        return {
-            "format": sp.FORMAT,
-            "space": self.id,
-            "inputs": {"image": sp.image(*self.image)},
-            "outputs": {"logits": sp.vector(self.num_classes)},
-            "blocks": blocks,
-            "nodes": nodes,
-        }
+        return sp.image_spec(self, blocks, nodes)
 
     def from_spec(self, spec: Spec) -> np.ndarray:
         """Returns the tokens that ``to_spec`` was given.
@@ -296,8 +266,7 @@ class AnalogResNet:
 
     @property
     def _legal(self) -> Bool[np.ndarray, "G L V"]:
-        """The legal tokens of each column, by the token of ``M``."""
-        return legal_table(self.variant, self.ranges)
+        return ar.legal_table(self.variant, self.ranges)
 
 
 def _groups_token(tokens: Int[Array, "L"], t: Int[Array, ""]) -> Int[Array, ""]:
@@ -356,7 +325,11 @@ def _group(
 
 def _read(variant: str, spec: Spec) -> Int[np.ndarray, "L"]:
     """Returns the tokens of a spec; fails in some way on what ``to_spec`` did not write."""
-    ranges, columns, blocks = VARIANTS[variant], column_values(variant), spec["blocks"]
+    ranges, columns, blocks = (
+        ar.VARIANTS[variant],
+        ar.column_values(variant),
+        spec["blocks"],
+    )
     tokens = np.zeros(len(FEATURES), np.int32)
     channels = spec["nodes"][0]["attributes"]["features"]
     tokens[0] = columns[0].index(channels)

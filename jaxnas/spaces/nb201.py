@@ -133,17 +133,10 @@ class NB201:
         and doubles the channels before the second and the third, then batch norm, ReLU,
         mean over the image and a linear head.
         """
+        window = {"kernel": 3, "stride": 1, "padding": 1}
+        stem = {**window, "features": self.channels, "bias": False}
         nodes = [
-            sp.node(
-                "stem_conv",
-                "conv",
-                ["image"],
-                kernel=3,
-                stride=1,
-                padding=1,
-                features=self.channels,
-                bias=False,
-            ),
+            sp.node("stem_conv", "conv", ["image"], **stem),
             sp.node("stem", "batch_norm", ["stem_conv"]),
         ]
         for stage in range(3):
@@ -160,14 +153,7 @@ class NB201:
             sp.node("logits", "linear", ["head_pool"], features=self.num_classes),
         ]
         blocks = {f"reduce{i}": _reduction(self.channels * 2**i) for i in (1, 2)}
-        return {
-            "format": sp.FORMAT,
-            "space": self.id,
-            "inputs": {"image": sp.image(*self.image)},
-            "outputs": {"logits": sp.vector(self.num_classes)},
-            "blocks": {"cell": _cell(tokens), **blocks},
-            "nodes": nodes,
-        }
+        return sp.image_spec(self, {"cell": _cell(tokens), **blocks}, nodes)
 
     def from_spec(self, spec: Spec) -> np.ndarray:
         """Returns the tokens that ``to_spec`` was given.
@@ -176,7 +162,7 @@ class NB201:
             UserError: not a spec of this space.
         """
         nodes = sp.body(spec, self.id, "cell")
-        known = [(op, attributes) for op, attributes in _SPEC_OPS]
+        known = list(_SPEC_OPS)
         tokens = []
         for source, target in EDGES:
             item = nodes.get(f"edge{source}{target}", {})
@@ -227,7 +213,7 @@ def classes() -> Int[np.ndarray, "15625"]:
     Like that rule it does not resort a sum that a skip carries into another sum; doing so
     (:func:`equal_functions`) would merge more, into 4,930.
     """
-    return _number(_written)
+    return numbered(_written)
 
 
 @functools.cache
@@ -237,15 +223,14 @@ def equal_functions() -> Int[np.ndarray, "15625"]:
     As :func:`classes`, with every sum flattened, because addition is commutative and
     associative: 4,930 classes, each a union of classes of :func:`classes`.
     """
-    return _number(_flattened)
+    return numbered(_flattened)
 
 
-def _number(rule: Callable[[tuple[int, ...]], object]) -> np.ndarray:
-    """Returns the number of each architecture's class under a rule, by first appearance."""
+def numbered(rule: Callable[[tuple[int, ...]], object], length: int = 6) -> np.ndarray:
+    """Returns the number of each cell's class under a rule, int32, by first appearance."""
     seen: dict[object, int] = {}
-    rows = itertools.product(range(5), repeat=6)
-    numbers = [seen.setdefault(rule(row), len(seen)) for row in rows]
-    ids = np.array(numbers, np.int32)
+    rows = itertools.product(range(5), repeat=length)
+    ids = np.array([seen.setdefault(rule(row), len(seen)) for row in rows], np.int32)
     ids.setflags(write=False)
     return ids
 
@@ -279,7 +264,6 @@ def _flattened(tokens: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def _representatives(classes: np.ndarray) -> np.ndarray:
-    """Returns the index of the first member of each architecture's class."""
     _, first, inverse = np.unique(classes, return_index=True, return_inverse=True)
     return first[inverse].astype(np.int32)
 
@@ -306,7 +290,6 @@ def _alive(tokens: Int[Array, "L"]) -> Bool[Array, "L"]:
 
 
 def _cell(tokens: np.ndarray) -> dict[str, Any]:
-    """Returns the cell: an operation for each edge, a sum for each node."""
     nodes = []
     for target in (2, 3, 4):
         arriving = []
@@ -321,7 +304,6 @@ def _cell(tokens: np.ndarray) -> dict[str, Any]:
 
 
 def _reduction(features: int) -> dict[str, Any]:
-    """Returns the residual block between two stages."""
     first = {"kernel": 3, "stride": 2, "padding": 1, "features": features}
     second = {"kernel": 3, "stride": 1, "padding": 1, "features": features}
     shortcut = {"kernel": 1, "stride": 1, "padding": 0, "features": features, "bias": False}

@@ -20,8 +20,7 @@ from jaxnas.spaces import nb201
 
 SHORTCUT = nb201.EDGES.index((1, 4))
 """Place of the fixed edge among the six tokens of nb201."""
-CONVOLUTIONS = (2, 3)
-"""Tokens of operations that have weights."""
+CONVOLUTIONS = (2, 3)  # tokens of operations that have weights
 
 
 @dataclass(frozen=True)
@@ -83,12 +82,8 @@ def classes() -> Int[np.ndarray, "3125"]:
     :func:`jaxnas.spaces.nb201.equal_functions` (1,166 here), where a convolution that is
     used twice and two convolutions with weights of their own read the same.
     """
-    seen: dict[str, int] = {}
-    rows = whole(np.array(list(itertools.product(range(5), repeat=5)))).tolist()
-    ids = [seen.setdefault(_network(tuple(row)), len(seen)) for row in rows]
-    numbers = np.array(ids, np.int32)
-    numbers.setflags(write=False)
-    return numbers
+    at, fixed = SHORTCUT, (nb201.SKIP,)
+    return nb201.numbered(lambda row: _network(row[:at] + fixed + row[at:]), length=5)
 
 
 def _network(tokens: tuple[int, ...]) -> str:

@@ -11,8 +11,7 @@ from jaxnas.spaces import spec as sp
 
 TYPES = "ABCD"
 """A two 3x3; B bottleneck 1x1, 3x3, 1x1; C depthwise 3x3, 1x1 (ours); D one 3x3 (ours)."""
-BOTTLENECK = 4
-"""Output channels of a bottleneck over its inner ones, as in He et al., 2016."""
+BOTTLENECK = 4  # output channels of a bottleneck over its inner ones, as in He et al., 2016
 
 
 def branch(kind: str, channels: int, features: int) -> dict[str, Any]:
@@ -87,29 +86,14 @@ def residual_blocks(
 
 def _conv(name: str, source: str, kernel: int, features: int) -> dict[str, Any]:
     """Returns ReLU, a convolution that keeps the image's sides, batch norm."""
-    return sp.node(
-        name,
-        "relu_conv_bn",
-        [source],
-        kernel=kernel,
-        stride=1,
-        padding=kernel // 2,
-        features=features,
-    )
+    window = {"kernel": kernel, "stride": 1, "padding": kernel // 2}
+    return sp.node(name, "relu_conv_bn", [source], **window, features=features)
 
 
 def _plain(
     name: str, source: str, kernel: int, features: int, groups: int = 1
 ) -> dict[str, Any]:
     """Returns a convolution without bias that keeps the image's sides."""
-    return sp.node(
-        name,
-        "conv",
-        [source],
-        kernel=kernel,
-        stride=1,
-        padding=kernel // 2,
-        features=features,
-        groups=groups,
-        bias=False,
-    )
+    window = {"kernel": kernel, "stride": 1, "padding": kernel // 2}
+    sizes = {**window, "features": features, "groups": groups, "bias": False}
+    return sp.node(name, "conv", [source], **sizes)

@@ -31,6 +31,18 @@ def vector(features: int) -> dict[str, Any]:
     return {"kind": "vector", "shape": [features]}
 
 
+def image_spec(space: Any, blocks: dict[str, Any], nodes: list[dict[str, Any]]) -> Spec:
+    """Returns the spec of a network from ``image`` to ``logits`` of a space for images."""
+    return {
+        "format": FORMAT,
+        "space": space.id,
+        "inputs": {"image": image(*space.image)},
+        "outputs": {"logits": vector(space.num_classes)},
+        "blocks": blocks,
+        "nodes": nodes,
+    }
+
+
 def body(spec: Spec, space: str, name: str) -> dict[str, dict[str, Any]]:
     """Returns the nodes of block ``name`` by their names, for ``from_spec``.
 

@@ -12,8 +12,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.types import Graph, Spec
 from jaxnas.spaces import spec as sp
 
-WIDTH = 4
-"""Features of a layer for each step of its token."""
+WIDTH = 4  # features of a layer for each step of its token
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from analog_nets import Small, on_tiles, start
+from analog_nets import Small, digital_parts, on_tiles, start
 
 from jaxnas.analog import noise
 from jaxnas.analog.config import Hyper, Periphery, Structure, as_arrays, preset
-from jaxnas.analog.evaluate import Evaluation, digital_parts, evaluate, evaluate_compiled
+from jaxnas.analog.evaluate import Evaluation, evaluate, evaluate_compiled
 from jaxnas.analog.plan import make_plan
 from jaxnas.analog.program import drift, program
 from jaxnas.analog.tile import folded

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from analog_nets import Small, on_tiles, start
+from analog_nets import Small, digital_parts, on_tiles, start
 
 from jaxnas.analog import hwa
 from jaxnas.analog.calibrate import calibrate
 from jaxnas.analog.config import Device, Hyper, Structure, as_arrays
-from jaxnas.analog.evaluate import TIMES, Evaluation, digital_parts, evaluate_compiled
+from jaxnas.analog.evaluate import TIMES, Evaluation, evaluate_compiled
 from jaxnas.analog.plan import make_plan
 from jaxnas.children.build import build
 from jaxnas.children.count import matrices

@@ -9,6 +9,7 @@ import pytest
 
 from jaxnas.analog import config, evaluate, hwa
 from jaxnas.analog.plan import make_plan
+from jaxnas.analog.program import ideal
 from jaxnas.analog.variables import convert
 from jaxnas.children.build import build
 from jaxnas.children.choice import build_choice, choose, select
@@ -91,10 +92,11 @@ def test_choice_and_single_network_are_the_same_on_tiles(networks):
     module, child, start, x, quiet, plans = networks
     pairs = [(module, start), (child, select(module, start, CONV))]
     outputs = [
-        evaluate.digital_parts(
-            jax.random.key(0), convert(plan, variables), x, quiet, module=net, plan=plan
-        )
+        evaluate.forward(
+            jax.random.key(0), own, ideal(own, plan), x[None], quiet, net, plan
+        )[0]
         for (net, variables), plan in zip(pairs, plans, strict=True)
+        for own in [convert(plan, variables)]
     ]
     np.testing.assert_allclose(*outputs, atol=1e-5)
     assert plans[0].num_tiles == 4  # both alternatives that have weights

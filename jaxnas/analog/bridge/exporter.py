@@ -20,21 +20,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PACKAGES = {
-    "torch": ("torch",),
-    "onnx": ("torch", "onnx"),
-    "aihwkit": ("torch", "aihwkit"),
-}
+PACKAGES = {"torch": ("torch",), "onnx": ("torch", "onnx"), "aihwkit": ("torch", "aihwkit")}
 """What writing needs."""
-HIDDEN = {
+HIDDEN = {  # what reading must do without, besides jaxnas
     "torch": ("jax", "jaxlib", "flax"),
     "onnx": ("jax", "jaxlib", "flax", "torch"),
     "stablehlo": ("flax", "torch"),
     "aihwkit": ("jax", "jaxlib", "flax"),
 }
-"""What reading must do without, besides jaxnas."""
-OPSET = 17
-"""Of ONNX; every operation of a spec is older."""
+OPSET = 17  # of ONNX; every operation of a spec is older
 
 
 def write_torch(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +151,6 @@ READ: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def _digital(folder: Path) -> Any:
-    """Returns the network of a folder in torch, in evaluation mode."""
     torch_net = importlib.import_module("torch_net")
     net = torch_net.TorchNet(torch_net.read_spec(folder / "spec.json"))
     torch_net.load_weights(net, folder / "weights.npz")
@@ -197,7 +190,6 @@ def _in_parts(images: Any, run: Callable[[Any], Any]) -> list[list[float]]:
 
 
 def _rows(values: Any) -> list[list[float]]:
-    """Returns numbers as lists; float32 are exact in JSON."""
     return [[float(x) for x in row] for row in values]
 
 
@@ -209,7 +201,7 @@ def main(arguments: list[str]) -> int:
         if action == "write":
             for package in PACKAGES[kind]:
                 importlib.import_module(package)
-            _one_thread()
+            importlib.import_module("torch").set_num_threads(1)  # one order of sums
             made = WRITE[kind](folder, json.loads(arguments[3]))
         else:
             for name in ("jaxnas", *HIDDEN[kind]):
@@ -225,13 +217,6 @@ def main(arguments: list[str]) -> int:
         return 2 if type(error).__name__ in ("NetError", "RunnerError") else 1
     print(f"\n{json.dumps(made)}")
     return 0
-
-
-def _one_thread() -> None:
-    """Uses one thread, so that sums are made in one order."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 if __name__ == "__main__":

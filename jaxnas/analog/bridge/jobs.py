@@ -24,11 +24,10 @@ from jaxnas.analog.variables import convert
 from jaxnas.core.errors import UserError
 
 RUNNER = Path(__file__).with_name("runner.py")
-INSTALL = (
+INSTALL = (  # installs the pair that is known to work, on Python 3.11
     "pip install torch==2.13.0 numpy scipy 'requests>=2.32,<3' protobuf tqdm && "
     "pip install --no-deps aihwkit==1.1.0"
 )
-"""Installs the pair that is known to work, on Python 3.11."""
 RANGE = ".input_range"
 """Ending of the name of a layer's input ranges, one a tile, behind the layer's path."""
 METRICS_FORMAT = "jaxnas-metrics-1"
@@ -39,34 +38,25 @@ class Probe(NamedTuple):
     """Whether torch and aihwkit of an interpreter work together."""
 
     ok: bool
-    message: str
-    """Versions, or one sentence that says what is wrong and what to install."""
+    message: str  # versions, or one sentence that says what is wrong and what to install
 
 
 class Metrics(NamedTuple):
     """What the runner measured."""
 
-    digital: float
-    """Test accuracy of the digital network in torch, fraction."""
-    losses: list[float]
-    """Mean loss of each epoch of hardware-aware training, nats."""
-    times: list[float]
-    """Seconds since programming."""
+    digital: float  # test accuracy of the digital network in torch, fraction
+    losses: list[float]  # mean loss of each epoch of hardware-aware training, nats
+    times: list[float]  # seconds since programming
     accuracy: np.ndarray
     """Test accuracy ``float64[repetitions, times]``, fraction; each row is a chip."""
-    facts: dict[str, Any]
-    """Versions, seconds, tiles and the job itself."""
+    facts: dict[str, Any]  # versions, seconds, tiles and the job itself
 
 
 def probe(python: str = sys.executable, timeout: float = 120.0) -> Probe:
     """Returns whether the runner works in an interpreter, tried in its own process."""
     try:
-        done = subprocess.run(
-            [python, str(RUNNER), "--probe"],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        command = [python, str(RUNNER), "--probe"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     except OSError as error:
         return Probe(False, f"{python} cannot be started: {error.strerror}.")
     except subprocess.TimeoutExpired:
@@ -112,9 +102,7 @@ def job_of(preset: Preset, **settings: Any) -> dict[str, Any]:
 
 
 def write_job(
-    folder: str | Path,
-    images: Mapping[str, np.ndarray],
-    job: Mapping[str, Any],
+    folder: str | Path, images: Mapping[str, np.ndarray], job: Mapping[str, Any]
 ) -> None:
     """Writes ``data.npz`` and ``job.json`` beside a saved network."""
     folder = Path(folder)
@@ -199,11 +187,8 @@ def simulated(
 ) -> PyTree:
     """Returns a network for the simulator with the input ranges that aihwkit learned.
 
-    Args:
-        plan: the network's tiles, numbered as aihwkit does.
-        variables: ``params`` and ``batch_stats`` after hardware-aware training.
-        ranges: ``PATH.input_range`` of each layer, one number a tile.
-        preset: the numbers of the model.
+    The plan's tiles are numbered as aihwkit does, the variables those after hardware-aware
+    training, and the ranges ``PATH.input_range`` of each layer, one number a tile.
 
     Raises:
         UserError: ranges for other tiles than the plan's.
@@ -219,7 +204,5 @@ def simulated(
             )
         values.append(given)
     made = convert(plan, jax.tree.map(jnp.asarray, variables), preset.hyper.omega)
-    learned = made["analog"]._replace(
-        input_range=jnp.asarray(np.concatenate(values), jnp.float32)
-    )
-    return {**made, "analog": learned}
+    learned = jnp.asarray(np.concatenate(values), jnp.float32)
+    return {**made, "analog": made["analog"]._replace(input_range=learned)}

@@ -19,18 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from runner import (
-    PAIR,
-    RunnerError,
-    accuracy,
-    measure,
-)
+from runner import PAIR, RunnerError, accuracy, measure
 from torch import Tensor
-from torch_net import (
-    NetError,
-    TorchNet,
-    read_npz,
-)
+from torch_net import NetError, TorchNet, read_npz
 
 HERE = Path(__file__).resolve().parent
 FILE, FORMAT = "analog.pt", "jaxnas-analog-1"
@@ -82,7 +73,6 @@ def rebuild(value: Any) -> Any:
 
 
 def _class_of(name: str) -> Any:
-    """Returns a class of aihwkit by ``module:name``."""
     module, _, path = name.partition(":")
     found: Any = None
     if module.startswith("aihwkit."):

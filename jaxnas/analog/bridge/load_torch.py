@@ -3,11 +3,7 @@
 from pathlib import Path
 
 import torch
-from torch_net import (
-    TorchNet,
-    read_npz,
-    read_spec,
-)
+from torch_net import TorchNet, read_npz, read_spec
 
 HERE = Path(__file__).resolve().parent
 

@@ -29,15 +29,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_net import (
-    NetError,
-    TorchNet,
-    load_weights,
-    read_npz,
-    read_spec,
-)
+from torch_net import NetError, TorchNet, load_weights, read_npz, read_spec
 
-JOB: dict[str, Any] = {
+JOB: dict[str, Any] = {  # every setting of a job and its default
     "seed": 0,
     "epochs": 10,  # of hardware-aware training; 0 converts the digital network as it is
     "lr": 0.02,  # largest step size: linear warm-up over a tenth, then cosine to zero
@@ -54,7 +48,6 @@ JOB: dict[str, Any] = {
     "out_bound": 10.0,
     "tile": [512, 512],  # inputs, outputs
 }
-"""Every setting of a job and its default."""
 FORMAT = "jaxnas-metrics-1"
 PAIR = "torch==2.13.0 aihwkit==1.1.0"
 """The versions that are known to work together, through the torch tile."""

@@ -26,8 +26,7 @@ import torch
 from torch import Tensor, nn
 
 FORMAT = "jaxnas-spec-1"
-DEPTH = 32
-"""Blocks that may call each other one inside the other."""
+DEPTH = 32  # blocks that may call each other one inside the other
 MOMENTUM, EPSILON = 0.1, 1e-5
 """Of batch norm; torch's momentum is the share of the new statistics."""
 
@@ -135,13 +134,11 @@ def _conv(inputs: Sequence[Shape], a: Attributes) -> Made:
 
 
 def _relu_conv_bn(inputs: Sequence[Shape], a: Attributes) -> Made:
-    """Makes ReLU, convolution, batch norm."""
     conv, shape = _conv(inputs, a)
     return ReluConvBn(conv, nn.BatchNorm2d(shape[2], EPSILON, MOMENTUM)), shape
 
 
 def _batch_norm(inputs: Sequence[Shape], a: Attributes) -> Made:
-    """Makes batch norm for images or for vectors."""
     shape = _only(inputs)
     kind = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
     return kind(shape[-1], EPSILON, MOMENTUM), shape
@@ -157,28 +154,15 @@ def _avg_pool(inputs: Sequence[Shape], a: Attributes) -> Made:
     return nn.AvgPool2d(*sizes, count_include_pad=False), out
 
 
-def _relu(inputs: Sequence[Shape], a: Attributes) -> Made:
-    """Makes max(x, 0)."""
-    return nn.ReLU(), _only(inputs)
-
-
-def _identity(inputs: Sequence[Shape], a: Attributes) -> Made:
-    """Makes the value itself."""
-    return nn.Identity(), _only(inputs)
-
-
 def _global_avg_pool(inputs: Sequence[Shape], a: Attributes) -> Made:
-    """Makes the mean over an image."""
     return Weightless(global_avg_pool), _only(inputs, 3)[2:]
 
 
 def _flatten(inputs: Sequence[Shape], a: Attributes) -> Made:
-    """Makes one vector of an image."""
     return Weightless(flatten), (math.prod(_only(inputs, 3)),)
 
 
 def _concat(inputs: Sequence[Shape], a: Attributes) -> Made:
-    """Makes one image of the channels of several."""
     sides = {shape[:-1] for shape in inputs}
     if len(sides) != 1 or len(inputs[0]) != 3:
         raise NetError(f"joins the channels of different images {list(inputs)}")
@@ -186,7 +170,6 @@ def _concat(inputs: Sequence[Shape], a: Attributes) -> Made:
 
 
 def _shift(inputs: Sequence[Shape], a: Attributes) -> Made:
-    """Makes an image moved up and left."""
     shape = _only(inputs, 3)
     if a["pixels"] >= min(shape[:2]):
         raise NetError(f"moves an image of {shape[:2]} by {a['pixels']} pixels")
@@ -203,14 +186,12 @@ def _linear(inputs: Sequence[Shape], a: Attributes) -> Made:
 
 
 def _sum(inputs: Sequence[Shape], a: Attributes) -> Made:
-    """Makes an addition."""
     if len(set(inputs)) != 1:
         raise NetError(f"adds values of different shapes {list(inputs)}")
     return Weightless(add), inputs[0]
 
 
 def _zero(inputs: Sequence[Shape], a: Attributes) -> Made:
-    """Makes zeros."""
     shape, stride = _only(inputs), a.get("stride") or 1
     if stride == 1:
         return Weightless(zero, 1), shape
@@ -223,8 +204,8 @@ MODULES: dict[str, tuple[Callable[[Sequence[Shape], Attributes], Made], str, str
     "conv": (_conv, _WINDOW, "features groups bias"),
     "relu_conv_bn": (_relu_conv_bn, _WINDOW, "features groups"),
     "batch_norm": (_batch_norm, "", ""),
-    "relu": (_relu, "", ""),
-    "identity": (_identity, "", ""),
+    "relu": (lambda shapes, a: (nn.ReLU(), _only(shapes)), "", ""),
+    "identity": (lambda shapes, a: (nn.Identity(), _only(shapes)), "", ""),
     "zero": (_zero, "", "stride"),
     "avg_pool": (_avg_pool, _WINDOW, ""),
     "global_avg_pool": (_global_avg_pool, "", ""),
@@ -233,8 +214,7 @@ MODULES: dict[str, tuple[Callable[[Sequence[Shape], Attributes], Made], str, str
     "shift": (_shift, "pixels", ""),
     "linear": (_linear, "features", ""),
     "sum": (_sum, "", ""),
-}
-"""Operation -> maker of (module, shape), attributes that it needs, and that it may have."""
+}  # operation -> maker of (module, shape), attributes that it needs, and that it may have
 
 
 class Block(nn.Module):
@@ -339,7 +319,6 @@ def _node(
     path: str,
     inside: tuple[str, ...],
 ) -> Made:
-    """Returns the module of one node and the shape of its value."""
     op, attributes = item["op"], item["attributes"]
     if op == "call":
         name = attributes["block"]
