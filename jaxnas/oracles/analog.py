@@ -106,8 +106,7 @@ class AnalogOracle(child.ChildOracle):
         missing = dict.fromkeys(METRICS, float("nan"))
         if digital.status != OK:
             return digital._replace(
-                metrics={**missing, **digital.metrics},
-                seconds=time.perf_counter() - begun,
+                metrics={**missing, **digital.metrics}, seconds=time.perf_counter() - begun
             )
         found, losses = self._chips(module, variables, self._level(fidelity).images)
         accuracy = 100.0 * np.asarray(found, np.float64)

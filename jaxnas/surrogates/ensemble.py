@@ -135,9 +135,7 @@ class _Member(NamedTuple):
 
 
 def check_rows(
-    x: Float[np.ndarray, "N F"],
-    y: Float[np.ndarray, "N K"],
-    weight: Float[np.ndarray, "N"],
+    x: Float[np.ndarray, "N F"], y: Float[np.ndarray, "N K"], weight: Float[np.ndarray, "N"]
 ) -> None:
     """Refuses rows that no surrogate can be fitted on; host side, before :func:`fit`.
 

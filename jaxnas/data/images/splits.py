@@ -52,10 +52,7 @@ def keys(x: np.ndarray, seed: int = SEED) -> np.ndarray:
 
 
 def split(
-    x: np.ndarray,
-    y: np.ndarray,
-    fractions: tuple[float, ...] = FRACTIONS,
-    seed: int = SEED,
+    x: np.ndarray, y: np.ndarray, fractions: tuple[float, ...] = FRACTIONS, seed: int = SEED
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Returns the rows in as many stratified parts as there are fractions.
 
