@@ -103,7 +103,6 @@ def visit(
     step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
 
     def move(carry: PyTree, keys: Key[Array, "2"]) -> tuple[PyTree, PyTree]:
-        """Acts once in every episode."""
         state, obs, mask = carry
         uniform = jax.random.uniform(
             keys[0], (episodes, *head.num_uniforms), dtype=jnp.float32
@@ -153,5 +152,4 @@ def choose(
 
 
 def _equal(a: UInt32[Array, "n 2"], b: UInt32[Array, "m 2"]) -> Bool[Array, "n m"]:
-    """Returns which digests are the same."""
     return jnp.all(a[:, None] == b[None], axis=-1)

@@ -140,7 +140,6 @@ class LatentSearch:
     method: ClassVar[str]
 
     def __post_init__(self) -> None:
-        """Reads the latent model and refuses what does not fit, before tracing."""
         if not self.latent:
             raise UserError(
                 "A latent search needs a latent model: train one with `jaxnas latent "
@@ -344,7 +343,6 @@ class LatentSearch:
         return state, {n: jnp.asarray(metrics[n], jnp.float32) for n in METRICS}
 
     def _fitted(self, key: Key[Array, ""], known: lookups.Known) -> ensemble.EnsembleParams:
-        """Returns the surrogate of everything known."""
         x = jax.vmap(self.acquisition.encoder)(known.tokens)
         config = self.acquisition.config
         return ensemble.fit(config, key, x, known.reward[:, None], known.weight)
@@ -355,7 +353,6 @@ class LatentSearch:
         known: lookups.Known,
         surrogate: ensemble.EnsembleParams,
     ) -> dict[str, PyTree]:
-        """Returns the environment's parameters: latent model and acquisition."""
         stored = self.stored
         reward = jnp.where(known.weight > 0, known.reward, -jnp.inf)
         _, elite = jax.lax.top_k(reward, min(ELITE, self.capacity))
@@ -373,7 +370,6 @@ class LatentSearch:
 
 
 def _rule(hparams: LatentHparams) -> EnvHparams:
-    """Returns the settings of the learning rule."""
     return EnvHparams(*(getattr(hparams, name) for name in EnvHparams._fields))
 
 

@@ -50,7 +50,6 @@ class PPO(TokenPolicy):
     preferred_width: int = 8
 
     def __post_init__(self) -> None:
-        """Refuses minibatches that do not divide the batch."""
         super().__post_init__()
         check_minibatches(self.batch, self.epochs, self.minibatches)
 

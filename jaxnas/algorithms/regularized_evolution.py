@@ -103,7 +103,6 @@ class RegularizedEvolution:
         return state, Proposal(tokens, jnp.zeros(self.batch, jnp.int32), every)
 
     def _mutate(self, key: Key[Array, ""], parent: Int[Array, "L"]) -> Int[Array, "L"]:
-        """Returns the space's own mutation where it has one, else the generic one."""
         if isinstance(self.space, Mutable):
             return cast(Mutable, self.space).mutate(key, parent)
         return tk.mutate(key, self.space, parent)

@@ -57,7 +57,6 @@ class Reinforce(TokenPolicy):
     replays: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuses an unknown baseline, and leave-one-out with nothing left."""
         super().__post_init__()
         if self.baseline not in BASELINES:
             raise UserError(

@@ -73,7 +73,6 @@ class TokenPolicy(abc.ABC):
     can need not run its recurrence again."""
 
     def __post_init__(self) -> None:
-        """Refuses sizes that make no sense, before anything is traced."""
         if self.batch < 1 or self.hidden < 1:
             raise UserError(
                 f"batch is {self.batch} and hidden is {self.hidden}; both must be positive."
@@ -149,7 +148,6 @@ class TokenPolicy(abc.ABC):
     def _write(
         self, key: Key[Array, ""], params: PyTree, temperature: Float[Array, ""]
     ) -> Episodes:
-        """Returns unscored architectures drawn from the policy."""
         shape = (self.batch, self.space.length)
         uniforms = jax.random.uniform(key, (math.prod(shape),), dtype=jnp.float32).reshape(
             shape
@@ -206,5 +204,4 @@ def per_token(lanes: Array, tokens: Int[Array, "B L"]) -> Array:
 
 
 def _none(batch: int) -> Bool[Array, "B"]:
-    """Returns a flag a lane, all False."""
     return jnp.zeros(batch, bool)

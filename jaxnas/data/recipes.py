@@ -164,7 +164,6 @@ def installed(recipe: Recipe) -> bool:
 
 
 def _reinstall(recipe: Recipe) -> str:
-    """Returns the end of the sentence that says how to mend an installation."""
     if recipe.folder:
         return f"run: apt-get install --reinstall {recipe.distribution}"
     pinned = f"{recipe.distribution}=={recipe.release}"

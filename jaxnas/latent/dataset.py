@@ -51,7 +51,6 @@ def split(space: SearchSpace, num_train: int, num_heldout: int, seed: int = 0) -
 
 
 def _draw(space: SearchSpace, wanted: int, seed: int) -> Int[np.ndarray, "n L"]:
-    """Returns different random architectures of a space too large to enumerate."""
     draw = tk.sample_uniform if isinstance(cast(object, space), Counted) else tk.sample
     batch = jax.vmap(lambda key: draw(key, space))
     found = np.zeros((0, space.length), np.int32)

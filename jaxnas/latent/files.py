@@ -165,7 +165,6 @@ class FileModel:
 
 @functools.lru_cache(maxsize=8)
 def _load_once(path: str, checksum: str) -> Stored:
-    """Returns a model, read once for each content of its file."""
     if checksum_of(path) != checksum:
         raise UserError(f"{path} has changed since it was named; start again with it.")
     return load(path)
@@ -178,13 +177,11 @@ def describe(model: VQVAE) -> dict[str, Any]:
 
 
 def _config(model: VQVAE) -> dict[str, Any]:
-    """Returns the fields of a configuration without the space."""
     fields = (f.name for f in dataclasses.fields(model) if f.name != "space")
     return {name: getattr(model, name) for name in fields}
 
 
 def _space(path: Path, wanted: dict[str, Any], space: SearchSpace | None) -> SearchSpace:
-    """Returns the space of a model: the given one if it is the same, else a new one."""
     if space is None:
         if wanted["name"] is None:
             raise UserError(

@@ -138,7 +138,6 @@ def fit(
         return _step(model, plan, hparams, data, jax.random.fold_in(run, t), state, t)
 
     def record(state: _State, first: Int[Array, ""]) -> tuple[_State, dict[str, Array]]:
-        """One point of the curves."""
         each = plan.steps // plan.records
         state, metrics = jax.lax.scan(
             step, state, first + jnp.arange(each, dtype=jnp.int32)

@@ -107,7 +107,6 @@ def floor(features: Float[np.ndarray, "n F"], bins: Int[np.ndarray, "n"]) -> flo
 
 
 def _refuse_nan(scores: Float[np.ndarray, "n"]) -> None:
-    """Raises where a score is not a finite number."""
     for row in np.flatnonzero(~np.isfinite(scores))[:1]:
         raise UserError(
             f"Row {row} has the score {scores[row]}, which is not a finite number; remove "

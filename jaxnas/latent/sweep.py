@@ -83,7 +83,6 @@ def check_grid(grid: Mapping[str, Sequence[Any]]) -> dict[str, Numbers]:
 
 
 def _needs(name: str) -> str:
-    """Returns in words which values an axis takes."""
     if name in STRUCTURAL:
         return "whole numbers of at least " + ("0" if name == "layers" else "1")
     return "numbers from 0 up to but not 1" if name == "dropout" else "numbers from 0"
@@ -146,7 +145,6 @@ def sweep(
         numeric = dict(zip(NUMERIC, map(jnp.asarray, columns), strict=True))
 
         def run(one: Hparams, own: Key[Array, ""]) -> tuple[Quality, Float[Array, ""]]:
-            """One fit and its held-out quality."""
             fitted = fit(sized, own, tokens, labels, one, planned)  # noqa: B023
             quality = assess(sized, fitted.params, key, heldout, scores)  # noqa: B023
             return quality, fitted.curves["loss"][-1]

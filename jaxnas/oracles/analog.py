@@ -174,8 +174,6 @@ def _program(
     settings: hwa.FineTune,
     chips: evaluate.Evaluation,
 ) -> Any:
-    """Returns the compiled fine-tuning and evaluation."""
-
     def run(
         key: Any, variables: PyTree, data: Any, hyper: Any, training: Any, lr: Any
     ) -> Any:

@@ -317,7 +317,6 @@ class ChildOracle:
 
     @property
     def _route(self) -> str:
-        """``"choice"`` or ``"exact"``."""
         if self.route != "auto":
             return self.route
         return _best_route(self.network(0))
@@ -365,7 +364,6 @@ def parse_size(text: str) -> Mapping[str, int]:
 
 @functools.lru_cache(maxsize=8)
 def _images(name: str, limit: int | None) -> ImageData:
-    """Returns a task; once a process."""
     return load_images(name, limit=limit)
 
 
@@ -392,20 +390,16 @@ def _best_route(space: SearchSpace) -> str:
 
 @functools.lru_cache(maxsize=32)
 def _choice(space: SearchSpace) -> ChoiceChild:
-    """Returns the network of all architectures."""
     return build_choice(space)
 
 
 @functools.lru_cache(maxsize=4)
 def _initial(module: Child | ChoiceChild) -> Any:
-    """Returns the compiled initialisation of (key, images)."""
     return jax.jit(lambda key, x: module.init(key, x))
 
 
 @functools.lru_cache(maxsize=4)
 def _program(module: Child | ChoiceChild, training: tr.Training) -> Any:
-    """Returns the compiled training of (variables, images, key, hparams)."""
-
     def run(
         variables: PyTree, images: tr.Images, key: Any, hparams: tr.Hparams
     ) -> tuple[PyTree, tr.Curves]:

@@ -277,7 +277,6 @@ class Constrained(OracleWrapper):
 
     @property
     def _all(self) -> Joined:
-        """The oracle and its gauges as one."""
         return Joined((self.oracle, *self.gauges))
 
 
@@ -309,7 +308,6 @@ def constrained(oracle: Oracle, texts: Sequence[str]) -> Constrained:
 
 
 def _parse(text: str) -> Limit:
-    """Returns the parts of a limit."""
     found = re.fullmatch(r"\s*([\w-]+)\s*(<=|>=)\s*([-+.\deE]+)\s*", text)
     try:
         if found is None:

@@ -244,5 +244,4 @@ class CostOracle:
 
     @property
     def _names(self) -> list[str]:
-        """The chosen metrics by name."""
         return str(self.objective).split(",")

@@ -166,14 +166,12 @@ class TableOracle:
 
     @property
     def _table(self) -> Table:
-        """The table, read once a process."""
         return TABLES[self.table]()
 
 
 def _make(
     name: str, space: SearchSpace | None, objective: str | Sequence[str]
 ) -> TableOracle:
-    """Returns the oracle over a table with aliases resolved."""
     table = TABLES[name]()
     metrics = table.metrics
     aliases = {alias: metric.name for metric in metrics for alias in metric.aliases}

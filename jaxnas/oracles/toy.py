@@ -180,7 +180,6 @@ class ToyOracle:
 
     @property
     def _names(self) -> list[str]:
-        """The chosen metrics by name."""
         return str(self.objective).split(",")
 
     def _transitions(self) -> np.ndarray:

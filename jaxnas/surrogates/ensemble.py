@@ -304,7 +304,6 @@ def _loss(
     z: Float[Array, "b K"],
     hparams: EnsembleHparams,
 ) -> Float[Array, ""]:
-    """Returns the weighted sum of the three losses of the module on a minibatch."""
     mean, variance = _forward(network, x)
     square = jnp.square(mean - z)
     nll = 0.5 * jnp.mean(jnp.log(variance) + square / variance)

@@ -186,7 +186,6 @@ class GraphCounts:
         return jnp.concatenate(parts)
 
     def _columns(self, graph: Graph, inner: Bool[Array, "N"]) -> Float[Array, "N O"]:
-        """Returns which column each inner node counts in."""
         is_op = graph.ops[:, None] == jnp.asarray(self.operations, jnp.int32)
         if self.rest:
             is_op = jnp.concatenate([is_op, ~is_op.any(1, keepdims=True)], axis=1)

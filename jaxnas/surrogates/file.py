@@ -89,7 +89,6 @@ def parse(content: bytes, name: str) -> Model:
 
 
 def _header(facts: Mapping[str, Any]) -> Header:
-    """Returns the header of its JSON form."""
     config = dict(facts["config"])
     config["hidden"] = tuple(config["hidden"])
     recipe = facts["recipe"]
@@ -105,7 +104,6 @@ def _header(facts: Mapping[str, Any]) -> Header:
 
 
 def _arrays(params: EnsembleParams) -> dict[str, np.ndarray]:
-    """Returns the arrays of an ensemble by name."""
     named = params._asdict()
     kernels, biases = named.pop("kernels"), named.pop("biases")
     named |= {f"kernel{i}": kernel for i, kernel in enumerate(kernels)}

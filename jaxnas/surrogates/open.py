@@ -70,7 +70,6 @@ def surrogate(
 def _from_ensemble(
     path: str, content: bytes, checksum: str, space: SearchSpace | None
 ) -> Surrogate:
-    """Returns the oracle of one of our own files."""
     header = surrogate_file.parse(content, path).header
     space = space_of(header, path) if space is None else space
     if space.id != header.space:
@@ -97,7 +96,6 @@ def _from_trees(
     space: SearchSpace | None,
     objective: str | Sequence[str],
 ) -> Surrogate:
-    """Returns the oracle of an XGBoost file."""
     model = xm.parse(content, path)
     if space is None:
         raise UserError(

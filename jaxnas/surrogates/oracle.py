@@ -230,7 +230,6 @@ class Surrogate:
 
     @property
     def _metrics(self) -> tuple[Objective, ...]:
-        """All metrics as what they are here."""
         if self.table is not None:
             return self.metrics
         said = (", ".join(filter(None, (PREDICTION, o.meaning))) for o in self.metrics)
@@ -241,12 +240,10 @@ class Surrogate:
 
     @property
     def _places(self) -> tuple[int, ...]:
-        """Where the objectives stand among the metrics."""
         return self.chosen or tuple(range(len(self.metrics)))
 
 
 def _in_words(found: Mapping[str, Any]) -> str:
-    """Returns the quality on held-out rows, as the header of a file holds it, in short."""
     show = lambda e: f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]"
     return f"Kendall tau {show(found['kendall'])}, RMSE {show(found['rmse'])}"
 
@@ -285,6 +282,5 @@ def _tell(
 
 
 def _listable(space: SearchSpace) -> bool:
-    """Returns whether every architecture of a space can be listed."""
     size = tk.count(space)
     return size is not None and size <= tk.ENUMERABLE

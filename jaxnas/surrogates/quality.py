@@ -144,7 +144,6 @@ def num_distinct(rows: Scored) -> int:
 def _estimate(
     measure: Callable[[Scored], float], rows: Scored, draw: np.random.Generator
 ) -> Estimate:
-    """Returns a measure and its percentile bootstrap interval; NaN where there is none."""
     value, count = measure(rows), len(rows.label)
     if not np.isfinite(value) or count < 2:
         return Estimate(value, np.nan, np.nan)

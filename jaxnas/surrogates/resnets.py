@@ -96,6 +96,5 @@ def digits_resnets(
 
 
 def _chosen(objective: str | Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns names of metrics with aliases resolved."""
     aliases = {a: m.name for m in METRICS.values() for a in m.aliases}
     return choose(NAME, objective, known, aliases)

@@ -126,7 +126,6 @@ def _base_and_link(model: xm.TreeModel) -> tuple[float, int]:
 
 
 def _nodes(model: xm.TreeModel) -> Nodes:
-    """Returns the arrays for walking."""
     category = np.full(len(model.feature), -1, np.int32)
     size = np.zeros(len(model.feature), np.int32)
     words: list[np.ndarray] = [np.zeros(1, np.uint32)]
@@ -206,7 +205,6 @@ def _add_in_order(base: Float[Array, ""], leaves: Float[Array, "B w"]) -> Float[
     each = width // TRIPS
 
     def trip(number: Int[Array, ""], total: Float[Array, "B"]) -> Float[Array, "B"]:
-        """Adds ``each`` columns."""
         part = jax.lax.dynamic_slice_in_dim(leaves, number * each, each, axis=1)
         for column in range(each):
             total = total + part[:, column]
@@ -270,7 +268,6 @@ def _walk(nodes: Nodes, x: Float[Array, "B F"]) -> Float[Array, "B t"]:
     lanes = jnp.arange(x.shape[0], dtype=jnp.int32)[:, None]
 
     def step(_: Int[Array, ""], at: Int[Array, "B t"]) -> Int[Array, "B t"]:
-        """Moves every walker to a child; a leaf is its own child."""
         value = x.at[lanes, _take(nodes.feature, at)].get(**IN_BOUNDS)
         start, size = _take(nodes.category, at), _take(nodes.size, at)
         code = jnp.where((value >= 0) & (value < size), value, -1).astype(jnp.int32)

@@ -85,20 +85,17 @@ def _failing(found: Evaluation, failed: Array) -> Evaluation:
 
 
 def _keys(seed: int) -> Key[Array, "T P"]:
-    """Returns the key of every update of every controller."""
     return jax.random.split(jax.random.key(seed), UPDATES * SEEDS).reshape(UPDATES, SEEDS)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _start(algo: Algorithm) -> PyTree:
-    """Returns the first state of every controller."""
     keys = jax.random.split(jax.random.key(7), SEEDS)
     return jax.vmap(algo.init, in_axes=(0, None))(keys, algo.default_hparams())
 
 
 @functools.lru_cache(maxsize=64)
 def _many(algo: Algorithm, oracle: Oracle) -> Callable[..., Any]:
-    """Returns the program of a whole trial: rates in, states and history out."""
     update = jax.vmap(_updater(algo, oracle), in_axes=(0, None, 0, None))
 
     def run(
@@ -290,7 +287,6 @@ def check_beats_random(algo: Algorithm, oracle: Oracle) -> None:
 
 
 def _all_rewards(oracle: Oracle) -> Float[np.ndarray, "n"]:
-    """Returns the first objective of every architecture of a small space."""
     members = jnp.asarray(tk.enumerate_space(oracle.space))
     params, key = oracle.params(), jax.random.key(0)
     lanes = jnp.zeros(len(members), jnp.int32)

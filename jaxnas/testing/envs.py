@@ -20,8 +20,6 @@ LANES = 8
 def _rollout(
     env: Environment, key: Key[Array, ""], params: PyTree, steps: int = STEPS
 ) -> PyTree:
-    """Returns the stacked time steps of one episode under uniform legal actions."""
-
     def step(carry: PyTree, i: Array) -> tuple[PyTree, PyTree]:
         state, mask = carry
         act_key, step_key = jax.random.split(jax.random.fold_in(key, i))
@@ -44,7 +42,6 @@ def _rollout(
 
 
 def _equal(a: PyTree, b: PyTree, text: str) -> None:
-    """Raises AssertionError where two pytrees differ; ``text`` says what must be."""
     pairs = zip(jax.tree.leaves_with_path(a), jax.tree.leaves(b), strict=True)
     for (path, x), y in pairs:
         leaf = f"{text}, and {jax.tree_util.keystr(path)} is not"

@@ -102,7 +102,6 @@ def untrained_model(
 
 @functools.lru_cache(maxsize=64)
 def _evaluator(oracle: Oracle) -> Callable[..., Any]:
-    """Returns ``evaluate``, compiled once where it can be."""
     return jax.jit(oracle.evaluate) if oracle.traced else oracle.evaluate
 
 
@@ -317,7 +316,6 @@ def _single_changes(oracle: Oracle, tokens: np.ndarray) -> list[np.ndarray]:
 def _repaired(
     space: SearchSpace, tokens: Int[Array, "B L"]
 ) -> tuple[Int[Array, "B L"], Int[Array, "B L"]]:
-    """Returns valid architectures and their canonical forms; compiled once a space."""
     keys = jax.random.split(jax.random.key(3), tokens.shape[0])
     fixed = jax.vmap(lambda key, row: tk.repair(key, space, row))(keys, tokens)
     return fixed, jax.vmap(space.canonical)(fixed)

@@ -34,13 +34,11 @@ Sampler = Callable[[Key[Array, ""], SearchSpace], Int[Array, "L"]]
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _draw(sampler: Sampler, space: SearchSpace, keys: Key[Array, "B"]) -> Int[Array, "B L"]:
-    """Returns one architecture a key; compiled once for each sampler and space."""
     return jax.vmap(lambda key: sampler(key, space))(keys)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _masks(space: SearchSpace, tokens: Int[Array, "B L"]) -> Bool[Array, "B L V"]:
-    """Returns the legal tokens everywhere; compiled once for each space."""
     return jax.vmap(lambda row: tk.masks(space, row))(tokens)
 
 
@@ -63,7 +61,6 @@ def _legal(
 
 
 def _all_legal(space: SearchSpace, tokens: Array | np.ndarray, name: str) -> None:
-    """Asserts that what ``name`` returned is valid."""
     text = f"{name} returned tokens beyond vocab or that space.mask forbids; it must not"
     expect.every(_legal(space, tokens), text)
 
@@ -349,7 +346,6 @@ def _token_uniform(
 
 
 def _members(space: SearchSpace) -> Int[np.ndarray, "n L"]:
-    """Returns all architectures, or samples of a space too large to list."""
     return tk.enumerate_space(space) if enumerable(space) else np.asarray(samples(space))
 
 

@@ -97,7 +97,6 @@ def read_folder(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _read(path: Path) -> bytes:
-    """Returns the content of a file."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -141,7 +141,6 @@ def parse(content: bytes, name: str) -> TreeModel:
 
 
 def _broken(name: str, why: str) -> UserError:
-    """Returns the error for a file that looks like a model and is not one."""
     return UserError(
         f"The file {name} is not a usable XGBoost model ({why}); save it again with "
         "Booster.save_model('model.json')."
@@ -149,7 +148,6 @@ def _broken(name: str, why: str) -> UserError:
 
 
 def _document(content: bytes, name: str) -> dict[str, Any]:
-    """Returns the outer object of a JSON file."""
     if _is_old_binary(content):
         raise UserError(
             f"The file {name} is in XGBoost's old binary format, which no current version "
@@ -189,7 +187,6 @@ def _is_old_binary(content: bytes) -> bool:
 
 
 def _supported(learner: dict[str, Any], kind: str, objective: str, name: str) -> None:
-    """Raises unless this kind of model can be evaluated."""
     if kind != "gbtree":
         raise UserError(
             f"The file {name} holds a {kind!r} booster, and only 'gbtree' is supported; "
@@ -329,7 +326,6 @@ def _categories(
 
 
 def _join(trees: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Returns the trees in one row, children and category spans shifted accordingly."""
     nodes = np.cumsum([0] + [len(tree["left"]) for tree in trees])
     lists = np.cumsum([0] + [len(tree["categories"]) for tree in trees])
     if nodes[-1] >= 2**31 or lists[-1] >= 2**31:

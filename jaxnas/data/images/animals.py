@@ -34,7 +34,6 @@ def convert(contents: Mapping[str, bytes]) -> Arrays:
 
 
 def _plain(contents: Mapping[str, bytes], file: str) -> bytes:
-    """Returns the content of a gzipped file."""
     try:
         return gzip.decompress(contents[file])
     except (OSError, EOFError) as error:

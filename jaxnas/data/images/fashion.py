@@ -73,7 +73,6 @@ def convert_confusable(contents: Mapping[str, bytes]) -> Arrays:
 
 
 def _small(splits: Splits, classes: tuple[int, ...], size: int) -> Splits:
-    """Returns the first rows of some classes, numbered anew, reduced to ``size``."""
     parts = []
     for limit, (name, (x, y)) in zip(SUBSET, splits.pairs().items()):
         chosen = np.isin(y, classes)
@@ -84,7 +83,6 @@ def _small(splits: Splits, classes: tuple[int, ...], size: int) -> Splits:
 
 
 def _recipe(name: str, convert: object, content_sha256: str) -> Recipe:
-    """Returns the recipe of one task over the same four files."""
     return Recipe(
         name=name,
         distribution="dataset-fashion-mnist",

@@ -48,7 +48,6 @@ def open_path(path: Path) -> Opened:
 
 
 def _opened(content: bytes, path: Path) -> Opened:
-    """Returns the images in the bytes of an ``.npz`` file."""
     try:
         found = read_npz(content)
     except ValueError as error:
@@ -145,7 +144,6 @@ def usable(pairs: Mapping[str, Pair], name: str, top: float | None = None) -> Op
 
 
 def _note(given: Mapping[str, Pair], splits: Splits) -> str:
-    """Returns how the splits came about."""
     made = {
         frozenset({"train"}): "60 / 20 / 20, stratified, by content and seed 0",
         frozenset({"train", "test"}): "test as given; validation is one sixth of the "
@@ -205,7 +203,6 @@ def _white(x: np.ndarray, where: str, top: float | None) -> float:
 
 
 def _same_length(x: np.ndarray, y: np.ndarray, where: str) -> None:
-    """Refuses labels that do not belong to the images."""
     if y.ndim != 1 or len(y) != len(x):
         raise UserError(
             f"The labels of {where} have the shape {list(y.shape)}; one for each of the "
@@ -214,7 +211,6 @@ def _same_length(x: np.ndarray, y: np.ndarray, where: str) -> None:
 
 
 def _labels(y: np.ndarray, where: str) -> np.ndarray:
-    """Returns labels as int32, refusing what is not a class number from 0."""
     numeric = np.issubdtype(y.dtype, np.integer) or np.issubdtype(y.dtype, np.floating)
     if not numeric or not np.isfinite(y).all() or (y != np.rint(y)).any():
         raise UserError(
@@ -236,7 +232,6 @@ def _gap(y: np.ndarray) -> int:
 
 
 def _top(value: np.ndarray | None, path: Path) -> float | None:
-    """Returns the stated brightness of white."""
     if value is None:
         return None
     good = value.size == 1 and np.issubdtype(value.dtype, np.number)

@@ -120,7 +120,6 @@ def three(
 
 
 def _ordered(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rows in the order of their keys."""
     order = np.lexsort((y, keys(x)))
     return x[order], y[order].astype(np.int32)
 

@@ -117,7 +117,6 @@ def finish(
 
 
 def _limited(splits: Splits, limit: int, num_classes: int) -> Splits:
-    """Returns at most ``limit`` rows of each split."""
     parts = []
     for name, (x, y) in splits.pairs().items():
         rows = first_rows(y, limit, num_classes, name)
@@ -126,7 +125,6 @@ def _limited(splits: Splits, limit: int, num_classes: int) -> Splits:
 
 
 def _scaled(x: np.ndarray, top: float, size: int | None) -> np.ndarray:
-    """Returns ``float32[n, S, S, C]`` in [0, 1]."""
     if size is not None:
         x, pixels = block_sums(x, size)
         top = top * pixels

@@ -110,7 +110,6 @@ def open_tfds(name: str, folder: Path | None = None) -> Opened:
 
 
 def _find(tfds: Any, name: str, folder: Path) -> Path:
-    """Returns the folder of the newest prepared version of a data set."""
     given = Path(name).expanduser()
     if (given / "dataset_info.json").is_file():
         return given
@@ -145,7 +144,6 @@ def _find(tfds: Any, name: str, folder: Path) -> Path:
 
 
 def _route(name: str) -> str:
-    """Returns the end of the sentence that says how a stock data set is had."""
     return (
         "where TensorFlow is installed, run once "
         f"tfds.builder({name!r}, file_format='array_record').download_and_prepare(), copy "
@@ -154,7 +152,6 @@ def _route(name: str) -> str:
 
 
 def _features(builder: Any, name: str) -> tuple[str, str]:
-    """Returns the names of the image and of the class in an example."""
     features = builder.info.features
     if builder.info.supervised_keys and len(builder.info.supervised_keys) == 2:
         image, label = builder.info.supervised_keys
@@ -175,7 +172,6 @@ def _features(builder: Any, name: str) -> tuple[str, str]:
 def _rows(
     builder: Any, split: str, image: str, label: str, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images and labels of a split."""
     try:
         rows = builder.as_data_source(split)
         pairs = [(np.asarray(e[image]), int(e[label])) for e in rows]
@@ -199,7 +195,6 @@ def _rows(
 
 
 def _top(path: Path) -> float | None:
-    """Returns the brightness of white that :func:`prepare` wrote down."""
     file = path / "metadata.json"
     if not file.is_file():
         return None

@@ -314,12 +314,10 @@ def _connect(path: Path, write: bool) -> sqlite3.Connection:
 
 
 def _open(uri: str) -> sqlite3.Connection:
-    """Returns a connection without implicit transactions."""
     return sqlite3.connect(uri, uri=True, timeout=WAIT_S, isolation_level=None)
 
 
 def _damaged(path: Path) -> str:
-    """Returns the sentence about a damaged file."""
     return (
         f"The evaluation store {path} is damaged; restore a copy, or move it away and name "
         "another file with --store."
@@ -327,7 +325,6 @@ def _damaged(path: Path) -> str:
 
 
 def _explain(path: Path, error: sqlite3.Error) -> JaxnasError:
-    """Returns an SQLite error as one sentence that says what to do."""
     code = cast(int, getattr(error, "sqlite_errorcode", 0)) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return UserError(_damaged(path))

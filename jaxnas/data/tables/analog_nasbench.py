@@ -85,7 +85,6 @@ def convert(contents: Mapping[str, bytes]) -> Arrays:
 
 
 def _pairs(record: Any) -> list[tuple[float, float]]:
-    """Returns the value and the uncertainty of every metric of one record."""
     values = [getattr(record, attribute) for _, attribute in METRICS]
     return [(v, 0.0) if isinstance(v, float) else (v.value, v.uncertainty) for v in values]
 
