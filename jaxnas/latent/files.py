@@ -37,11 +37,7 @@ def save(
     history: dict[str, Any] | None = None,
     facts: dict[str, Any] | None = None,
 ) -> None:
-    """Writes a model, whole or not at all.
-
-    Raises:
-        UserError: it cannot be written there.
-    """
+    """Writes a model, whole or not at all; UserError where it cannot be written."""
     arrays = {f"params{n}": leaf for n, leaf in named_leaves(params).items()}
     arrays |= {f"history.{n}": np.asarray(v) for n, v in (history or {}).items()}
     name, options = registry.recipe(model.space) or (None, {})
@@ -82,11 +78,7 @@ def load(path: str | Path, space: SearchSpace | None = None) -> Stored:
 
 
 def checksum_of(path: str | Path) -> str:
-    """Returns the SHA-256 of a model file.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Returns the SHA-256 of a model file; UserError where there is none."""
     if not Path(path).is_file():
         raise UserError(f"There is no {KIND.noun} at {path}; {KIND.mend}")
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -29,11 +29,7 @@ class Labels(NamedTuple):
 
 
 def make_labels(tokens: Int[np.ndarray, "M L"], scores: Float[np.ndarray, "n"]) -> Labels:
-    """Returns labels, each as likely as the other; host side.
-
-    Raises:
-        UserError: none, a different number of both, or a score that is not finite.
-    """
+    """Returns labels, equally likely, on the host; UserError on unequal numbers or NaN."""
     scores = np.asarray(scores, np.float64)
     if len(tokens) != len(scores) or len(scores) == 0:
         raise UserError(

@@ -176,11 +176,7 @@ class VQVAE:
         return jnp.tile(params.codes, (1, self.positions))
 
     def project(self, params: Params, tokens: Int[Array, "L"]) -> Float[Array, "S D"]:
-        """Returns the encoder's output before it is quantised.
-
-        Raises:
-            UserError: the model has no encoder (an imported decoder).
-        """
+        """Returns the encoder's unquantised output; UserError without an encoder."""
         if params.encoder is None:
             raise UserError(
                 "This latent model was imported without an encoder, so it can decode but "
@@ -211,11 +207,7 @@ class VQVAE:
         return greedy(self.space, out.reshape(self.space.length, self.space.vocab))
 
     def score(self, params: Params, latent: Float[Array, "Z"]) -> Float[Array, ""]:
-        """Returns the score that the head predicts, in the unit of the labels.
-
-        Raises:
-            UserError: the model has no head (an imported decoder).
-        """
+        """Returns the predicted score in the labels' unit; UserError without a head."""
         if params.head is None:
             raise UserError(
                 "This latent model was imported without a score head; score what it "

@@ -160,11 +160,7 @@ class ChildOracle:
         return dataclasses.replace(self, objective=objective)
 
     def training(self, fidelity: int) -> tr.Training:
-        """Returns the static settings of a fidelity.
-
-        Raises:
-            UserError: no such fidelity, or a batch of more than its images.
-        """
+        """Returns a fidelity's settings; UserError on a wrong fidelity or batch."""
         level = self._level(fidelity)
         there = len(self.images.x_train)
         used = there if level.images is None else min(level.images, there)
@@ -345,11 +341,7 @@ def _keep_compilations() -> None:
 
 @functools.lru_cache(maxsize=16)
 def parse_size(text: str) -> Mapping[str, int]:
-    """Returns ``"channels:8,cells:1"`` as numbers by name.
-
-    Raises:
-        UserError: another form.
-    """
+    """Returns ``"channels:8,cells:1"`` as numbers by name; UserError on another form."""
     found: dict[str, int] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition(":")

@@ -48,11 +48,7 @@ _SUMS = ("params", "flops", "tiles", "cells", "adc", "dac", "energy")
 
 
 def network_costs(spec: Spec) -> dict[str, float]:
-    """Returns every cost of the network that a spec describes, by metric.
-
-    Raises:
-        UserError: as :func:`jaxnas.children.count.count_costs`.
-    """
+    """Returns every cost of the network of a spec; errors as ``count.count_costs``."""
     sums = _sums(spec)
     found: dict[str, Any] = dict(zip(_SUMS, sums.tolist(), strict=True))
     return {name: float(_metric(name, found)) for name in METRICS}
@@ -211,11 +207,7 @@ class CostOracle:
         return jnp.zeros((tokens.shape[0], len(self._names)), jnp.float32)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Returns every cost of every architecture, ``float64[n]``.
-
-        Raises:
-            UserError: the space is too large to enumerate.
-        """
+        """Returns each cost of the space, ``float64[n]``; UserError if too large."""
         return dict(cost_columns(self.space))
 
     def info(self) -> dict[str, Any]:

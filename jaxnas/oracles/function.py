@@ -53,11 +53,7 @@ class FunctionOracle:
         return state, Evaluation(*map(np.asarray, found))
 
     def _values(self, xp: Any, found: Any) -> Any:
-        """Returns what the function gave as ``float32[M]``.
-
-        Raises:
-            UserError: an objective is missing, or another number of values.
-        """
+        """Returns the function's ``float32[M]``; UserError on other values."""
         names = [objective.name for objective in self.objectives]
         if isinstance(found, Mapping):
             if absent := [name for name in names if name not in found]:

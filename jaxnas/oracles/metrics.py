@@ -45,11 +45,7 @@ def choose(
 
 
 def members_of(space: SearchSpace) -> Int[np.ndarray, "n L"]:
-    """Returns every architecture; a space known to be too large is refused at once.
-
-    Raises:
-        UserError: more than ``ENUMERABLE`` architectures.
-    """
+    """Returns all architectures; UserError, at once, on more than ``ENUMERABLE``."""
     size = tk.count(space)
     if size is None or size > tk.ENUMERABLE:
         raise UserError(

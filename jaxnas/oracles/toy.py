@@ -134,11 +134,7 @@ class ToyOracle:
         return jnp.broadcast_to(one, (tokens.shape[0], one.shape[0]))
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Returns both metrics of every architecture.
-
-        Raises:
-            UserError: the space is too large to enumerate.
-        """
+        """Returns both metrics of the space; UserError where it is too large."""
         members = members_of(self.space)
         pair = _pairs(self.space.length, self.space.vocab, self.task)
         before = np.pad(members[:, :-1], ((0, 0), (1, 0)))

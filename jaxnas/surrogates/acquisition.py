@@ -66,11 +66,7 @@ class Acquisition:
         return self.encoder.space
 
     def params(self) -> AcquisitionParams:
-        """Refuses: a surrogate is fitted first.
-
-        Raises:
-            TypeError: always.
-        """
+        """Raises TypeError: a surrogate is fitted first."""
         raise TypeError("An acquisition has no parameters before its surrogate is fitted.")
 
     def init(self, key: Key[Array, ""], params: AcquisitionParams) -> tuple[()]:

@@ -64,11 +64,7 @@ class Model(NamedTuple):
 
 
 def save(path: Path, model: Model) -> None:
-    """Writes a model whole or not at all.
-
-    Raises:
-        UserError: the file cannot be written there.
-    """
+    """Writes a model whole or not at all; UserError where it cannot be written."""
     header, params, rows = model
     arrays = {"rows": rows.astype(np.int32), **_arrays(params)}
     KIND.write(path, asdict(header), arrays)
@@ -112,12 +108,7 @@ def _arrays(params: EnsembleParams) -> dict[str, np.ndarray]:
 
 
 def _params(header: Header, arrays: Mapping[str, np.ndarray]) -> EnsembleParams:
-    """Returns the ensemble of named arrays.
-
-    Raises:
-        ValueError: a shape does not follow from the header.
-        KeyError: an array is missing.
-    """
+    """Returns the ensemble; ValueError on a wrong shape, KeyError on a missing array."""
     config, outputs = header.config, len(header.objectives)
     layers = range(len(config.hidden) + 1)
     plain = set(EnsembleParams._fields) - {"kernels", "biases"}

@@ -78,11 +78,7 @@ def fit_surrogate(
 
 
 def keep(path: Path, fitted: Fitted, facts: Mapping[str, Any]) -> None:
-    """Writes a fitted surrogate whole or not at all.
-
-    Raises:
-        UserError: the file cannot be written there.
-    """
+    """Writes a fitted surrogate whole or not at all; UserError if it cannot be written."""
     oracle, (tokens, values, objectives) = fitted.oracle, fitted.rows
     header = Header(
         space=oracle.space.id,

@@ -122,11 +122,7 @@ def _from_trees(
 
 
 def space_of(header: surrogate_file.Header, path: str) -> SearchSpace:
-    """Returns the space that a model was fitted on, made again by name.
-
-    Raises:
-        UserError: it was not made by name, or it is another one by now.
-    """
+    """Returns the space of the fit, made by name; UserError where that cannot be."""
     made = None
     if header.recipe is not None:
         name, options = header.recipe

@@ -127,11 +127,7 @@ class Surrogate:
         return dataclasses.replace(self, chosen=places, table=table)
 
     def params(self) -> SurrogateParams:
-        """Returns the arrays of the model file, and those of the truth.
-
-        Raises:
-            UserError: the model lives in memory, or its file has changed since.
-        """
+        """Returns the arrays of the file and of the truth; UserError if in memory."""
         if not self.source:
             raise UserError(
                 "This surrogate was fitted in memory; give its SurrogateParams to the call."
@@ -190,11 +186,7 @@ class Surrogate:
         return total[:, jnp.asarray(self._places)]
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Returns the truth's columns, or the predictions for the whole space.
-
-        Raises:
-            UserError: the space is too large to list, or the truth is no table.
-        """
+        """Returns the truth's columns or predictions; UserError on too large a space."""
         if self.table is not None:
             return required(self.table, Enumerated).columns()
         mean = predict_rows(self, self.params(), members_of(self.space)).mean

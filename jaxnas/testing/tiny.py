@@ -85,11 +85,7 @@ class TinyNets:
         }
 
     def from_spec(self, spec: Spec) -> np.ndarray:
-        """Returns the tokens that ``to_spec`` was given.
-
-        Raises:
-            UserError: not a spec of this space.
-        """
+        """Returns the tokens that ``to_spec`` was given; UserError on another spec."""
         standing = {item["name"]: item for item in spec.get("nodes", [])}
         try:
             found = [standing[name] for name in ("op0", "op1")]

@@ -33,11 +33,7 @@ class _Restricted(pickle.Unpickler):
 
 
 def loads(content: bytes, name: str, allowed: Collection[tuple[str, str]] = ()) -> Any:
-    """Returns the object in a pickle, with listed classes as attribute bags.
-
-    Raises:
-        UserError: the pickle names anything else, or cannot be read.
-    """
+    """Returns a pickled object, listed classes as bags; errors as :func:`loads_with`."""
     # made anew for each file, so that no file can change what another one gets
     inert = {key: type(key[1], (), {}) for key in allowed}
     return loads_with(content, name, inert)

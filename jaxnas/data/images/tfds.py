@@ -29,11 +29,7 @@ NAMES = {
 
 
 def import_tfds() -> Any:
-    """Returns the module.
-
-    Raises:
-        UserError: it, or the reader of its files, is not installed.
-    """
+    """Returns the module; UserError where it or the reader of its files is missing."""
     try:
         import array_record  # noqa: F401
         import importlib_resources  # noqa: F401

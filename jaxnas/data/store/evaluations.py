@@ -149,11 +149,7 @@ class Store:
             return self._db.execute("SELECT count(*) FROM evaluations").fetchone()[0]
 
     def get(self, key: Key) -> Record | None:
-        """Returns what is stored for a key, or None.
-
-        Raises:
-            UserError: the file is damaged or locked.
-        """
+        """Returns what is stored for a key, or None; UserError if damaged or locked."""
         with self._sentences():
             row = self._db.execute(
                 f"SELECT {COLUMNS} FROM evaluations WHERE {_BY_KEY}", plain_key(key)
@@ -186,11 +182,7 @@ class Store:
         return "known" if here is not None and same_result(here, record) else "conflict"
 
     def rows(self, query: Query | None = None) -> Iterator[Record]:
-        """Yields the rows that a query asks for.
-
-        Raises:
-            UserError: the file is damaged or locked.
-        """
+        """Yields the rows of a query; UserError if the file is damaged or locked."""
         text, values = select(query or Query())
         with self._sentences():
             for row in self._db.execute(text, values):

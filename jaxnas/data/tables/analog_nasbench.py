@@ -105,11 +105,7 @@ RECIPE = Recipe(
 
 @functools.cache
 def table() -> Table:
-    """Returns the table, converted on first use.
-
-    Raises:
-        UserError: the package is missing, damaged or altered.
-    """
+    """Returns the table; UserError where the package is missing, damaged or altered."""
     arrays = load(RECIPE)
     return Table(
         id="analog-nasbench-v1",

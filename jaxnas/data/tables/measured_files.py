@@ -95,11 +95,7 @@ def path_of(name: str) -> str:
 
 
 def read(name: str) -> Arrays:
-    """Returns the arrays of a file, verified and read-only.
-
-    Raises:
-        UserError: the file is missing or not the one that was released.
-    """
+    """Returns verified, read-only arrays; UserError on a missing or altered file."""
     try:
         arrays = read_npz(Path(path_of(name)))
     except (OSError, ValueError) as error:

@@ -21,11 +21,7 @@ COSTS = ("params", "flops", "tiles")
 
 
 def collect(store: Store, oracle: Oracle, rows: Int[np.ndarray, "n L"]) -> list[Record]:
-    """Returns what the store holds of an oracle's full measurements, one a row.
-
-    Raises:
-        UserError: one is missing or failed.
-    """
+    """Returns one full measurement a row; UserError where one is missing or failed."""
     records, source = [], cast(Measuring, oracle)
     for row in rows:
         digest = tk.digest_host(oracle.space, row)

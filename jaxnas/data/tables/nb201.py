@@ -136,11 +136,7 @@ def _columns(name: str) -> tuple[Metric, ...]:
 
 @functools.cache
 def table() -> Table:
-    """Returns the table, converted on first use.
-
-    Raises:
-        UserError: the package is missing, damaged or altered.
-    """
+    """Returns the table; UserError where the package is missing, damaged or altered."""
     arrays = load(RECIPE)
     metrics, scores, spread = [], [], []
     for place, name in enumerate(_SOURCES):
