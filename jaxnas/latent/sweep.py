@@ -54,11 +54,7 @@ class Trial(NamedTuple):
 
 
 def check_grid(grid: Mapping[str, Sequence[Any]]) -> dict[str, Numbers]:
-    """Returns the default grid with some axes replaced.
-
-    Raises:
-        UserError: an unknown axis, no values, or a value that cannot be.
-    """
+    """Returns the default grid with axes replaced; UserError on a wrong axis or value."""
     full = dict(GRID)
     for name, values in grid.items():
         if name not in AXES:

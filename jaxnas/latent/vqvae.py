@@ -75,6 +75,7 @@ class VQVAE:
     layers: int = 1
     shrink: int = 1
     ema: bool = True
+    id = "vqvae-v1"
 
     def __post_init__(self) -> None:
         if self.mode not in MODES or self.output not in OUTPUTS:
@@ -105,11 +106,6 @@ class VQVAE:
                 f"The space {self.space.id!r} has no numeric features to decode to; use "
                 "output='tokens'."
             )
-
-    @property
-    def id(self) -> str:
-        """Versioned name."""
-        return "vqvae-v1"
 
     @property
     def latent_size(self) -> int:

@@ -75,6 +75,7 @@ class AnalogOracle(child.ChildOracle):
     draws: int = 10
     chip_images: int = 400
     preset: str = "ibm-benchmark"
+    known = METRICS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,11 +93,6 @@ class AnalogOracle(child.ChildOracle):
             f"analog-v1({super().id},hwa={self.hwa_epochs}x{self.hwa_lr:g},"
             f"draws={self.draws},images={self.chip_images},preset={self.preset})"
         )
-
-    @property
-    def known(self) -> dict[str, Objective]:
-        """Everything that it measures."""
-        return METRICS
 
     def measure(self, tokens: np.ndarray, fidelity: int = 0) -> Measurement:
         """Returns every metric of ``int[L]`` tokens; diverged training is a failure."""

@@ -99,6 +99,8 @@ class ChildOracle:
     RANGES: ClassVar = {
         "lr": "(0, inf)", "weight_decay": "[0, 10]", "limit": COUNT, "hwa_lr": "(0, 1]"
     }  # fmt: skip
+    traced = False
+    known = METRICS
 
     def __post_init__(self) -> None:
         name = type(self).__name__.removesuffix("Oracle").lower()
@@ -126,19 +128,9 @@ class ChildOracle:
         )
 
     @property
-    def traced(self) -> bool:
-        """False: a training is a program of its own."""
-        return False
-
-    @property
     def metric_names(self) -> tuple[str, ...]:
         """Names of everything that it measures."""
         return tuple(self.known)
-
-    @property
-    def known(self) -> dict[str, Objective]:
-        """Everything that it measures."""
-        return METRICS
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

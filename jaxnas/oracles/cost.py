@@ -133,20 +133,12 @@ class CostOracle:
 
     space: SearchSpace
     objective: str | Sequence[str] = "params"
+    id = "cost-v2"
+    metric_names = tuple(METRICS)
 
     def __post_init__(self) -> None:
         chosen = choose("cost", self.objective, list(METRICS))
         object.__setattr__(self, "objective", ",".join(chosen))
-
-    @property
-    def id(self) -> str:
-        """Versioned name."""
-        return "cost-v2"
-
-    @property
-    def metric_names(self) -> tuple[str, ...]:
-        """Everything that it can measure."""
-        return tuple(METRICS)
 
     def select(self, objective: str | Sequence[str]) -> "CostOracle":
         """Returns the same oracle with other objectives."""

@@ -56,6 +56,7 @@ class TableOracle:
     space: SearchSpace
     table: str
     metrics: tuple[str, ...]
+    traced = True
 
     def __post_init__(self) -> None:
         if self.table not in TABLES:
@@ -87,11 +88,6 @@ class TableOracle:
         """The chosen metrics."""
         known = {metric.name: metric for metric in self._table.metrics}
         return tuple(known[name].as_objective() for name in self.metrics)
-
-    @property
-    def traced(self) -> bool:
-        """A table lives inside jit."""
-        return True
 
     def params(self) -> TableParams:
         """Returns the chosen columns; switching task changes values, never shapes."""

@@ -55,6 +55,8 @@ class ToyOracle:
     space: SearchSpace = None  # pyright: ignore[reportAssignmentType]  # set below
     objective: str | Sequence[str] = "score"
     task: int = 0
+    traced = True
+    metric_names = tuple(METRICS)
 
     def __post_init__(self) -> None:
         if self.space is None:
@@ -71,11 +73,6 @@ class ToyOracle:
         """Versioned name with the task."""
         return f"toy-synthetic-v1-task{self.task}"
 
-    @property
-    def metric_names(self) -> tuple[str, ...]:
-        """Everything that it can measure."""
-        return tuple(METRICS)
-
     def select(self, objective: str | Sequence[str]) -> "ToyOracle":
         """Returns the same task with other objectives."""
         return ToyOracle(self.space, objective, self.task)
@@ -84,11 +81,6 @@ class ToyOracle:
     def objectives(self) -> tuple[Objective, ...]:
         """The chosen metrics."""
         return tuple(METRICS[name] for name in self._names)
-
-    @property
-    def traced(self) -> bool:
-        """A sum lives inside jit."""
-        return True
 
     def params(self) -> ToyParams:
         """Returns the score terms and the choice of metrics."""

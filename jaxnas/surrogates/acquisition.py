@@ -49,16 +49,8 @@ class Acquisition:
     encoder: Encoder
     config: Ensemble
     id: str = "acquisition-v1"
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """The acquisition."""
-        return (ACQUISITION,)
-
-    @property
-    def traced(self) -> bool:
-        """A surrogate lives inside jit."""
-        return True
+    objectives = (ACQUISITION,)
+    traced = True
 
     @property
     def space(self) -> SearchSpace:

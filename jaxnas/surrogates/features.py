@@ -56,11 +56,7 @@ class OneHot:
     """One column for each value of each token: nothing is assumed, nothing is shared."""
 
     space: SearchSpace
-
-    @property
-    def id(self) -> str:
-        """Versioned name."""
-        return "one-hot-v1"
+    id = "one-hot-v1"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,6 +84,7 @@ class Numeric:
 
     space: SearchSpace
     start: tuple[float, ...] = ()
+    id = "numeric-v1"
 
     def __post_init__(self) -> None:
         if not isinstance(self.space, Featured):
@@ -95,11 +92,6 @@ class Numeric:
                 f"The space {self.space.id!r} has no numeric features of its own; use "
                 "--features graph or one-hot."
             )
-
-    @property
-    def id(self) -> str:
-        """Versioned name."""
-        return "numeric-v1"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -141,6 +133,7 @@ class GraphCounts:
     space: SearchSpace
     operations: tuple[int, ...]
     rest: bool = False
+    id = "graph-v1"
 
     def __post_init__(self) -> None:
         if len(self.operations) + self.rest > MAX_OPERATIONS:
@@ -149,11 +142,6 @@ class GraphCounts:
                 f"graph features are for at most {MAX_OPERATIONS}; use --features numeric "
                 "or one-hot."
             )
-
-    @property
-    def id(self) -> str:
-        """Versioned name."""
-        return "graph-v1"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -71,11 +71,7 @@ def save(path: Path, model: Model) -> None:
 
 
 def parse(content: bytes, name: str) -> Model:
-    """Returns the model in the bytes of a file that errors call ``name``.
-
-    Raises:
-        UserError: no model of this format, a damaged one, or one of another version.
-    """
+    """Returns the model in a file's bytes; UserError on damage or another version."""
     facts, arrays = KIND.read(content, name)
     try:
         header = _header(facts)

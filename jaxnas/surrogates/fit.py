@@ -54,11 +54,7 @@ def fit_surrogate(
     hparams: en.EnsembleHparams | None = None,
     seed: int = 0,
 ) -> Fitted:
-    """Returns an ensemble fitted to every row.
-
-    Raises:
-        UserError: labels that are not finite, or too few of them.
-    """
+    """Returns an ensemble fitted to every row; UserError on too few or infinite labels."""
     config, hparams = config or en.Ensemble(), hparams or en.EnsembleHparams()
     oracle = Surrogate(encoder, config, rows.objectives)
     x = np.asarray(jax.jit(oracle.features)(jnp.asarray(rows.tokens, jnp.int32)))

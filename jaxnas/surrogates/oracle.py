@@ -82,6 +82,7 @@ class Surrogate:
     source: str = ""
     checksum: str = ""
     remarks: tuple[tuple[str, str], ...] = ()
+    traced = True
 
     def __post_init__(self) -> None:
         if self.table is None:
@@ -101,11 +102,6 @@ class Surrogate:
     def space(self) -> SearchSpace:
         """The space that the features encode."""
         return self.encoder.space
-
-    @property
-    def traced(self) -> bool:
-        """A model lives inside jit."""
-        return True
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

@@ -101,11 +101,7 @@ def read(path: str | Path) -> TreeModel:
 
 
 def parse(content: bytes, name: str) -> TreeModel:
-    """Returns the model in the bytes of a file that errors call ``name``.
-
-    Raises:
-        UserError: as :func:`read`.
-    """
+    """Returns the model in a file's bytes, as :func:`read`; errors call it ``name``."""
     document = _document(content, name)
     try:
         learner = document["learner"]
