@@ -86,15 +86,10 @@ def visit(
     episodes: int,
     num_steps: int,
 ) -> Visits:
-    """Returns where a policy goes in ``episodes`` fresh episodes.
+    """Returns where a policy goes in ``episodes`` fresh episodes, side by side.
 
-    Args:
-        key: begins them and draws the actions.
-        training: the policy's shape, on a ``ChangeEnv`` over a latent environment.
-        agent: the policy.
-        task: parameters of the environment.
-        episodes: side by side.
-        num_steps: of each; one that has ended stays where it is.
+    The training is on a ``ChangeEnv`` over a latent environment, ``task`` its parameters;
+    an episode that has ended stays where it is.
     """
     env, change = acted_on(training.env, task), training.env
     head = head_of(change)

@@ -120,12 +120,8 @@ def advantages(
 ) -> Float[Array, "B"]:
     """Returns ``R_b - baseline_b``, zero on lanes that are not valid.
 
-    Args:
-        baseline: one of :data:`BASELINES`.
-        before: moments of the *earlier* batches, so that the baseline does not depend on
-            the actions it is subtracted for.
-        reward: of each lane.
-        valid: which lanes have one.
+    ``before`` are the moments of the *earlier* batches, so that the baseline does not
+    depend on the actions it is subtracted for.
     """
     if baseline == "none":
         reference = jnp.zeros_like(reward)

@@ -25,11 +25,7 @@ class Split(NamedTuple):
 def split(space: SearchSpace, num_train: int, num_heldout: int, seed: int = 0) -> Split:
     """Returns different architectures, uniformly drawn where the space can do that.
 
-    Args:
-        space: to draw from; enumerated where it is small.
-        num_train: ``N``; no score is read, so they cost no query.
-        num_heldout: ``H``.
-        seed: decides which.
+    No score is read, so they cost no query; ``seed`` decides which.
 
     Raises:
         UserError: a number below 1, or more than the space holds.

@@ -52,11 +52,7 @@ def save(
 
 
 def load(path: str | Path, space: SearchSpace | None = None) -> Stored:
-    """Returns a model from its file.
-
-    Args:
-        path: what :func:`save` wrote.
-        space: the space that it must be of; made from the header when None.
+    """Returns a model from what :func:`save` wrote, of ``space`` or that of its header.
 
     Raises:
         UserError: no such file, damaged, of another format, version or space.

@@ -30,14 +30,7 @@ class Dense(nn.Module):
         rate: Scalar | None = None,
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "*b O"]:
-        """Returns the outputs.
-
-        Args:
-            x: inputs.
-            rate: probability that a hidden unit is dropped, traced; None drops nothing and
-                draws nothing.
-            key: decides which; needed with ``rate``.
-        """
+        """Returns the outputs; given a traced ``rate``, ``key`` drops hidden units."""
         for i, width in enumerate(self.widths):
             x = jax.nn.relu(nn.Dense(width, name=f"layer_{i}")(x))
             if rate is not None and key is not None:

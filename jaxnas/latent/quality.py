@@ -61,12 +61,7 @@ def assess(
 ) -> Quality:
     """Returns all measurements; pure, and vmappable over ``params``.
 
-    Args:
-        model: configuration, static.
-        params: trained, with encoder and head.
-        key: draws the garbage and the steps.
-        tokens: architectures that the fit has not seen, in random order.
-        scores: their true scores.
+    ``tokens`` were not seen by the fit, in random order; ``scores`` are their true ones.
     """
     index = jax.vmap(lambda t: model.choose(params, t))(tokens)
     latent = params.codes[index].reshape(len(tokens), -1)

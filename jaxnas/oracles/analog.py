@@ -128,13 +128,7 @@ class AnalogOracle(child.ChildOracle):
         return Measurement(metrics, curves_, time.perf_counter() - begun, status, message)
 
     def _chips(self, module: Any, variables: PyTree, used: int | None) -> tuple[Any, Any]:
-        """Returns accuracies ``[draws, times]`` and the losses of the fine-tuning.
-
-        Args:
-            module: the network.
-            variables: trained digitally.
-            used: training images that it is fine-tuned on; all when None.
-        """
+        """Returns accuracies ``[draws, times]`` and the losses of the fine-tuning."""
         preset = config.preset(self.preset)
         images = child.on_device(self.data, self.limit, used)
         plan = _plan(module, images.x_train.shape[1:], preset.structure)

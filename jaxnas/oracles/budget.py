@@ -275,11 +275,7 @@ def budgeted(
 ) -> Budgeted:
     """Returns an oracle that counts the queries of a controller and fills its rewards.
 
-    Args:
-        oracle: what is asked.
-        budget: distinct queries.
-        max_proposals: repeats included; 8 x budget when None.
-        weights: of the objectives in the reward, one each; all 1 when None.
+    ``max_proposals`` counts repeats, 8 x budget when None; all weights are 1 when None.
 
     Raises:
         UserError: a budget below 1, fewer proposals than queries, or weights that do not

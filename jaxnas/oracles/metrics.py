@@ -20,12 +20,6 @@ def choose(
 ) -> tuple[str, ...]:
     """Returns canonical metric names from a name, an alias, ``"a,b"`` or a sequence.
 
-    Args:
-        oracle: whose metrics they are, for the error.
-        objective: what was asked for; several are several objectives, in that order.
-        names: the metrics that there are.
-        aliases: other name -> canonical name.
-
     Raises:
         UserError: an unknown metric, with the nearest match; none; or one asked for twice.
     """

@@ -139,10 +139,7 @@ def check_rows(
 ) -> None:
     """Refuses rows that no surrogate can be fitted on; host side, before :func:`fit`.
 
-    Args:
-        x: features.
-        y: labels; NaN is admitted where the weight is 0.
-        weight: of each row; 0 where the row is absent.
+    Labels may be NaN where the weight is 0, which says that the row is absent.
 
     Raises:
         UserError: NaN or infinite labels or features, negative weights, too few rows.

@@ -181,12 +181,7 @@ class GraphCounts:
 
 
 def make_encoder(kind: str, space: SearchSpace) -> Encoder:
-    """Returns an encoder of a space by kind.
-
-    Args:
-        kind: ``"one-hot"`` (any space), ``"numeric"`` (a space with features of its own) or
-            ``"graph"`` (equal for isomorphic architectures).
-        space: what is encoded.
+    """Returns an encoder of a space by kind, one of :data:`KINDS`.
 
     Raises:
         UserError: an unknown kind, or numeric features of a space that has none.

@@ -106,10 +106,7 @@ def top(rows: Scored, maximise: bool) -> Scored:
 def quality(rows: Scored, maximise: bool = True, seed: int = 0) -> dict[str, Estimate]:
     """Returns every measure of quality with its bootstrap interval, by name.
 
-    Args:
-        rows: held-out rows, at least two.
-        maximise: whether more is better, which decides what the top decile is.
-        seed: of the resampling. Tau within the top decile resamples that decile.
+    ``maximise`` decides what the top decile is, which its tau resamples alone.
 
     Raises:
         UserError: fewer than two rows, or a label or prediction that is not finite.

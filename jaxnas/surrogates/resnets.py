@@ -48,14 +48,7 @@ def measured_space() -> SearchSpace:
 
 
 def measurements(objective: str | Sequence[str] = PREDICTED) -> Rows:
-    """Returns what was measured of each network.
-
-    Args:
-        objective: names of metrics, several joined by commas or a sequence of them.
-
-    Raises:
-        UserError: an unknown metric, or a missing or altered file.
-    """
+    """Returns what was measured of each network; UserError on an unknown metric."""
     names = _chosen(objective, tuple(METRICS))
     arrays = files.read(NAME)
     return Rows(

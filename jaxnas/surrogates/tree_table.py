@@ -95,11 +95,8 @@ def grid(points: np.ndarray) -> int:
 def group(bins: dict[int, int], row_bytes: int) -> list[list[int]]:
     """Returns features in groups, each of which has one row for each combination of bins.
 
-    The two groups whose union costs the fewest extra rows are joined while it fits.
-
-    Args:
-        bins: bins of each feature, the missing one included.
-        row_bytes: bytes of a row of the table.
+    The two groups whose union costs the fewest extra rows are joined while it fits; the
+    bins of a feature include the missing one.
     """
     groups = [(size, [feature]) for feature, size in bins.items()]
     heapq.heapify(groups)

@@ -93,9 +93,7 @@ class TreeParams(NamedTuple):
 def compile_trees(model: xm.TreeModel, *, method: str = "auto") -> TreeParams:
     """Returns a model's arrays, made on the host; shapes depend on the model only.
 
-    Args:
-        model: what :func:`jaxnas.data.formats.xgboost_model.read` returned.
-        method: ``"table"``, ``"walk"``, or ``"auto"``: the table where it is small.
+    ``method`` is ``"table"``, ``"walk"``, or ``"auto"``: the table where it is small.
 
     Raises:
         UserError: an unknown method, or categories whose bits would fill the memory.

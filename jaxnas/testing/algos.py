@@ -181,11 +181,8 @@ def check_single_and_one_trace(
 ) -> None:
     """One controller alone does what it does among many, and compiles once.
 
-    Args:
-        algo: to check.
-        oracle: traced, over the same space.
-        exact: whether all of its state must be equal; gradient algorithms round floats
-            differently by width, and are held to a relative 1e-4.
+    With ``exact`` all of its state must be equal; gradient algorithms round floats
+    differently by width, and are held to a relative 1e-4.
     """
     trial = _trial(algo, oracle, False)
     traces = []

@@ -308,13 +308,9 @@ def sampling_p(
 ) -> float:
     """Returns the two-sided chi-square p-value of a sampler's frequencies.
 
-    Args:
-        space: an enumerable space of at most ``FULL`` architectures is compared
-            architecture by architecture, any other by its first token, for which a quarter
-            of the draws is enough.
-        sampler: draws one architecture from a key.
-        uniform: whether the claim is uniform over architectures, or over legal tokens.
-        seed: of the draws.
+    An enumerable space of at most ``FULL`` architectures is compared architecture by
+    architecture, any other by its first token, for which a quarter of the draws is enough.
+    ``uniform`` claims equal shares of architectures, else of legal tokens.
     """
     draws = DRAWS if enumerable(space) else DRAWS // 4
     keys = jax.random.split(jax.random.key(seed), draws)

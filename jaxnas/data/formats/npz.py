@@ -88,11 +88,7 @@ class FileKind(NamedTuple):
     def read(
         self, source: Path | bytes, name: str = ""
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Returns the header and the arrays of a file or of its content.
-
-        Args:
-            source: where the file is, or its bytes.
-            name: what to call it in an error; the path when empty.
+        """Returns the header and the arrays of a file, or of its bytes, called ``name``.
 
         Raises:
             UserError: no such file, not of this kind, damaged, or of another version.

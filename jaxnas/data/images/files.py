@@ -100,10 +100,8 @@ def save_npz(opened: Opened, path: Path) -> None:
 def usable(pairs: Mapping[str, Pair], name: str, top: float | None = None) -> Opened:
     """Returns checked images, with the splits that are missing cut from the training rows.
 
-    Args:
-        pairs: images and labels of ``train`` and, where given, ``validation`` and ``test``.
-        name: what to call them in an error.
-        top: the brightness that becomes 1; by the type when None.
+    ``pairs`` hold ``train`` and, where given, ``validation`` and ``test``; ``top`` is the
+    brightness that becomes 1, by the type when None.
 
     Raises:
         UserError: a wrong rank, shape, type or range, a number that is not finite, labels

@@ -54,17 +54,11 @@ def keys(x: np.ndarray, seed: int = SEED) -> np.ndarray:
 def split(
     x: np.ndarray, y: np.ndarray, fractions: tuple[float, ...] = FRACTIONS, seed: int = SEED
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns the rows in as many stratified parts as there are fractions.
+    """Returns the rows in as many stratified parts as there are fractions, which sum to 1.
 
     Equal images count once and stay together; where their labels differ, the lowest
     decides in which class they are counted. In each class of m distinct images a part but
     the first gets ``max(1, round(m * fraction))``, and the first what is left.
-
-    Args:
-        x: images ``[n, H, W, C]``.
-        y: classes ``int[n]``.
-        fractions: of the parts; they add up to 1.
-        seed: see :func:`keys`.
 
     Raises:
         UserError: a class with fewer distinct images than parts.
@@ -177,14 +171,11 @@ def first_rows(y: np.ndarray, limit: int, num_classes: int, name: str) -> np.nda
 
 
 def block_sums(x: np.ndarray, size: int) -> tuple[np.ndarray, int]:
-    """Returns images reduced to ``size`` x ``size``, and how many pixels each sum holds.
+    """Returns images ``[n, S, S, C]`` of side ``size``, and how many pixels each sum holds.
 
     An axis of H pixels is padded with zeros, evenly (the odd one at the end), to the next
-    multiple of ``size``, and cut into blocks: 28 to 8 is 32 in blocks of 4.
-
-    Args:
-        x: images ``[n, H, W, C]``; integers stay integers, floats become float64.
-        size: pixels a side; 1 or more.
+    multiple of ``size``, and cut into blocks: 28 to 8 is 32 in blocks of 4. Integers stay
+    integers, floats become float64.
 
     Raises:
         UserError: a size that is not between 1 and the images' own.

@@ -21,11 +21,7 @@ def prepare(name: str, folder: Path | None = None) -> Path:
     """Returns the folder where an image task now lies as array_record files, read back.
 
     Images of 8 bits with white at 255 become PNG, others ``features.Tensor``. A data set
-    that is there already is checked and left as it is.
-
-    Args:
-        name: of a task, or a path, as ``data.images.sources.load_images`` takes it.
-        folder: where data sets lie; :func:`data_dir` when None.
+    that is there already is checked and left as it is. ``name`` is as for ``load_images``.
 
     Raises:
         UserError: the task cannot be read, or what was read back differs from it.
