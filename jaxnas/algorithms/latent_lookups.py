@@ -48,13 +48,8 @@ class Visits(NamedTuple):
 
 def nothing_known(capacity: int, length: int) -> Known:
     """Returns room for ``capacity`` answers."""
-    tokens = jnp.zeros((capacity, length), jnp.int32)
-    return Known(
-        tokens,
-        jnp.zeros(capacity, jnp.float32),
-        jnp.zeros(capacity, jnp.float32),
-        jnp.int32(0),
-    )
+    zeros = jnp.zeros(capacity, jnp.float32)
+    return Known(jnp.zeros((capacity, length), jnp.int32), zeros, zeros, jnp.int32(0))
 
 
 def remember(
@@ -99,9 +94,8 @@ def visit(
 
     def move(carry: PyTree, keys: Key[Array, "2"]) -> tuple[PyTree, PyTree]:
         state, obs, mask = carry
-        uniform = jax.random.uniform(
-            keys[0], (episodes, *head.num_uniforms), dtype=jnp.float32
-        )
+        shape = (episodes, *head.num_uniforms)
+        uniform = jax.random.uniform(keys[0], shape, dtype=jnp.float32)
         out = training.act(agent.params, obs)
         action = head.sample(uniform, out.logits, mask, agent.hparams.temperature)
         after, seen = step(jax.random.split(keys[1], episodes), state, action, task)

@@ -192,13 +192,7 @@ class LatentSearch:
         """The learning rule on the environment."""
         env = self.env
         module = MLP(head_of(env).num_logits, hidden=self.hidden)
-        return EnvTraining(
-            env,
-            module,
-            method=self.method,
-            num_envs=self.num_envs,
-            num_steps=self.num_steps,
-        )
+        return EnvTraining(env, module, self.method, self.num_envs, self.num_steps)
 
     def default_hparams(self) -> LatentHparams:
         """Returns the preset."""
@@ -209,26 +203,20 @@ class LatentSearch:
         hparams = LatentHparams(*(jnp.asarray(leaf, jnp.float32) for leaf in hparams))
         length, lanes = self.space.length, self.batch
         known = lookups.nothing_known(self.capacity, length)
-        surrogate = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-            jax.eval_shape(self._fitted, key, known),
-        )
+        shapes = jax.eval_shape(self._fitted, key, known)
+        surrogate = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         task = self._task(hparams, known, surrogate)
         agent = self.training.init(key, _rule(hparams), task)
-        lookup = lookups.Lookup(
-            jnp.zeros((lanes, length), jnp.int32),
-            jnp.zeros(lanes, bool),
+        zeros, no, none = (
             jnp.zeros(lanes, jnp.float32),
-        )
-        size = self.env.dynamics.model.latent_size
-        zero, rewards, answered = (
+            jnp.zeros(lanes, bool),
             jnp.int32(0),
-            jnp.zeros(lanes, jnp.float32),
-            jnp.zeros(lanes, bool),
         )
+        lookup = lookups.Lookup(jnp.zeros((lanes, length), jnp.int32), no, zeros)
+        size = self.env.dynamics.model.latent_size
         path = jnp.zeros((self.max_steps + 1, size), jnp.float32)
         return LatentState(
-            hparams, zero, zero, known, surrogate, agent, lookup, rewards, answered, path
+            hparams, none, none, known, surrogate, agent, lookup, zeros, no, path
         )
 
     def ask(self, key: Key[Array, ""], state: LatentState) -> tuple[LatentState, Proposal]:
@@ -311,30 +299,21 @@ class LatentSearch:
         square = jnp.square(state.rewards - state.lookup.expected)
         error = jnp.sqrt(masked_mean(square, state.answered, jnp.nan))
         error = jnp.where(state.walks > 0, error, jnp.nan)
-        surrogate = branch(
-            state.walks % self.refit == 0,
-            lambda key, known, before: self._fitted(key, known),
-            lambda key, known, before: before,
-            fit_key,
-            state.known,
-            state.surrogate,
-        )
+        fit = lambda key, known, before: self._fitted(key, known)
+        same = lambda key, known, before: before
+        due = state.walks % self.refit == 0
+        surrogate = branch(due, fit, same, fit_key, state.known, state.surrogate)
         task = self._task(state.hparams, state.known, surrogate)
         agent, metrics = self.training.train(train_key, state.agent, task, self.passes)
         metrics = jax.tree.map(jnp.nanmean, metrics)
-        episodes = 2 * self.num_envs
-        visits = lookups.visit(
-            visit_key, self.training, agent, task, episodes, self.max_steps
-        )
+        size = (2 * self.num_envs, self.max_steps)
+        visits = lookups.visit(visit_key, self.training, agent, task, *size)
         lookup, seen = lookups.choose(
             self.acquisition, task["oracle"], visits.tokens, state.known, self.batch
         )
+        walks = state.walks + 1
         state = state._replace(
-            walks=state.walks + 1,
-            surrogate=surrogate,
-            agent=agent,
-            lookup=lookup,
-            path=visits.path,
+            walks=walks, surrogate=surrogate, agent=agent, lookup=lookup, path=visits.path
         )
         metrics |= {**seen, "length": visits.length, "surrogate_error": error}
         # Short walks from the best known cells repeat themselves by nature; what shows a
@@ -360,12 +339,9 @@ class LatentSearch:
         data = env.encode(stored.params, known.tokens[elite])
         dynamics: LatentParams = env.params(stored.params, data=data)
         there = jnp.where(known.weight > 0, known.reward, jnp.nan)
-        oracle = AcquisitionParams(
-            model=surrogate,
-            median=jnp.nan_to_num(jnp.nanmedian(there)),
-            best=jnp.nan_to_num(jnp.nanmax(there)),
-            kappa=jnp.asarray(hparams.kappa, jnp.float32),
-        )
+        median, best = map(jnp.nan_to_num, (jnp.nanmedian(there), jnp.nanmax(there)))
+        kappa = jnp.asarray(hparams.kappa, jnp.float32)
+        oracle = AcquisitionParams(surrogate, median, best, kappa)
         return {"dynamics": dynamics, "oracle": oracle}
 
 

@@ -101,14 +101,12 @@ class LocalSearch:
     def _recentre(self, key: Key[Array, ""], state: LocalSearchState) -> LocalSearchState:
         """Returns the state with the best unexpanded architecture as the new centre."""
         best = jnp.argmax(state.fitness)
-        R = self.neighbourhood
+        drawn = jax.random.uniform(key, (self.neighbourhood,), dtype=jnp.float32)
         return state._replace(
             centre=state.pool[best],
             climbing=state.fitness[best],
             fitness=state.fitness.at[best].set(-jnp.inf),
-            order=jnp.argsort(jax.random.uniform(key, (R,), dtype=jnp.float32)).astype(
-                jnp.int32
-            ),
+            order=jnp.argsort(drawn).astype(jnp.int32),
             next=jnp.int32(0),
         )
 

@@ -64,9 +64,7 @@ class RegularizedEvolution:
                 f"population {self.population}."
             )
         if not 1 <= self.batch <= self.population:
-            raise UserError(
-                f"Evolution needs 1 <= batch <= population, got batch {self.batch}."
-            )
+            raise UserError(f"Evolution needs 1 <= batch <= population, got {self.batch}.")
 
     def default_hparams(self) -> EvolutionHparams:
         """Returns the preset tournament size."""
@@ -89,9 +87,8 @@ class RegularizedEvolution:
 
         def child(key: Key[Array, ""]) -> Int[Array, "L"]:
             fresh_key, pick_key, mutate_key = jax.random.split(key, 3)
-            order = jnp.argsort(
-                jax.random.uniform(pick_key, (self.population,), dtype=jnp.float32)
-            )
+            drawn = jax.random.uniform(pick_key, (self.population,), dtype=jnp.float32)
+            order = jnp.argsort(drawn)
             entered = jnp.arange(self.population, dtype=jnp.int32) < state.hparams.sample
             fitness = jnp.where(entered, state.fitness[order], -jnp.inf)
             parent = state.tokens[order[jnp.argmax(fitness)]]

@@ -59,9 +59,7 @@ class Reinforce(TokenPolicy):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.baseline not in BASELINES:
-            raise UserError(
-                f"baseline is {self.baseline!r}, but must be one of {BASELINES}."
-            )
+            raise UserError(f"baseline is {self.baseline!r}, but must be in {BASELINES}.")
         if self.baseline == "leave-one-out" and self.batch < 2:
             raise UserError("The baseline 'leave-one-out' needs a batch of at least 2.")
 
@@ -88,9 +86,8 @@ class Reinforce(TokenPolicy):
         """Returns parameters, optimiser state and metrics after one gradient step."""
         gradient = jax.value_and_grad(self.loss, has_aux=True)
         (loss, entropy), grads = gradient(params, *lesson, hparams)
-        params, adam, norm = optimise.step(
-            params, adam, grads, hparams.lr, hparams.max_grad_norm
-        )
+        rates = (hparams.lr, hparams.max_grad_norm)
+        params, adam, norm = optimise.step(params, adam, grads, *rates)
         return params, adam, {"loss": loss, "entropy": entropy, "grad_norm": norm}
 
     def loss(

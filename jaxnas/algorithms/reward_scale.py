@@ -29,9 +29,8 @@ def check(standardise: str) -> None:
 
 def init() -> RewardScale:
     """Returns the scale before any reward."""
-    return RewardScale(
-        jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)
-    )
+    zero = jnp.zeros((), jnp.float32)
+    return RewardScale(zero, zero, zero)
 
 
 def batch_moments(

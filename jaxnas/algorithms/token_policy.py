@@ -149,16 +149,13 @@ class TokenPolicy(abc.ABC):
         self, key: Key[Array, ""], params: PyTree, temperature: Float[Array, ""]
     ) -> Episodes:
         shape = (self.batch, self.space.length)
-        uniforms = jax.random.uniform(key, (math.prod(shape),), dtype=jnp.float32).reshape(
-            shape
-        )
+        flat = jax.random.uniform(key, (math.prod(shape),), dtype=jnp.float32)
+        uniforms, zeros = flat.reshape(shape), jnp.zeros(self.batch, jnp.float32)
         keep = self.replays and isinstance(self.module, Replayable)
         drawn = generate(
             self.module, params, uniforms, self.space.mask, temperature, keep_aux=keep
         )
-        return Episodes(
-            *drawn, reward=jnp.zeros(self.batch, jnp.float32), valid=_none(self.batch)
-        )
+        return Episodes(*drawn, reward=zeros, valid=_none(self.batch))
 
     def ask(self, key: Key[Array, ""], state: PolicyState) -> tuple[PolicyState, Proposal]:
         """Returns ``batch`` architectures drawn from the policy, one PRNG call for all."""

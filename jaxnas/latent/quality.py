@@ -106,9 +106,8 @@ def validity(model: VQVAE, params: Params, key: Key[Array, ""]) -> Float[Array, 
 
 def _one_hot(model: VQVAE, tokens: Int[Array, "H L"]) -> Float[Array, "H I"]:
     """Returns tokens as vectors whose squared distance counts differing tokens twice."""
-    return jax.nn.one_hot(tokens, model.space.vocab, dtype=jnp.float32).reshape(
-        len(tokens), -1
-    )
+    hot = jax.nn.one_hot(tokens, model.space.vocab, dtype=jnp.float32)
+    return hot.reshape(len(tokens), -1)
 
 
 def _step(

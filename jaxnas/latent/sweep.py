@@ -123,9 +123,7 @@ def sweep(
         UserError: no trial, no seed, or a model in label mode.
     """
     if trials < 1 or seeds < 1 or model.mode != "instance":
-        raise UserError(
-            "A latent sweep needs at least one trial and one seed, in instance mode."
-        )
+        raise UserError("A sweep needs at least one trial and one seed, in instance mode.")
     drawn = settings(grid, trials, seed)
     keys = jax.random.split(key, seeds)
     found: list[Trial] = []

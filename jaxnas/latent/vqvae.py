@@ -258,8 +258,6 @@ def _scale_output(net: PyTree, shift: Float[Array, "Z"], scale: Scalar) -> PyTre
 def _scale_input(net: PyTree, shift: Float[Array, "Z"], scale: Scalar) -> PyTree:
     """Returns a network that does to ``x`` what the old one does to ``scale x + shift``."""
     first = net["params"]["layer_0"]
-    new = {
-        "kernel": first["kernel"] * scale,
-        "bias": first["bias"] + shift @ first["kernel"],
-    }
+    kernel, bias = first["kernel"], first["bias"]
+    new = {"kernel": kernel * scale, "bias": bias + shift @ kernel}
     return {"params": {**net["params"], "layer_0": new}}

@@ -27,11 +27,8 @@ def read(
 ) -> tuple[VQVAE, Params]:
     """Returns the original's latent space over ours; it decodes and does not encode.
 
-    Args:
-        decoder: checkpoint of the decoder, a dictionary of tensors.
-        codebook: checkpoint of the codes, one tensor ``[K, D]``.
-        space: ``Featured`` and ``Projectable``, with as many features as the decoder has
-            outputs: ``analog-resnet``, variant ``csv``.
+    ``decoder`` is a dictionary of tensors, ``codebook`` a tensor ``[K, D]``; the space has
+    as many features as the decoder has outputs: ``analog-resnet``, variant ``csv``.
 
     Raises:
         UserError: not such checkpoints, or of other sizes than each other or the space.

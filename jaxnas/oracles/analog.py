@@ -151,9 +151,8 @@ def _plan(
     module: Child | ChoiceChild, shape: tuple[int, ...], structure: config.Structure
 ) -> Plan:
     """Returns the tiles of a network; all alternatives of one that holds every one."""
-    start = jax.eval_shape(
-        module.init, root_key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    )
+    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    start = jax.eval_shape(module.init, root_key(0), x)
     return make_plan(module, start, shape, structure)
 
 
@@ -164,9 +163,7 @@ def _program(
     settings: hwa.FineTune,
     chips: evaluate.Evaluation,
 ) -> Any:
-    def run(
-        key: Any, variables: PyTree, data: Any, hyper: Any, training: Any, lr: Any
-    ) -> Any:
+    def run(key: Any, variables: Any, data: Any, hyper: Any, training: Any, lr: Any) -> Any:
         x, y, x_val, y_val = data
         tune_key, chip_key = jax.random.split(key)
         analog = convert(plan, variables, hyper.omega)

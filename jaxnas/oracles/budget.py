@@ -146,19 +146,15 @@ class Budgeted(OracleWrapper):
         self, ledger: Ledger, tokens: Int[Array, "B L"], active: Bool[Array, "B"]
     ) -> tuple[Ledger, Admission]:
         """Books a proposal: which lanes get an answer, and which of them cost a query."""
-        allowed = (
-            jnp.cumsum(active, dtype=jnp.int32) <= self.max_proposals - ledger.proposals
-        )
-        active = active & allowed
+        left = self.max_proposals - ledger.proposals
+        active = active & (jnp.cumsum(active, dtype=jnp.int32) <= left)
         room = self.budget - ledger.queries
         if self.resample:
             active = active & (jnp.cumsum(active, dtype=jnp.int32) <= room)
-        visited, added, known, slot = vs.insert(
-            self.space, ledger.visited, tokens, active, room
-        )
+        seen, new, known, slot = vs.insert(self.space, ledger.visited, tokens, active, room)
         proposals = ledger.proposals + jnp.sum(active, dtype=jnp.int32)
-        ledger = ledger._replace(visited=visited, proposals=proposals)
-        fresh = known if self.resample else added
+        ledger = ledger._replace(visited=seen, proposals=proposals)
+        fresh = known if self.resample else new
         return ledger, Admission(known, fresh, slot)
 
     def record(
@@ -251,9 +247,7 @@ def _best_means(
     When the incumbent's mean falls below another architecture's, that one takes over.
     """
 
-    def lane(
-        book: Ledger, item: tuple[Int[Array, ""], Float[Array, ""]]
-    ) -> tuple[Ledger, Int[Array, ""]]:
+    def lane(book: Ledger, item: PyTree) -> tuple[Ledger, Int[Array, ""]]:
         here, read = item
         ok = jnp.isfinite(read)
         draws = book.draws.at[here].add(ok.astype(jnp.int32))

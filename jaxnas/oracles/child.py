@@ -27,21 +27,14 @@ from jaxnas.data.images.task import ImageData
 from jaxnas.data.recipes import cache_dir
 from jaxnas.oracles import metrics as mt
 
-METRICS = {
-    "val_accuracy": Objective(
-        "val_accuracy", "%", True, "accuracy on the validation images after training"
-    ),
-    "val_loss": Objective(
-        "val_loss", "nats", False, "cross-entropy on the validation images after training"
-    ),
-    "train_loss": Objective(
-        "train_loss", "nats", False, "mean cross-entropy of the last epoch's batches"
-    ),
-    "params": Objective("params", "parameters", False, "trainable parameters, exact"),
-    "flops": Objective(
-        "flops", "FLOPs", False, "multiply-accumulates for one image, as the cost oracle"
-    ),
-}
+_ROWS = (
+    ("val_accuracy", "%", True, "accuracy on the validation images after training"),
+    ("val_loss", "nats", False, "cross-entropy on the validation images after training"),
+    ("train_loss", "nats", False, "mean cross-entropy of the last epoch's batches"),
+    ("params", "parameters", False, "trainable parameters, exact"),
+    ("flops", "FLOPs", False, "multiply-accumulates for one image, as the cost oracle"),
+)
+METRICS = {row[0]: Objective(*row) for row in _ROWS}
 ROUTES = ("auto", "choice", "exact")
 
 
@@ -211,9 +204,8 @@ class ChildOracle:
         _keep_compilations()
         space, training = self.network(fidelity), self.training(fidelity)
         one_for_all = self._route == "choice"
-        module: Any = (
-            _choice(space) if one_for_all else build(space.to_spec(np.asarray(tokens)))
-        )
+        row = np.asarray(tokens)
+        module: Any = _choice(space) if one_for_all else build(space.to_spec(row))
         images = on_device(self.data, self.limit, self._level(fidelity).images)
         hparams = tr.Hparams(lr=self.lr, weight_decay=self.weight_decay)
         hparams = jax.tree.map(jnp.float32, hparams)
@@ -250,13 +242,8 @@ class ChildOracle:
         if not finite.all():
             metrics = {**metrics, **dict.fromkeys(tuple(METRICS)[:3], float("nan"))}
             message = f"the training diverged in epoch {int(np.argmin(finite)) + 1}"
-        return Measurement(
-            metrics,
-            {name: value.tolist() for name, value in curves._asdict().items()},
-            0.0,
-            FAILED if message else OK,
-            message,
-        )
+        shown = {name: value.tolist() for name, value in curves._asdict().items()}
+        return Measurement(metrics, shown, 0.0, FAILED if message else OK, message)
 
     def evaluate(
         self,
@@ -285,14 +272,7 @@ class ChildOracle:
             "id": self.id,
             "space": self.space.id,
             "size": tk.count(self.space),
-            "metrics": {
-                name: {
-                    "unit": item.unit,
-                    "meaning": item.meaning,
-                    "better": "higher" if item.maximise else "lower",
-                }
-                for name, item in self.known.items()
-            },
+            "metrics": {name: mt.described(item) for name, item in self.known.items()},
             "source": f"trained here on {data.name}",
             "training images": len(data.x_train),
             "validation images": len(data.x_val),

@@ -232,11 +232,9 @@ class Constrained(OracleWrapper):
             excess = value - bound if sign == "<=" else bound - value
             scale = max(abs(bound), 1e-12) if bound else 1.0
             violation = violation + jnp.maximum(excess, 0.0) / scale
-        kept = every.objectives[:, : len(self.objectives)]
-        ok = every.status == OK
-        return state, every._replace(
-            objectives=kept, violation=jnp.where(ok, violation, 0.0)
-        )
+        violation = jnp.where(every.status == OK, violation, 0.0)
+        objectives = every.objectives[:, : len(self.objectives)]
+        return state, every._replace(objectives=objectives, violation=violation)
 
     def truth(
         self, params: tuple[PyTree, ...], tokens: Int[Array | np.ndarray, "B L"]

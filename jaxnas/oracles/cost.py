@@ -14,33 +14,26 @@ from jaxnas.children.count import count_costs, matrices
 from jaxnas.core import tokens as tk
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective, Spec
-from jaxnas.oracles.metrics import choose, measured, members_of, summarise
+from jaxnas.oracles.metrics import choose, described, measured, members_of, summarise
 
-METRICS = {
-    "params": Objective("params", "parameters", False, "trainable parameters, exact"),
-    "flops": Objective(
-        "flops",
-        "FLOPs",
-        False,
-        "multiply-accumulates of convolutions and linear layers for one input, one FLOP "
-        "each, biases included, as NAS-Bench-201 counts them; exact",
-    ),
-    "tiles": Objective(
-        "tiles", "tiles", False, "analog tiles of 512 x 512 cells that its matrices take"
-    ),
-    "utilisation": Objective(
-        "utilisation", "fraction", True, "cells that hold a weight, of all on its tiles"
-    ),
-    "adc": Objective("adc", "conversions", False, "output conversions for one input"),
-    "dac": Objective("dac", "conversions", False, "input conversions for one input"),
-    "energy": Objective(
-        "energy",
-        "uJ",
-        False,
-        "energy of the tiles for one input, an estimate for comparing networks with one "
-        "another; constants and their source are in jaxnas.analog.costs",
-    ),
-}
+_FLOPS = (
+    "multiply-accumulates of convolutions and linear layers for one input, one FLOP each, "
+    "biases included, as NAS-Bench-201 counts them; exact"
+)
+_ENERGY = (
+    "energy of the tiles for one input, an estimate for comparing networks with one "
+    "another; constants and their source are in jaxnas.analog.costs"
+)
+_ROWS = (
+    ("params", "parameters", False, "trainable parameters, exact"),
+    ("flops", "FLOPs", False, _FLOPS),
+    ("tiles", "tiles", False, "analog tiles of 512 x 512 cells that its matrices take"),
+    ("utilisation", "fraction", True, "cells that hold a weight, of all on its tiles"),
+    ("adc", "conversions", False, "output conversions for one input"),
+    ("dac", "conversions", False, "input conversions for one input"),
+    ("energy", "uJ", False, _ENERGY),
+)
+METRICS = {row[0]: Objective(*row) for row in _ROWS}
 TILE = (512, 512)
 """Inputs and outputs of the tiles that are counted."""
 _SUMS = ("params", "flops", "tiles", "cells", "adc", "dac", "energy")
@@ -204,14 +197,7 @@ class CostOracle:
 
     def info(self) -> dict[str, Any]:
         """Returns what there is to know; ranges where the space can be enumerated."""
-        metrics: dict[str, Any] = {
-            name: {
-                "unit": item.unit,
-                "meaning": item.meaning,
-                "better": "higher" if item.maximise else "lower",
-            }
-            for name, item in METRICS.items()
-        }
+        metrics: dict[str, Any] = {n: described(item) for n, item in METRICS.items()}
         if self.traced:
             metrics = summarise(self.space, list(METRICS.values()), self.columns())
         return {

@@ -99,9 +99,8 @@ def oracle_from(
         UserError: no objectives, or two of one name.
     """
     listed = [objectives] if isinstance(objectives, str | Objective) else objectives
-    made = tuple(
-        o if isinstance(o, Objective) else Objective(o, "", maximise) for o in listed
-    )
+    record = lambda o: o if isinstance(o, Objective) else Objective(o, "", maximise)
+    made = tuple(map(record, listed))
     if not made or len({objective.name for objective in made}) < len(made):
         raise UserError("Give at least one objective, each with a name of its own.")
     name = name or getattr(function, "__qualname__", type(function).__name__)

@@ -68,6 +68,12 @@ def measured(
     )
 
 
+def described(item: Objective) -> dict[str, object]:
+    """Returns unit, meaning and direction of a metric, for people."""
+    better = "higher" if item.maximise else "lower"
+    return {"unit": item.unit, "meaning": item.meaning, "better": better}
+
+
 def summarise(
     space: SearchSpace, objectives: Sequence[Objective], columns: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, object]]:
@@ -78,9 +84,7 @@ def summarise(
         column = columns[item.name]
         best = np.nanargmax(column) if item.maximise else np.nanargmin(column)
         facts[item.name] = {
-            "unit": item.unit,
-            "meaning": item.meaning,
-            "better": "higher" if item.maximise else "lower",
+            **described(item),
             "min": float(np.nanmin(column)),
             "max": float(np.nanmax(column)),
             "optimum": tuple(int(token) for token in members[best]),

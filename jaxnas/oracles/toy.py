@@ -64,9 +64,7 @@ class ToyOracle:
         chosen = choose("toy", self.objective, list(METRICS))
         object.__setattr__(self, "objective", ",".join(chosen))
         if self.task < 0:
-            raise UserError(
-                f"The task of the toy oracle must be at least 0, got {self.task}."
-            )
+            raise UserError(f"The toy oracle's task must be at least 0, got {self.task}.")
 
     @property
     def id(self) -> str:
@@ -111,10 +109,8 @@ class ToyOracle:
         """Returns the exact values."""
         tokens = jnp.asarray(tokens)
         before = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)))
-        score = jnp.sum(
-            params.pair[jnp.arange(tokens.shape[1], dtype=jnp.int32), before, tokens],
-            axis=1,
-        )
+        places = jnp.arange(tokens.shape[1], dtype=jnp.int32)
+        score = jnp.sum(params.pair[places, before, tokens], axis=1)
         layers = jnp.sum(tokens > 0, axis=1, dtype=jnp.float32)
         return jnp.stack([score, layers], axis=1)[:, params.chosen]
 
@@ -131,11 +127,8 @@ class ToyOracle:
         pair = _pairs(self.space.length, self.space.vocab, self.task)
         before = np.pad(members[:, :-1], ((0, 0), (1, 0)))
         terms = pair[np.arange(self.space.length), before, members]
-        layers = np.sum(members > 0, axis=1)
-        return {
-            "score": terms.sum(axis=1, dtype=np.float64),
-            "layers": layers.astype(np.float64),
-        }
+        layers = np.sum(members > 0, axis=1).astype(np.float64)
+        return {"score": terms.sum(axis=1, dtype=np.float64), "layers": layers}
 
     def optimum(self) -> tuple[float, np.ndarray]:
         """Returns the best score and where it is, by dynamic programming."""

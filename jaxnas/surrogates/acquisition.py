@@ -86,6 +86,5 @@ class Acquisition:
     ) -> tuple[tuple[()], Evaluation]:
         """Returns the acquisition of each architecture."""
         value = self.score(params, self.predict(params, tokens))
-        return state, measured(
-            value[:, None], jnp.zeros(tokens.shape[0], jnp.float32), active
-        )
+        cost = jnp.zeros(tokens.shape[0], jnp.float32)
+        return state, measured(value[:, None], cost, active)

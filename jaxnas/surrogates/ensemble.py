@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.layout import per_controller
@@ -241,10 +241,7 @@ def predict(config: Ensemble, params: EnsembleParams, x: Float[Array, "B F"]) ->
 
     def spread(of: Float[Array, "B K"]) -> Float[Array, "B K"]:
         half = of * params.widen
-        high, low = (
-            _to_label(params.knots, mean + half),
-            _to_label(params.knots, mean - half),
-        )
+        high, low = (_to_label(params.knots, at) for at in (mean + half, mean - half))
         return (high - low) / 2
 
     return Prediction(
@@ -269,26 +266,19 @@ def _train(
     """Returns one network trained on the rows outside its own fold."""
     settings = EnsembleHparams(*hparams)
     cdf = jnp.cumsum(jnp.where(fold == member, 0.0, share))
-    uniforms = (
-        jax.random.uniform(draw_key, (config.steps, config.batch), dtype=jnp.float32)
-        * cdf[-1]
-    )
-    rows = jnp.searchsorted(cdf, uniforms, side="right")
+    uniforms = jax.random.uniform(draw_key, (config.steps, config.batch), dtype=jnp.float32)
+    rows = jnp.searchsorted(cdf, uniforms * cdf[-1], side="right")
     rows = jnp.minimum(rows, x.shape[0] - 1)
     network = _start(init_key, (x.shape[1], *config.hidden, 2 * z.shape[1]))
 
-    def step(
-        carry: tuple[_Member, optax.OptState], t: Int[Array, ""]
-    ) -> tuple[tuple[_Member, optax.OptState], None]:
+    def step(carry: PyTree, t: Int[Array, ""]) -> tuple[PyTree, None]:
         network, adam = carry
         here = rows[t]
         grads = jax.grad(_loss)(network, x[here], z[here], settings)
         moves, adam = ADAM.update(grads, adam)
         lr = settings.lr * 0.5 * (1 + jnp.cos(math.pi * t / config.steps))
-        network = jax.tree.map(
-            lambda p, m: p - lr * (m + settings.weight_decay * p), network, moves
-        )
-        return (network, adam), None
+        descend = lambda p, m: p - lr * (m + settings.weight_decay * p)
+        return (jax.tree.map(descend, network, moves), adam), None
 
     state = (network, ADAM.init(network))
     (network, _), _ = jax.lax.scan(step, state, jnp.arange(config.steps, dtype=jnp.int32))
@@ -353,18 +343,16 @@ def _quantile(
     return jnp.interp(jnp.asarray(at, jnp.float32), middle, y[order])
 
 
-def _knots(
-    y: Float[Array, "N"], share: Float[Array, "N"], ranks: bool
-) -> Float[Array, "G"]:
+def _knots(y: Float[Array, "N"], share: Float[Array, "N"], rank: bool) -> Float[Array, "G"]:
     """Returns S^-1 at :data:`GRID`, strictly increasing.
 
     Quantiles of the labels at normal probabilities, with a small slope so that equal labels
-    keep an inverse; beyond them the mean slope of the last few goes on. Without ``ranks``
+    keep an inverse; beyond them the mean slope of the last few goes on. Without ``rank``
     the straight line of mean and standard deviation.
     """
     mean, scale = _moments(y[:, None], share)
     line = mean + scale * GRID
-    if not ranks:
+    if not rank:
         return line
     inner = GRID[1:-1]
     q = _quantile(y, share, jax.scipy.stats.norm.cdf(inner)) + 1e-3 * scale * inner

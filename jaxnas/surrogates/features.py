@@ -12,7 +12,7 @@ from typing import Protocol, cast, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError, unknown_name
@@ -227,9 +227,7 @@ def _paths(
     """
     start = source.astype(jnp.float32)
 
-    def visit(
-        carry: tuple[Float[Array, "N"], Float[Array, "N"]], node: Int[Array, ""]
-    ) -> tuple[tuple[Float[Array, "N"], Float[Array, "N"]], None]:
+    def visit(carry: PyTree, node: Int[Array, ""]) -> tuple[PyTree, None]:
         paths, longest = carry
         before = wired[:, node] * (paths > 0)
         paths = paths.at[node].add(before @ paths)

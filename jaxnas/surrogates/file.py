@@ -124,12 +124,10 @@ def shapes(config: Ensemble, features: int, outputs: int) -> EnsembleParams:
     """Returns the shape of every array of an ensemble, in its place."""
     E, F, K = config.members, features, outputs
     sizes = (F, *config.hidden, 2 * K)
-    layers: Any = [(E, i, o) for i, o in itertools.pairwise(sizes)]
-    biases: Any = [(E, o) for o in sizes[1:]]
+    layers: Any = tuple((E, i, o) for i, o in itertools.pairwise(sizes))
+    biases: Any = tuple((E, o) for o in sizes[1:])
     wide, out, table = cast(Any, (F,)), cast(Any, (K,)), cast(Any, (len(GRID), K))
-    return EnsembleParams(
-        tuple(layers), tuple(biases), wide, wide, wide, wide, table, out, out
-    )
+    return EnsembleParams(layers, biases, wide, wide, wide, wide, table, out, out)
 
 
 def content_of(path: str, checksum: str = "") -> bytes:

@@ -5,7 +5,6 @@ show the true value of what the surrogate recommends, never the prediction itsel
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -129,9 +128,8 @@ class Surrogate:
                 "This surrogate was fitted in memory; give its SurrogateParams to the call."
             )
         truth = None if self.table is None else self.table.params()
-        return SurrogateParams(
-            surrogate_file.read_params(self.source, self.checksum), truth
-        )
+        model = surrogate_file.read_params(self.source, self.checksum)
+        return SurrogateParams(model, truth)
 
     def init(self, key: Key[Array, ""], params: SurrogateParams) -> tuple[()]:
         """Returns nothing: a model remembers nothing about who asks."""
@@ -261,12 +259,8 @@ def predict_rows(
     return Prediction(*cast(Any, joined))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _tell(
-    oracle: Surrogate, params: SurrogateParams, tokens: Int[Array, "B L"]
-) -> Prediction:
-    """Returns the predictions for a chunk; compiled once for each oracle."""
-    return oracle.predict(params, tokens)
+_tell = jax.jit(Surrogate.predict, static_argnums=0)
+"""The predictions for a chunk; compiled once for each oracle."""
 
 
 def _listable(space: SearchSpace) -> bool:

@@ -210,15 +210,13 @@ def masks(
     return {f: table & full for f, table in tables.items()}, leaves
 
 
-def _leaves_below(
-    model: TreeModel, root: int
-) -> tuple[list[int], list[tuple[int, int, int, int]]]:
+def _leaves_below(model: TreeModel, root: int) -> tuple[list[int], list[tuple[int, ...]]]:
     """Returns a tree's leaves from left to right, and each decision's ranges of them.
 
     The ranges are ``(node, begin, middle, end)``: ``begin .. middle`` lie to its left.
     """
     order: list[int] = []
-    spans: list[tuple[int, int, int, int]] = []
+    spans: list[tuple[int, ...]] = []
     stack: list[tuple[int, Any]] = [(root, ())]
     while stack:
         node, marks = stack.pop()

@@ -29,10 +29,6 @@ MOST_CATEGORY_WORDS = 1 << 26
 UNROLL = 1024
 """Up to so many words, a quarter of the additions is one trip of a loop."""
 TRIPS = 4
-MOST_CATEGORY_WORDS = 1 << 26
-"""256 MiB of category bits; what XGBoost saves of a file's size is far below."""
-UNROLL = 1024
-"""So many words are added without a loop; partly unrolled loops compute leaves anew."""
 
 
 class Table(NamedTuple):
@@ -132,9 +128,8 @@ def _nodes(model: xm.TreeModel) -> Nodes:
         listed = model.categories[slice(*model.span[node])]
         size[node] = listed.max(initial=-1) + 1
         bits = np.zeros(-(-size[node] // 32) or 1, np.uint32)
-        np.bitwise_or.at(
-            bits, listed // 32, np.uint32(1) << (listed % 32).astype(np.uint32)
-        )
+        shift = (listed % 32).astype(np.uint32)
+        np.bitwise_or.at(bits, listed // 32, np.uint32(1) << shift)
         category[node] = at
         words.append(bits)
         at += len(bits)

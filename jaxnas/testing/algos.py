@@ -105,10 +105,8 @@ def _many(algo: Algorithm, oracle: Oracle) -> Callable[..., Any]:
             state, early = carry
             number, keys, rate = xs
             state, (seen, _) = update(keys, params, state, rate)
-            early = jax.tree.map(
-                lambda new, old: jnp.where(number < ALIKE, new, old), state, early
-            )
-            return (state, early), seen
+            chosen = lambda new, old: jnp.where(number < ALIKE, new, old)
+            return (state, jax.tree.map(chosen, state, early)), seen
 
         xs = (jnp.arange(UPDATES, dtype=jnp.int32), keys, rates)
         (state, early), seen = jax.lax.scan(step, (state, state), xs)
@@ -123,10 +121,8 @@ def _trial(algo: Algorithm, oracle: Oracle, flaky: bool) -> Trial:
     rates = np.full(UPDATES, 0.2 if flaky else 0.0, np.float32)
     if flaky:
         rates[[0, 10, 11]] = 1.0
-    program = _many(algo, oracle)
-    state, early, seen = program(
-        oracle.params(), _start(algo), _keys(11), jnp.asarray(rates)
-    )
+    given = (oracle.params(), _start(algo), _keys(11), jnp.asarray(rates))
+    state, early, seen = _many(algo, oracle)(*given)
     tokens, active, reward = (np.concatenate(np.moveaxis(x, 2, 1)) for x in seen)
     return Trial(state, early, tokens, active, reward)
 
@@ -177,7 +173,7 @@ def check_hparams_in_state(algo: Algorithm, oracle: Oracle) -> None:
 
 
 def check_single_and_one_trace(
-    algo: Algorithm, oracle: Oracle, *, exact: bool = False
+    algo: Algorithm, oracle: Oracle, exact: bool = False
 ) -> None:
     """One controller alone does what it does among many, and compiles once.
 
@@ -293,11 +289,6 @@ def _all_rewards(oracle: Oracle) -> Float[np.ndarray, "n"]:
 
 
 ALGORITHM_CHECKS = (
-    check_static_argument,
-    check_state_fixed,
-    check_hparams_in_state,
-    check_single_and_one_trace,
-    check_valid,
-    check_finite,
-    check_beats_random,
-)
+    check_static_argument, check_state_fixed, check_hparams_in_state,
+    check_single_and_one_trace, check_valid, check_finite, check_beats_random,
+)  # fmt: skip

@@ -24,21 +24,17 @@ def _rollout(
         state, mask = carry
         act_key, step_key = jax.random.split(jax.random.fold_in(key, i))
         if size := action_size(env):
-            action = jax.random.uniform(
-                act_key, (size,), minval=-1.0, maxval=1.0, dtype=jnp.float32
-            )
+            action = jax.random.uniform(act_key, (size,), jnp.float32, -1.0, 1.0)
         else:
             legal = jnp.ones(env.num_actions) if mask is None else mask
-            action = inverse_cdf(
-                jax.random.uniform(act_key, dtype=jnp.float32), legal.astype(jnp.float32)
-            )
+            drawn = jax.random.uniform(act_key, dtype=jnp.float32)
+            action = inverse_cdf(drawn, legal.astype(jnp.float32))
         state, timestep = env.step(step_key, state, action, params)
         return (state, timestep.mask), (action, timestep)
 
     state, first = env.reset(key, params)
-    return first, jax.lax.scan(
-        step, (state, first.mask), jnp.arange(steps, dtype=jnp.int32)
-    )[1]
+    numbers = jnp.arange(steps, dtype=jnp.int32)
+    return first, jax.lax.scan(step, (state, first.mask), numbers)[1]
 
 
 def _equal(a: PyTree, b: PyTree, text: str) -> None:

@@ -41,15 +41,7 @@ from jaxnas.testing.tiny import TinyNets
 BATCH = 6
 ROUNDING = 1e-6
 """How far, relative to its size, a prediction may depend on the rest of the batch."""
-
-
-SMALL: dict[str, Any] = {
-    "epochs": 1,
-    "limit": 80,
-    "hwa_epochs": 1,
-    "draws": 2,
-    "chip_images": 20,
-}
+SMALL = {"epochs": 1, "limit": 80, "hwa_epochs": 1, "draws": 2, "chip_images": 20}
 """Options that make an oracle that trains networks cheap."""
 
 
@@ -117,16 +109,11 @@ def ask(
     params = oracle.params()
     state = oracle.init(jax.random.key(seed + 1), params)
     convert = jnp.asarray if oracle.traced else np.asarray
-    batch = (
-        convert(tokens),
-        convert(np.zeros(lanes, np.int32)),
-        convert(np.ones(lanes, bool) if active is None else active),
-    )
+    active = np.ones(lanes, bool) if active is None else active
+    batch = map(convert, (tokens, np.zeros(lanes, np.int32), active))
     _, evaluation = _evaluator(oracle)(key, params, state, *batch)
-    found = _map(np.asarray, evaluation)
-    return (
-        found._replace(cost=np.sign(found.cost)) if capability(oracle, Measuring) else found
-    )
+    found, timed = _map(np.asarray, evaluation), capability(oracle, Measuring)
+    return found._replace(cost=np.sign(found.cost)) if timed else found
 
 
 def _map(function: Callable[..., Any], *evaluations: Evaluation) -> Evaluation:
@@ -273,16 +260,10 @@ def check_columns(oracle: Oracle) -> None:
 
 
 ORACLE_CHECKS: tuple[Callable[[Oracle], None], ...] = (
-    check_static_argument,
-    check_record,
-    check_batch_equals_loop,
-    check_permutation,
-    check_finite_or_flagged,
-    check_same_key_same_score,
-    check_inactive_skipped,
-    check_truth,
+    check_static_argument, check_record, check_batch_equals_loop, check_permutation,
+    check_finite_or_flagged, check_same_key_same_score, check_inactive_skipped, check_truth,
     check_columns,
-)
+)  # fmt: skip
 """Every check of an oracle."""
 
 
@@ -357,9 +338,8 @@ def check_decisions_show(oracle: Oracle) -> None:
     for tokens in lanes_of(oracle):
         changes = _single_changes(oracle, tokens)
         seen = code(np.stack([tokens, *changes]))
-        blind = [
-            row for row, x in zip(changes, seen[1:], strict=True) if (x == seen[0]).all()
-        ]
+        pairs = zip(changes, seen[1:], strict=True)
+        blind = [row for row, x in pairs if (x == seen[0]).all()]
         assert not blind, f"{tokens} and {blind[0]} look the same to {oracle.id}"
 
 

@@ -94,10 +94,8 @@ def check_mask_reads_prefix_only(space: SearchSpace) -> None:
     tokens = samples(space)
     noise = jax.random.randint(jax.random.key(2), tokens.shape, 0, space.vocab, jnp.int32)
     places = jnp.arange(space.length, dtype=jnp.int32)
-    scrambled = jnp.where(places[None, None, :] < places[None, :, None], tokens[:, None], 0)
-    scrambled = scrambled + jnp.where(
-        places[None, None, :] >= places[None, :, None], noise[:, None], 0
-    )
+    before = places[None, None, :] < places[None, :, None]
+    scrambled = jnp.where(before, tokens[:, None], noise[:, None])
 
     def both(row: Int[Array, "L"], other: Int[Array, "T L"]) -> tuple[Array, Array]:
         plain = jax.vmap(lambda t: _rule(space, row, t))(places)
@@ -229,13 +227,10 @@ def check_completions(space: SearchSpace) -> None:
     counted = cast(Counted, space)
     tokens = jnp.asarray(_members(space)[:FULL])
     places = jnp.arange(space.length, dtype=jnp.int32)
-    shares = jax.jit(
-        jax.vmap(lambda r: jax.vmap(lambda t: counted.completions(r, t))(places))
-    )(tokens)
-    positive = np.asarray(shares) > 0
-    expect.same(
-        positive, _masks(space, tokens), "completions must be above 0 under the mask"
-    )
+    each = lambda r: jax.vmap(lambda t: counted.completions(r, t))(places)
+    shares = jax.jit(jax.vmap(each))(tokens)
+    positive, legal = np.asarray(shares) > 0, _masks(space, tokens)
+    expect.same(positive, legal, "completions must be above 0 under the mask")
     text, total = "completions must sum to one", np.asarray(shares).sum(axis=-1)
     np.testing.assert_allclose(total, 1.0, atol=1e-6, err_msg=text)
     if enumerable(space):
@@ -346,19 +341,9 @@ def _members(space: SearchSpace) -> Int[np.ndarray, "n L"]:
 
 
 SPACE_CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
-    check_static_argument,
-    check_samples_valid,
-    check_mask_reads_prefix_only,
-    check_mutation,
-    check_crossover_and_repair,
-    check_neighbours,
-    check_canonical,
-    check_graph,
-    check_spec_round_trip,
-    check_count,
-    check_completions,
-    check_features,
-    check_projection,
-    check_sampling_frequencies,
-)
+    check_static_argument, check_samples_valid, check_mask_reads_prefix_only,
+    check_mutation, check_crossover_and_repair, check_neighbours, check_canonical,
+    check_graph, check_spec_round_trip, check_count, check_completions, check_features,
+    check_projection, check_sampling_frequencies,
+)  # fmt: skip
 """Every check of a space."""

@@ -15,16 +15,9 @@ import numpy as np
 from jaxnas.core.errors import UserError
 
 IDENTITY = (
-    "reg:squarederror",
-    "reg:squaredlogerror",
-    "reg:pseudohubererror",
-    "reg:absoluteerror",
-    "reg:linear",
-    "binary:logitraw",
-    "rank:pairwise",
-    "rank:ndcg",
-    "rank:map",
-)
+    "reg:squarederror", "reg:squaredlogerror", "reg:pseudohubererror", "reg:absoluteerror",
+    "reg:linear", "binary:logitraw", "rank:pairwise", "rank:ndcg", "rank:map",
+)  # fmt: skip
 """Objectives whose prediction is the sum of the leaves and the base score."""
 LOGISTIC = ("binary:logistic", "reg:logistic")
 """Objectives whose prediction is the logistic function of that sum."""
@@ -94,9 +87,7 @@ def read(path: str | Path) -> TreeModel:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(
-            f"The model file {path} cannot be read: {error.strerror}."
-        ) from error
+        raise UserError(f"The model {path} cannot be read: {error.strerror}.") from error
     return parse(content, path.name)
 
 
@@ -122,9 +113,7 @@ def parse(content: bytes, name: str) -> TreeModel:
             tuple(map(str, learner.get(k, ()))) for k in ("feature_names", "feature_types")
         )
         if {len(names), len(types)} - {0, num_feature}:
-            raise _broken(
-                name, "the names or types of the features do not fit their number"
-            )
+            raise _broken(name, "names or types of the features do not fit their number")
         version = tuple(int(v) for v in document.get("version", ()))
         base = _base_score(facts["base_score"], objective, name)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -195,9 +184,8 @@ def _supported(learner: dict[str, Any], kind: str, objective: str, name: str) ->
         )
     facts = learner["learner_model_param"]
     groups = learner["gradient_booster"]["model"].get("tree_info", [0])
-    outputs = max(
-        int(facts.get("num_class", 0)), int(facts.get("num_target", 1)), max(groups) + 1
-    )
+    counts = (facts.get("num_class", 0), facts.get("num_target", 1), max(groups) + 1)
+    outputs = max(map(int, counts))
     if outputs > 1:
         raise UserError(
             f"The file {name} predicts {outputs} values a row, and only one is supported; "
@@ -299,21 +287,16 @@ def _categories(
     if not categorical.any():
         return span, np.zeros(0, np.int32)
     nodes, begin, size, listed = (
-        _vector(tree, key, np.int64)
-        for key in (
-            "categories_nodes", "categories_segments", "categories_sizes", "categories"
-        )
-    )  # fmt: skip
+        _vector(tree, f"categories{key}", np.int64)
+        for key in ("_nodes", "_segments", "_sizes", "")
+    )
+    n = len(listed)
     proper = (
         len(nodes) == len(begin) == len(size)
         and np.array_equal(np.unique(nodes), np.flatnonzero(categorical))
         and len(nodes) == categorical.sum()
-        and (begin >= 0).all()
-        and (size >= 0).all()
-        and (begin <= len(listed)).all()
-        and (size <= len(listed) - begin).all()
-        and (listed >= 0).all()
-        and (listed < MAX_CATEGORY).all()
+        and ((begin >= 0) & (size >= 0) & (begin <= n) & (size <= n - begin)).all()
+        and ((listed >= 0) & (listed < MAX_CATEGORY)).all()
     )
     if not proper:
         raise _broken(name, f"the categories of tree {k} do not fit its nodes")

@@ -14,14 +14,12 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.files import replacing
 from jaxnas.data.formats.idx import read_folder
 from jaxnas.data.formats.npz import read_npz
-from jaxnas.data.images.splits import Splits, three
+from jaxnas.data.images.splits import Pair, Splits, three
 from jaxnas.data.images.task import Opened
 
 DIMMEST = 128
 """Integer images whose brightest pixel is below this must say what white is."""
 SUFFIXES = {"train": ("", "_train"), "validation": ("_val",), "test": ("_test",)}
-
-Pair = tuple[np.ndarray, np.ndarray]
 
 
 def open_path(path: Path) -> Opened:
@@ -63,9 +61,7 @@ def _opened(content: bytes, path: Path) -> Opened:
             if x is not None and y is not None:
                 pairs[split] = (x, y)
             elif x is not None or y is not None:
-                raise UserError(
-                    f"The file {path} holds only one of X{suffix} and y{suffix}."
-                )
+                raise UserError(f"The file {path} has only one of X{suffix} and y{suffix}.")
     if "train" not in pairs:
         raise UserError(
             f"The file {path} holds {', '.join(found) or 'nothing'}, but neither X and y "
@@ -113,9 +109,7 @@ def usable(pairs: Mapping[str, Pair], name: str, top: float | None = None) -> Op
         parts[split], white[split] = _images(x, where), _white(x, where, top)
         _same_length(x, y, where)
     if len({x.shape[1:] for x in parts.values()}) > 1 or len(set(white.values())) > 1:
-        raise UserError(
-            f"The splits of {name} differ in the shape or type of their images."
-        )
+        raise UserError(f"The splits of {name} differ in the shape or type of images.")
     labels = {s: _labels(y, f"the {s} split of {name}") for s, (_, y) in pairs.items()}
     classes = max(int(y.max()) for y in labels.values()) + 1
     lacking = _gap(labels["train"])

@@ -18,6 +18,10 @@ FRACTIONS = (0.6, 0.2, 0.2)
 """Train, validation and test where a source names none of them."""
 
 
+Pair = tuple[np.ndarray, np.ndarray]
+"""Images ``[n, H, W, C]`` and their classes ``int32[n]``."""
+
+
 class Splits(NamedTuple):
     """Images and labels of the three splits."""
 
@@ -30,7 +34,7 @@ class Splits(NamedTuple):
     x_test: np.ndarray
     y_test: np.ndarray
 
-    def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def pairs(self) -> dict[str, Pair]:
         """Returns images and labels by the name of the split."""
         return {
             "train": (self.x_train, self.y_train),
@@ -53,7 +57,7 @@ def keys(x: np.ndarray, seed: int = SEED) -> np.ndarray:
 
 def split(
     x: np.ndarray, y: np.ndarray, fractions: tuple[float, ...] = FRACTIONS, seed: int = SEED
-) -> list[tuple[np.ndarray, np.ndarray]]:
+) -> list[Pair]:
     """Returns the rows in as many stratified parts as there are fractions, which sum to 1.
 
     Equal images count once and stay together; where their labels differ, the lowest
@@ -87,11 +91,7 @@ def split(
     ]
 
 
-def three(
-    train: tuple[np.ndarray, np.ndarray],
-    validation: tuple[np.ndarray, np.ndarray] | None = None,
-    test: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Splits:
+def three(train: Pair, validation: Pair | None = None, test: Pair | None = None) -> Splits:
     """Returns three splits from what a source gives, cutting those that it does not.
 
     With neither validation nor test the rows are cut 60 / 20 / 20. A test split that is
@@ -113,14 +113,12 @@ def three(
     return drop_shared(Splits(*(a for part in parts for a in part)))
 
 
-def _ordered(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _ordered(x: np.ndarray, y: np.ndarray) -> Pair:
     order = np.lexsort((y, keys(x)))
     return x[order], y[order].astype(np.int32)
 
 
-def without(
-    x: np.ndarray, y: np.ndarray, others: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def without(x: np.ndarray, y: np.ndarray, others: np.ndarray) -> Pair:
     """Returns the rows whose image is not among others."""
     unique = ~np.isin(keys(x), keys(others))
     return x[unique], y[unique]

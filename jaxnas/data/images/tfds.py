@@ -16,15 +16,11 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.data.images.files import usable
+from jaxnas.data.images.splits import Pair
 from jaxnas.data.images.task import Opened
 
 INSTALL = 'pip install "jaxnas[tfds]"'
-NAMES = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "test": "test",
-}
+NAMES = {n: n for n in ("train", "validation", "test")} | {"valid": "validation"}
 """Splits of a data set -> ours; any other split is left alone."""
 
 
@@ -126,9 +122,7 @@ def _find(tfds: Any, name: str, folder: Path) -> Path:
     first = stem.split("/")[0]
     known = tfds.list_builders(with_community_datasets=False)
     if first in known or (folder / first).is_dir():
-        raise UserError(
-            f"The data set {name!r} is not prepared under {folder}; {_route(stem)}"
-        )
+        raise UserError(f"Data set {name!r} is not prepared under {folder}; {_route(stem)}")
     if first.startswith("jaxnas_"):
         raise UserError(
             f"The data set {name!r} is not prepared under {folder}; run: jaxnas data "
@@ -165,9 +159,7 @@ def _features(builder: Any, name: str) -> tuple[str, str]:
     return image, label
 
 
-def _rows(
-    builder: Any, split: str, image: str, label: str, name: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _rows(builder: Any, split: str, image: str, label: str, name: str) -> Pair:
     try:
         rows = builder.as_data_source(split)
         pairs = [(np.asarray(e[image]), int(e[label])) for e in rows]
@@ -197,7 +189,5 @@ def _top(path: Path) -> float | None:
     try:
         stored = json.loads(file.read_text())
     except ValueError as error:
-        raise UserError(
-            f"The file {file} is damaged; prepare the data set again."
-        ) from error
+        raise UserError(f"The file {file} is damaged; prepare the set again.") from error
     return float(stored["jaxnas_top"]) if "jaxnas_top" in stored else None

@@ -63,11 +63,8 @@ def _builder(tfds: Any, name: str, opened: Opened, folder: Path) -> Any:
 
         def _info(self) -> Any:
             kinds = tfds.features
-            image = (
-                kinds.Image(shape=shape)
-                if as_png
-                else kinds.Tensor(shape=shape, dtype=dtype)
-            )
+            raw = kinds.Tensor(shape=shape, dtype=dtype)
+            image = kinds.Image(shape=shape) if as_png else raw
             label = kinds.ClassLabel(names=list(opened.classes))
             return tfds.core.DatasetInfo(
                 builder=self,

@@ -85,13 +85,10 @@ class Store:
 
     def _prepare(self) -> None:
         """Checks whose file this is, and makes the table of a new one."""
+        counted = "(SELECT count(*) FROM sqlite_master)"
         application, version, tables = (
-            self._db.execute(f"SELECT * FROM {pragma}").fetchone()[0]
-            for pragma in (
-                "pragma_application_id",
-                "pragma_user_version",
-                "(SELECT count(*) FROM sqlite_master)",
-            )
+            self._db.execute(f"SELECT * FROM {source}").fetchone()[0]
+            for source in ("pragma_application_id", "pragma_user_version", counted)
         )
         if (application, version, tables) == (0, 0, 0) and self.write:
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -243,9 +240,7 @@ class Store:
         """
         path = Path(path)
         if path.suffix not in (".csv", ".json"):
-            raise UserError(
-                f"Cannot export to {path}; give a name ending in .csv or .json."
-            )
+            raise UserError(f"Cannot export to {path}; use a name ending in .csv or .json.")
         records = list(self.rows(query))
         write = write_csv if path.suffix == ".csv" else write_json
         try:
@@ -333,6 +328,4 @@ def _explain(path: Path, error: sqlite3.Error) -> JaxnasError:
             f"The evaluation store {path} cannot be opened or written; check its "
             "permissions, or name another file with --store."
         )
-    return JaxnasError(
-        f"The evaluation store {path} failed; check the disk and its permissions."
-    )
+    return JaxnasError(f"The store {path} failed; check the disk and its permissions.")
