@@ -22,7 +22,6 @@ class Known(NamedTuple):
     weight: Float[Array, "C"]
     """1 where there is an answer, else 0."""
     answers: Int[Array, ""]
-    """How many so far."""
 
 
 class Lookup(NamedTuple):
@@ -81,11 +80,7 @@ def visit(
     episodes: int,
     num_steps: int,
 ) -> Visits:
-    """Returns where a policy goes in ``episodes`` fresh episodes, side by side.
-
-    The training is on a ``ChangeEnv`` over a latent environment, ``task`` its parameters;
-    an episode that has ended stays where it is.
-    """
+    """Returns where a policy goes in fresh episodes of a ``ChangeEnv``; ended ones stay."""
     env, change = acted_on(training.env, task), training.env
     head = head_of(change)
     begin_key, act_key = jax.random.split(key)

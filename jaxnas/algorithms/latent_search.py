@@ -72,7 +72,6 @@ class LatentState(NamedTuple):
 
     hparams: LatentHparams
     asked: Int[Array, ""]
-    """Architectures proposed."""
     walks: Int[Array, ""]
     """Updates since the first fit."""
     known: lookups.Known
@@ -80,9 +79,7 @@ class LatentState(NamedTuple):
     agent: TrainState
     lookup: lookups.Lookup
     rewards: Float[Array, "B"]
-    """Rewards of the last proposal."""
     answered: Bool[Array, "B"]
-    """Which of them there are."""
     path: Float[Array, "T Z"]
     """Latent vectors of one episode of the newest policy."""
 
@@ -207,17 +204,13 @@ class LatentSearch:
         surrogate = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         task = self._task(hparams, known, surrogate)
         agent = self.training.init(key, _rule(hparams), task)
-        zeros, no, none = (
-            jnp.zeros(lanes, jnp.float32),
-            jnp.zeros(lanes, bool),
-            jnp.int32(0),
-        )
+        none, zeros = jnp.int32(0), jnp.zeros(lanes, jnp.float32)
+        no = jnp.zeros(lanes, bool)
         lookup = lookups.Lookup(jnp.zeros((lanes, length), jnp.int32), no, zeros)
         size = self.env.dynamics.model.latent_size
         path = jnp.zeros((self.max_steps + 1, size), jnp.float32)
-        return LatentState(
-            hparams, none, none, known, surrogate, agent, lookup, zeros, no, path
-        )
+        last = (lookup, zeros, no, path)
+        return LatentState(hparams, none, none, known, surrogate, agent, *last)
 
     def ask(self, key: Key[Array, ""], state: LatentState) -> tuple[LatentState, Proposal]:
         """Returns random architectures at first, then the best visited ones."""
@@ -242,10 +235,7 @@ class LatentSearch:
         proposal: Proposal,
         evaluation: Evaluation,
     ) -> LatentState:
-        """Returns the state that knows the answers; failed and skipped lanes are left out.
-
-        When more than ``capacity`` are known the oldest are forgotten.
-        """
+        """Returns the state that knows the valid answers, the newest ``capacity`` only."""
         known, valid = lookups.remember(state.known, proposal, evaluation)
         rewards = jnp.where(valid, evaluation.reward, 0.0)
         return state._replace(known=known, rewards=rewards, answered=valid)

@@ -22,7 +22,6 @@ class RandomState(NamedTuple):
 
     hparams: RandomHparams
     key: Array
-    """Raw key data that fixes the order."""
     position: Int[Array, ""]
 
 

@@ -72,12 +72,9 @@ class RegularizedEvolution:
 
     def init(self, key: Key[Array, ""], hparams: EvolutionHparams) -> EvolutionState:
         """Returns an empty population."""
-        return EvolutionState(
-            hparams,
-            jnp.zeros((self.population, self.space.length), jnp.int32),
-            jnp.full(self.population, -jnp.inf, jnp.float32),
-            jnp.int32(0),
-        )
+        tokens = jnp.zeros((self.population, self.space.length), jnp.int32)
+        fitness = jnp.full(self.population, -jnp.inf, jnp.float32)
+        return EvolutionState(hparams, tokens, fitness, jnp.int32(0))
 
     def ask(
         self, key: Key[Array, ""], state: EvolutionState

@@ -8,13 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from jaxnas.algorithms import reward_scale as scales
-from jaxnas.algorithms.token_policy import (
-    Episodes,
-    PolicyState,
-    TokenPolicy,
-    per_token,
-    sequence,
-)
+from jaxnas.algorithms import token_policy as tp
+from jaxnas.algorithms.token_policy import Episodes, PolicyState, TokenPolicy, per_token
 from jaxnas.controllers import heads
 from jaxnas.core.errors import UserError
 from jaxnas.core.ranges import HPARAMS
@@ -98,13 +93,12 @@ class Reinforce(TokenPolicy):
         hparams: ReinforceHparams,
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Returns the loss and the policy's mean entropy in nats per token."""
-        out = sequence(self.module, params, episodes.tokens, episodes.aux)
+        out = tp.sequence(self.module, params, episodes.tokens, episodes.aux)
         logits = heads.masked(out.logits, episodes.mask, hparams.temperature)
         drawn = heads.choice(logits, episodes.mask, episodes.tokens)
         teaches = per_token(episodes.valid, episodes.tokens)
-        policy = losses.policy_gradient(
-            drawn.log_prob, per_token(advantage, episodes.tokens), teaches
-        )
+        each = per_token(advantage, episodes.tokens)
+        policy = losses.policy_gradient(drawn.log_prob, each, teaches)
         entropy = jnp.mean(drawn.entropy)
         return policy - hparams.entropy * entropy, entropy
 

@@ -129,9 +129,8 @@ class TokenPolicy(abc.ABC):
         reward, valid = episodes.reward, episodes.valid
         scale = scales.update(state.scale, reward, valid, hparams.reward_decay)
         lesson = self.lesson(key, state, scale)
-        params, adam, metrics = per_controller(self.train)(
-            state.params, state.adam, lesson, hparams
-        )
+        train = per_controller(self.train)
+        params, adam, metrics = train(state.params, state.adam, lesson, hparams)
         unique = collapse.unique_fraction(episodes.tokens)
         collapsed = collapse.collapsed(metrics["entropy"], unique)
         metrics = {**metrics, "unique": unique, "collapsed": collapsed}

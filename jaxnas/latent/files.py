@@ -52,11 +52,7 @@ def save(
 
 
 def load(path: str | Path, space: SearchSpace | None = None) -> Stored:
-    """Returns a model from what :func:`save` wrote, of ``space`` or that of its header.
-
-    Raises:
-        UserError: no such file, damaged, of another format, version or space.
-    """
+    """Returns what :func:`save` wrote, of ``space`` or its header's; UserError if bad."""
     path = Path(path)
     header, arrays = KIND.read(path)
     space = _space(path, header["space"], space)
@@ -82,11 +78,7 @@ def checksum_of(path: str | Path) -> str:
 
 @functools.lru_cache(maxsize=8)
 def load_encoder(path: str, checksum: str, space: SearchSpace) -> Stored:
-    """Returns a model that can encode, read once for each content of the file.
-
-    Raises:
-        UserError: as :func:`load`; the file has changed; or it holds no encoder.
-    """
+    """Returns a model with an encoder, read once; UserError as :func:`load` or without."""
     if checksum_of(path) != checksum:
         raise UserError(f"{path} has changed since it was named; start again with it.")
     stored = load(path, space)
@@ -100,12 +92,7 @@ def load_encoder(path: str, checksum: str, space: SearchSpace) -> Stored:
 
 @dataclasses.dataclass(frozen=True)
 class FileModel:
-    """A fitted latent model that knows its parameters: those of its file.
-
-    Args:
-        path: what :func:`save` wrote; read once for each content.
-        checksum: of the file; computed when empty.
-    """
+    """A fitted latent model that knows its parameters: those of its file, read once."""
 
     path: str
     checksum: str = ""

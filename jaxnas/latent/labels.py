@@ -73,11 +73,7 @@ def bin_scores(
 
 
 def quantile_edges(scores: Float[np.ndarray, "n"], num: int) -> tuple[float, ...]:
-    """Returns the ``num + 1`` edges of bins that hold equally many scores; host side.
-
-    Raises:
-        UserError: a score that is not finite, or too few different ones for the bins.
-    """
+    """Returns ``num + 1`` edges of equally full bins, host side; UserError on too few."""
     scores = np.asarray(scores, np.float64)
     _refuse_nan(scores)
     edges = np.quantile(scores, np.linspace(0, 1, num + 1)) if len(scores) else np.zeros(0)

@@ -59,10 +59,7 @@ def assess(
     tokens: Int[Array, "H L"],
     scores: Float[Array, "H"],
 ) -> Quality:
-    """Returns all measurements; pure, and vmappable over ``params``.
-
-    ``tokens`` were not seen by the fit, in random order; ``scores`` are their true ones.
-    """
+    """Returns all measurements on unseen ``tokens`` of true ``scores``; vmappable."""
     index = jax.vmap(lambda t: model.choose(params, t))(tokens)
     latent = params.codes[index].reshape(len(tokens), -1)
     decoded = jax.vmap(lambda z: model.decode(params, z))(latent)

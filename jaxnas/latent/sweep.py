@@ -46,7 +46,6 @@ class Trial(NamedTuple):
     """One setting and what came of it."""
 
     setting: dict[str, int | float]
-    """Value of each of the nine axes."""
     quality: dict[str, float]
     """Means over the seeds of every field of ``Quality``."""
     loss: float
@@ -117,11 +116,7 @@ def sweep(
     seed: int = 0,
     tell: Callable[[str], None] = lambda text: None,
 ) -> list[Trial]:
-    """Returns all trials, best first; compiles once for each structural combination.
-
-    Raises:
-        UserError: no trial, no seed, or a model in label mode.
-    """
+    """Returns trials, best first, one compilation a shape; UserError in label mode."""
     if trials < 1 or seeds < 1 or model.mode != "instance":
         raise UserError("A sweep needs at least one trial and one seed, in instance mode.")
     drawn = settings(grid, trials, seed)

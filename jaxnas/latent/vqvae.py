@@ -150,15 +150,10 @@ class VQVAE:
         keys = jax.random.split(key, 4)
         latent = jnp.zeros(self.latent_size, jnp.float32)
         book = cb.init(keys[3], self.codes, self.dims)
-        return Params(
-            self.encoder.init(keys[0], jnp.zeros(self.num_inputs, jnp.float32)),
-            self.decoder.init(keys[1], latent),
-            self.head.init(keys[2], latent),
-            book.codes,
-            book.usage,
-            jnp.float32(0.0),
-            jnp.float32(1.0),
-        )
+        zero, one = jnp.float32(0.0), jnp.float32(1.0)
+        encoder = self.encoder.init(keys[0], jnp.zeros(self.num_inputs, jnp.float32))
+        decoder, head = self.decoder.init(keys[1], latent), self.head.init(keys[2], latent)
+        return Params(encoder, decoder, head, book.codes, book.usage, zero, one)
 
     def inputs(self, tokens: Int[Array, "L"]) -> Float[Array, "I"]:
         """Returns what the encoder sees of an architecture."""

@@ -51,17 +51,9 @@ def read(
             f"The decoder writes {widths[-1]} features and the space {space.id!r} has "
             f"{num}; use the space 'analog-resnet' with variant='csv'."
         )
-    model = VQVAE(
-        space,
-        mode="label",
-        output="features",
-        codes=codes.shape[0],
-        dims=dims,
-        hidden=hidden[0],
-        layers=len(hidden) - 1,
-        shrink=SHRINK,
-        ema=False,
-    )
+    sizes = {"codes": codes.shape[0], "dims": dims, "hidden": hidden[0], "shrink": SHRINK}
+    sizes["layers"] = len(hidden) - 1
+    model = VQVAE(space, "label", "features", ema=False, **sizes)
     names = [*(f"layer_{i}" for i in range(len(hidden))), "out"]
     net = {
         name: {"kernel": jnp.asarray(weight.T), "bias": jnp.asarray(bias)}

@@ -15,8 +15,6 @@ from jaxnas.analog import config, evaluate, hwa
 from jaxnas.analog.costs import analog_costs
 from jaxnas.analog.plan import Plan, make_plan
 from jaxnas.analog.variables import convert
-from jaxnas.children.build import Child
-from jaxnas.children.choice import ChoiceChild
 from jaxnas.children.count import matrices
 from jaxnas.core.errors import UserError
 from jaxnas.core.rng import root_key
@@ -134,22 +132,16 @@ class AnalogOracle(child.ChildOracle):
         plan = _plan(module, images.x_train.shape[1:], preset.structure)
         settings = hwa.FineTune(epochs=self.hwa_epochs, batch=self.batch)
         chips = evaluate.Evaluation(draws=self.draws, batch=min(200, self.chip_images))
+        key, n = jax.random.fold_in(root_key(self.seed), 2), self.chip_images
+        data = (images.x_train, images.y_train, images.x_val[:n], images.y_val[:n])
+        recipe = jax.tree.map(jnp.float32, hwa.RECIPE)
+        given = (variables, data, config.as_arrays(preset.hyper), recipe)
         program = _program(module, plan, settings, chips)
-        n = self.chip_images
-        return program(
-            jax.random.fold_in(root_key(self.seed), 2),
-            variables,
-            (images.x_train, images.y_train, images.x_val[:n], images.y_val[:n]),
-            config.as_arrays(preset.hyper),
-            jax.tree.map(jnp.float32, hwa.RECIPE),
-            jnp.float32(self.hwa_lr),
-        )
+        return program(key, *given, jnp.float32(self.hwa_lr))
 
 
 @functools.lru_cache(maxsize=32)
-def _plan(
-    module: Child | ChoiceChild, shape: tuple[int, ...], structure: config.Structure
-) -> Plan:
+def _plan(module: Any, shape: tuple[int, ...], structure: config.Structure) -> Plan:
     """Returns the tiles of a network; all alternatives of one that holds every one."""
     x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
     start = jax.eval_shape(module.init, root_key(0), x)
@@ -158,10 +150,7 @@ def _plan(
 
 @functools.lru_cache(maxsize=4)
 def _program(
-    module: Child | ChoiceChild,
-    plan: Plan,
-    settings: hwa.FineTune,
-    chips: evaluate.Evaluation,
+    module: Any, plan: Plan, settings: hwa.FineTune, chips: evaluate.Evaluation
 ) -> Any:
     def run(key: Any, variables: Any, data: Any, hyper: Any, training: Any, lr: Any) -> Any:
         x, y, x_val, y_val = data

@@ -157,11 +157,7 @@ class ChildOracle:
         return tr.Training(level.epochs, self.batch, self.augment)
 
     def network(self, fidelity: int) -> SearchSpace:
-        """Returns the space with its networks built for the task.
-
-        Raises:
-            UserError: the space's networks are fixed, or do not take these images.
-        """
+        """Returns the space built for the task; UserError where its networks are fixed."""
         if not isinstance(self.space, Imaged):
             raise UserError(
                 f"The networks of {self.space.id!r} cannot be built for images; use a "
@@ -250,7 +246,7 @@ class ChildOracle:
         key: Key[Array, ""],
         params: tuple[()],
         state: tuple[()],
-        tokens: Int[Array | np.ndarray, "B L"],
+        tokens: mt.Tokens,
         fidelity: Int[Array | np.ndarray, "B"],
         active: Bool[Array | np.ndarray, "B"],
     ) -> tuple[tuple[()], Evaluation]:
@@ -301,11 +297,7 @@ class ChildOracle:
 
 @functools.cache
 def _keep_compilations() -> None:
-    """Turns on JAX's persistent compilation cache, unless the user has set one.
-
-    A training program takes 10 to 100 s to compile, in every worker process; the next
-    process traces it again and reads the rest.
-    """
+    """Turns on JAX's persistent cache, unless set: a training compiles for 10 to 100 s."""
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         folder = str(cache_dir() / "compiled")
         jax.config.update("jax_compilation_cache_dir", folder)
@@ -333,10 +325,7 @@ def _images(name: str, limit: int | None) -> ImageData:
 
 @functools.lru_cache(maxsize=8)
 def on_device(name: str, limit: int | None, used: int | None) -> tr.Images:
-    """Returns the training and validation images; the first ``used`` training images.
-
-    Their order was set by content, so the first ones are a sample of all classes.
-    """
+    """Returns training images, the first ``used`` (of all classes), and validation ones."""
     data = _images(name, limit)
     arrays = (data.x_train[:used], data.y_train[:used], data.x_val, data.y_val)
     return tr.Images(*map(jnp.asarray, arrays))

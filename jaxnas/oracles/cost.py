@@ -14,7 +14,14 @@ from jaxnas.children.count import count_costs, matrices
 from jaxnas.core import tokens as tk
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective, Spec
-from jaxnas.oracles.metrics import choose, described, measured, members_of, summarise
+from jaxnas.oracles.metrics import (
+    Tokens,
+    choose,
+    described,
+    measured,
+    members_of,
+    summarise,
+)
 
 _FLOPS = (
     "multiply-accumulates of convolutions and linear layers for one input, one FLOP each, "
@@ -167,7 +174,7 @@ class CostOracle:
         key: Key[Array, ""],
         params: CostParams,
         state: tuple[()],
-        tokens: Int[Array | np.ndarray, "B L"],
+        tokens: Tokens,
         fidelity: Int[Array | np.ndarray, "B"],
         active: Bool[Array | np.ndarray, "B"],
     ) -> tuple[tuple[()], Evaluation]:
@@ -175,9 +182,7 @@ class CostOracle:
         seconds = jnp.zeros(tokens.shape[0], jnp.float32)
         return state, measured(self.truth(params, tokens), seconds, jnp.asarray(active))
 
-    def truth(
-        self, params: CostParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def truth(self, params: CostParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the exact counts."""
         if self.traced:
             return params.scores[tk.index(self.space, jnp.asarray(tokens))]
@@ -185,9 +190,7 @@ class CostOracle:
         chosen = [[row[name] for name in self._names] for row in rows]
         return jnp.asarray(np.array(chosen, np.float32))
 
-    def spread(
-        self, params: CostParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def spread(self, params: CostParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns zeros: a count has no uncertainty."""
         return jnp.zeros((tokens.shape[0], len(self._names)), jnp.float32)
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int, Key, PyTree
 from jaxnas.core.errors import UserError
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective
-from jaxnas.oracles.metrics import measured
+from jaxnas.oracles.metrics import Tokens, measured
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class FunctionOracle:
         key: Key[Array, ""],
         params: PyTree,
         state: PyTree,
-        tokens: Int[Array | np.ndarray, "B L"],
+        tokens: Tokens,
         fidelity: Int[Array | np.ndarray, "B"],
         active: Bool[Array | np.ndarray, "B"],
     ) -> tuple[PyTree, Evaluation]:

@@ -11,6 +11,9 @@ from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
 
+Tokens = Int[Array | np.ndarray, "B L"]
+"""Architectures, on a device or on the host."""
+
 
 def choose(
     oracle: str,
@@ -18,11 +21,7 @@ def choose(
     names: Sequence[str],
     aliases: Mapping[str, str] | None = None,
 ) -> tuple[str, ...]:
-    """Returns canonical metric names from a name, an alias, ``"a,b"`` or a sequence.
-
-    Raises:
-        UserError: an unknown metric, with the nearest match; none; or one asked for twice.
-    """
+    """Returns canonical metric names; UserError on an unknown one, none, or one twice."""
     parts = objective.split(",") if isinstance(objective, str) else list(objective)
     known = {**{name: name for name in names}, **(aliases or {})}
     chosen = []

@@ -17,7 +17,7 @@ from jaxnas.data.tables import analog_nasbench as _analog
 from jaxnas.data.tables import measured_cells as _cells
 from jaxnas.data.tables import nb201 as _nb201
 from jaxnas.data.tables.columns import Table
-from jaxnas.oracles.metrics import choose, measured, summarise
+from jaxnas.oracles.metrics import Tokens, choose, measured, summarise
 from jaxnas.registry import make_space
 
 TABLES: dict[str, Callable[[], Table]] = {
@@ -119,15 +119,11 @@ class TableOracle:
         row = tk.index(self.space, tokens)
         return state, measured(params.scores[row], params.seconds[row], active)
 
-    def truth(
-        self, params: TableParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def truth(self, params: TableParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the recorded means."""
         return params.scores[tk.index(self.space, jnp.asarray(tokens))]
 
-    def spread(
-        self, params: TableParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def spread(self, params: TableParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the standard deviation of one measurement, 0 where none is recorded."""
         return params.spread[tk.index(self.space, jnp.asarray(tokens))]
 

@@ -14,7 +14,7 @@ from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective
-from jaxnas.oracles.metrics import choose, measured, members_of, summarise
+from jaxnas.oracles.metrics import Tokens, choose, measured, members_of, summarise
 from jaxnas.registry import make_space
 
 METRICS = {
@@ -103,9 +103,7 @@ class ToyOracle:
         layers = jnp.sum(tokens > 0, axis=1, dtype=jnp.float32)
         return state, measured(self.truth(params, tokens), layers, active)
 
-    def truth(
-        self, params: ToyParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def truth(self, params: ToyParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the exact values."""
         tokens = jnp.asarray(tokens)
         before = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)))
@@ -114,9 +112,7 @@ class ToyOracle:
         layers = jnp.sum(tokens > 0, axis=1, dtype=jnp.float32)
         return jnp.stack([score, layers], axis=1)[:, params.chosen]
 
-    def spread(
-        self, params: ToyParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def spread(self, params: ToyParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the synthetic spread of one reading: none for the layers."""
         one = jnp.where(params.chosen == 0, SPREAD, 0.0)
         return jnp.broadcast_to(one, (tokens.shape[0], one.shape[0]))

@@ -200,12 +200,9 @@ def fit(
         return _train(config, member, start, draw, *data)
 
     axes = (0, 0, 0, *(None,) * 9)
-    trained = jax.vmap(per_controller(train), axes)(
-        jnp.arange(config.members, dtype=jnp.int32),
-        jax.random.split(init_key, config.members),
-        jax.random.split(draw_key, config.members),
-        *(scaled, z, share, fold, *hparams),
-    )
+    numbers, data = jnp.arange(config.members, dtype=jnp.int32), (scaled, z, share, fold)
+    keys = (jax.random.split(one, config.members) for one in (init_key, draw_key))
+    trained = jax.vmap(per_controller(train), axes)(numbers, *keys, *data, *hparams)
     means, variances = jax.vmap(_forward, (0, None))(trained, scaled)
     own = jnp.take_along_axis(means, fold[None, :, None], axis=0)[0]
     epistemic = jnp.std(means, axis=0)
@@ -226,10 +223,7 @@ def fit(
 
 
 def predict(config: Ensemble, params: EnsembleParams, x: Float[Array, "B F"]) -> Prediction:
-    """Returns mean, spreads and the extrapolation flag of each row; pure.
-
-    Each row is computed by itself: what else is in the batch does not matter.
-    """
+    """Returns mean, spreads and extrapolation flag of each row by itself; pure."""
     members = _Member(params.kernels, params.biases)
     scaled = (x - params.x_mean) / params.x_scale
     means, variances = jax.vmap(_forward, (0, None))(members, scaled)

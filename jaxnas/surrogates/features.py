@@ -221,10 +221,7 @@ def _roles(graph: Graph) -> tuple[Bool[Array, "N"], Bool[Array, "N"], Bool[Array
 def _paths(
     wired: Float[Array, "N N"], source: Bool[Array, "N"], sink: Bool[Array, "N"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Returns the number of paths from input to output and the inner nodes of the longest.
-
-    Nodes are in topological order, so one pass over them is enough.
-    """
+    """Returns the number of paths and the inner nodes of the longest; nodes are sorted."""
     start = source.astype(jnp.float32)
 
     def visit(carry: PyTree, node: Int[Array, ""]) -> tuple[PyTree, None]:

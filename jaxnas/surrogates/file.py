@@ -40,7 +40,6 @@ class Header:
     """What a model file says about its arrays."""
 
     space: str
-    """Versioned id of the space."""
     encoder: str
     """Versioned id of the features."""
     features: tuple[str, ...]

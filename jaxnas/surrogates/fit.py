@@ -28,7 +28,6 @@ class Rows(NamedTuple):
     values: Float[np.ndarray, "n K"]
     """Labels in natural units."""
     objectives: tuple[Objective, ...]
-    """What the labels are, ``K`` of them."""
 
 
 class Fitted(NamedTuple):

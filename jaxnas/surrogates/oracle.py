@@ -14,19 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from jaxnas.core import oracle as kinds
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.oracle import (
-    Enumerated,
-    Oracle,
-    Selectable,
-    Truthful,
-    capability,
-    required,
-)
+from jaxnas.core.oracle import Oracle, capability, required
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective
-from jaxnas.oracles.metrics import choose, measured, members_of, summarise
+from jaxnas.oracles.metrics import Tokens, choose, measured, members_of, summarise
 from jaxnas.surrogates import file as surrogate_file
 from jaxnas.surrogates import trees
 from jaxnas.surrogates.ensemble import Ensemble, EnsembleParams, Prediction, predict
@@ -86,7 +80,7 @@ class Surrogate:
     def __post_init__(self) -> None:
         if self.table is None:
             return
-        if capability(self.table, Truthful) is None or self.table.space != self.space:
+        if capability(self.table, kinds.Truthful) is None or self.table.space != self.space:
             raise UserError(
                 f"The oracle {self.table.id!r} does not know the true values of "
                 f"{self.space.id!r}; name a table of that space as the truth."
@@ -118,7 +112,7 @@ class Surrogate:
         places = tuple(self.metric_names.index(name) for name in names)
         table = self.table
         if table is not None and names != tuple(o.name for o in self.objectives):
-            table = required(table, Selectable).select(names)
+            table = required(table, kinds.Selectable).select(names)
         return dataclasses.replace(self, chosen=places, table=table)
 
     def params(self) -> SurrogateParams:
@@ -137,9 +131,8 @@ class Surrogate:
 
     def capability(self, kind: type) -> Any:
         """Returns itself; it has columns only where its truth has them."""
-        if kind is Enumerated and self.table and capability(self.table, Enumerated) is None:
-            return None
-        return self if isinstance(self, kind) else None
+        lacks = kind is kinds.Enumerated and self.table and not capability(self.table, kind)
+        return self if isinstance(self, kind) and not lacks else None
 
     def features(self, tokens: Int[Array, "B L"]) -> Float[Array, "B F"]:
         """Returns what the model sees of each architecture, coded one by one."""
@@ -162,18 +155,14 @@ class Surrogate:
         mean = self.predict(params, tokens).mean[:, jnp.asarray(self._places)]
         return state, measured(mean, jnp.zeros(tokens.shape[0], jnp.float32), active)
 
-    def truth(
-        self, params: SurrogateParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def truth(self, params: SurrogateParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the true values where a table knows them, else the predictions."""
         tokens = jnp.asarray(tokens)
         if self.table is None:
             return self.predict(params, tokens).mean[:, jnp.asarray(self._places)]
-        return required(self.table, Truthful).truth(params.truth, tokens)
+        return required(self.table, kinds.Truthful).truth(params.truth, tokens)
 
-    def spread(
-        self, params: SurrogateParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def spread(self, params: SurrogateParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns how far a label may lie from its prediction, both spreads together."""
         predicted = self.predict(params, jnp.asarray(tokens))
         total = jnp.sqrt(predicted.epistemic**2 + predicted.aleatoric**2)
@@ -182,7 +171,7 @@ class Surrogate:
     def columns(self) -> dict[str, np.ndarray]:
         """Returns the truth's columns or predictions; UserError on too large a space."""
         if self.table is not None:
-            return required(self.table, Enumerated).columns()
+            return required(self.table, kinds.Enumerated).columns()
         mean = predict_rows(self, self.params(), members_of(self.space)).mean
         return {name: np.asarray(mean[:, k]) for k, name in enumerate(self.metric_names)}
 

@@ -72,10 +72,7 @@ def spearman(rows: Scored) -> float:
 
 
 def coverage(rows: Scored, share: float) -> float:
-    """Returns the fraction of labels inside the central interval that should hold a share.
-
-    NaN where the model gives no spread.
-    """
+    """Returns the share of labels in the interval meant for ``share``; NaN if no spread."""
     if not (rows.spread > 0).all():
         return np.nan
     z = stats.norm.ppf(0.5 + share / 2)
@@ -83,10 +80,7 @@ def coverage(rows: Scored, share: float) -> float:
 
 
 def nll(rows: Scored) -> float:
-    """Returns the mean negative log density of the labels, in nats; lower is better.
-
-    NaN where the model gives no spread.
-    """
+    """Returns the mean negative log density of the labels, in nats; NaN if no spread."""
     if not (rows.spread > 0).all():
         return np.nan
     return float(-np.mean(stats.norm.logpdf(rows.label, rows.mean, rows.spread)))

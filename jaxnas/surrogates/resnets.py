@@ -42,9 +42,8 @@ METRICS = {metric.name: metric for metric in files.metrics(TITLE)}
 
 def measured_space() -> SearchSpace:
     """Returns the ranges and the images that the networks were drawn and built for."""
-    return registry.make_space(
-        "analog-resnet", groups=4, blocks=2, branches=2, image=(8, 8, 1), pool=4
-    )
+    sizes = {"groups": 4, "blocks": 2, "branches": 2, "pool": 4}
+    return registry.make_space("analog-resnet", image=(8, 8, 1), **sizes)
 
 
 def measurements(objective: str | Sequence[str] = PREDICTED) -> Rows:

@@ -38,7 +38,6 @@ class Trial(NamedTuple):
     """What ``SEEDS`` controllers did in ``UPDATES`` updates; ``P`` is ``SEEDS``."""
 
     state: PyTree
-    """Last states."""
     early: PyTree
     """States after ``ALIKE`` updates."""
     tokens: Int[np.ndarray, "T P B L"]
@@ -173,7 +172,7 @@ def check_hparams_in_state(algo: Algorithm, oracle: Oracle) -> None:
 
 
 def check_single_and_one_trace(
-    algo: Algorithm, oracle: Oracle, exact: bool = False
+    algo: Algorithm, oracle: Oracle, *, exact: bool = False
 ) -> None:
     """One controller alone does what it does among many, and compiles once.
 

@@ -35,13 +35,7 @@ class OnHost(OracleWrapper):
         return ()
 
     def evaluate(
-        self,
-        key: Key[Array, ""],
-        params: PyTree,
-        state: PyTree,
-        tokens: Any,
-        fidelity: Any,
-        active: Any,
+        self, key: Any, params: PyTree, state: Any, tokens: Any, fidelity: Any, active: Any
     ) -> tuple[PyTree, Any]:
         """Returns the inner evaluation as numpy arrays."""
         inner = self.oracle.init(key, params)
@@ -216,13 +210,7 @@ class FakeChild:
         return Measurement(metrics, {"accuracy": curve}, 0.25, OK)
 
     def evaluate(
-        self,
-        key: Any,
-        params: PyTree,
-        state: PyTree,
-        tokens: Any,
-        fidelity: Any,
-        active: Any,
+        self, key: Any, params: PyTree, state: Any, tokens: Any, fidelity: Any, active: Any
     ) -> tuple[PyTree, Any]:
         """Returns the objectives of every active lane."""
         names = [objective.name for objective in self.objectives]

@@ -58,7 +58,6 @@ class TreeModel(NamedTuple):
     base_score: float
     """Before the inverse of the output transform, as XGBoost stores it."""
     objective: str
-    """One of ``OBJECTIVES``."""
     num_feature: int
     feature_names: tuple[str, ...]
     """Empty where the model was fitted on unnamed columns."""
@@ -109,9 +108,8 @@ def parse(content: bytes, name: str) -> TreeModel:
         joined = _join(trees)
         if joined["feature"].max() >= num_feature:
             raise _broken(name, f"a node asks for a feature beyond the {num_feature}")
-        names, types = (
-            tuple(map(str, learner.get(k, ()))) for k in ("feature_names", "feature_types")
-        )
+        columns = (learner.get(f"feature_{of}", ()) for of in ("names", "types"))
+        names, types = (tuple(map(str, column)) for column in columns)
         if {len(names), len(types)} - {0, num_feature}:
             raise _broken(name, "names or types of the features do not fit their number")
         version = tuple(int(v) for v in document.get("version", ()))

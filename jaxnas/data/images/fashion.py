@@ -33,11 +33,7 @@ FILES = tuple((f"{name}-ubyte.gz", sha256) for name, sha256 in _SHA256.items())
 
 
 def whole(contents: Mapping[str, bytes]) -> Splits:
-    """Returns 50,000 / 10,000 / 10,000 images ``uint8[n, 28, 28, 1]`` in [0, 255].
-
-    Raises:
-        UserError: a file is not the IDX file that it should be.
-    """
+    """Returns 50,000 / 10,000 / 10,000 ``uint8[n, 28, 28, 1]``; UserError on bad IDX."""
     parts = [parse(contents[file], file) for file, _ in FILES]
     if [p.shape[1:] for p in parts] != [(28, 28), (), (28, 28), ()]:
         raise UserError("The Fashion-MNIST files do not hold images of 28 x 28 and labels.")
@@ -73,7 +69,7 @@ def _small(splits: Splits, classes: tuple[int, ...], size: int) -> Splits:
 
 def _recipe(name: str, convert: object, content_sha256: str) -> Recipe:
     return Recipe(
-        name=name,
+        name=f"fashion-{name}",
         distribution="dataset-fashion-mnist",
         release="0.0~git20200523.55506a9-1",
         files=FILES,
@@ -89,17 +85,13 @@ def _recipe(name: str, convert: object, content_sha256: str) -> Recipe:
 
 
 RECIPE = _recipe(
-    "fashion-mnist",
-    convert,
-    "ce3cb4c53ec8db62baa0e7a308103dcf6d809b1b7e4cd7b419af2cbded11b763",
+    "mnist", convert, "ce3cb4c53ec8db62baa0e7a308103dcf6d809b1b7e4cd7b419af2cbded11b763"
 )
 RECIPE_8X8 = _recipe(
-    "fashion-8x8",
-    convert_8x8,
-    "d3ded66ac00dcf2ea1ae7dcf1192036ecb3a7b30a28760ffd88d8a63437de2a0",
+    "8x8", convert_8x8, "d3ded66ac00dcf2ea1ae7dcf1192036ecb3a7b30a28760ffd88d8a63437de2a0"
 )
 RECIPE_CONFUSABLE = _recipe(
-    "fashion-confusable",
+    "confusable",
     convert_confusable,
     "e23fabb121d823deb2e7979ecf980f46da0ef2cd6a5db8781f27d3cf02fc04bd",
 )

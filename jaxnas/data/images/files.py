@@ -71,11 +71,7 @@ def _opened(content: bytes, path: Path) -> Opened:
 
 
 def save_npz(opened: Opened, path: Path) -> None:
-    """Writes images as an ``.npz`` that :func:`open_path` reads back, and checks that.
-
-    Raises:
-        UserError: the file cannot be written, or holds something else once read back.
-    """
+    """Writes an ``.npz`` for :func:`open_path`, read back; UserError where it differs."""
     stream, splits = io.BytesIO(), opened.splits._asdict()
     arrays = {name.replace("x_", "X_"): array for name, array in splits.items()}
     np.savez(stream, top=np.float64(opened.top), **arrays)
@@ -126,13 +122,8 @@ def usable(pairs: Mapping[str, Pair], name: str, top: float | None = None) -> Op
             "Without the images that its other splits hold too, the training split of "
             f"{name} has none of class {_gap(splits.y_train)}."
         )
-    return Opened(
-        splits=splits,
-        top=white["train"],
-        classes=tuple(map(str, range(classes))),
-        note=_note(given, splits),
-        facts={"source": name},
-    )
+    named, note = tuple(map(str, range(classes))), _note(given, splits)
+    return Opened(splits, white["train"], named, note, {"source": name})
 
 
 def _note(given: Mapping[str, Pair], splits: Splits) -> str:

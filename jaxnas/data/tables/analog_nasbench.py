@@ -61,11 +61,7 @@ METRICS = _metrics()
 
 
 def convert(contents: Mapping[str, bytes]) -> Arrays:
-    """Returns ``scores`` and ``spread``, ``float64[15625, 13]``, from the wheel's pickle.
-
-    Raises:
-        UserError: the pickle holds anything but the expected records.
-    """
+    """Returns ``scores``, ``spread``, ``float64[15625, 13]``; UserError on bad records."""
     records = loads(contents[FILE], FILE, RECORDS)
     rows = list(itertools.product(range(5), repeat=6))
     try:

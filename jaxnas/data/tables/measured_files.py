@@ -34,11 +34,8 @@ CHECKSUMS = {
 }
 """Name of a file -> ``content_checksum`` of its arrays."""
 TIMES = {
-    "1min": "a minute",
-    "1h": "an hour",
-    "1day": "a day",
-    "1month": "a month (30 days)",
-}
+    "1min": "a minute", "1h": "an hour", "1day": "a day", "1month": "a month (30 days)"
+}  # fmt: skip
 RUN = "training"
 
 
