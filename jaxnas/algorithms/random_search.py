@@ -22,6 +22,7 @@ class RandomState(NamedTuple):
 
     hparams: RandomHparams
     key: Array
+    """Raw key data that fixes the order."""
     position: Int[Array, ""]
 
 

@@ -52,7 +52,7 @@ def save(
 
 
 def load(path: str | Path, space: SearchSpace | None = None) -> Stored:
-    """Returns what :func:`save` wrote, of ``space`` or its header's; UserError if bad."""
+    """Returns a saved model, of ``space`` or its own; UserError if damaged or other."""
     path = Path(path)
     header, arrays = KIND.read(path)
     space = _space(path, header["space"], space)

@@ -96,7 +96,7 @@ def ask(
     state = oracle.init(jax.random.key(seed + 1), params)
     convert = jnp.asarray if oracle.traced else np.asarray
     active = np.ones(lanes, bool) if active is None else active
-    batch = map(convert, (tokens, np.zeros(lanes, np.int32), active))
+    batch = [convert(leaf) for leaf in (tokens, np.zeros(lanes, np.int32), active)]
     _, evaluation = _evaluator(oracle)(key, params, state, *batch)
     found, timed = _map(np.asarray, evaluation), capability(oracle, kinds.Measuring)
     return found._replace(cost=np.sign(found.cost)) if timed else found
