@@ -38,9 +38,8 @@ def architecture_batch(
     reward, valid = episodes.reward, episodes.valid
     centre, spread = scales.centre_and_spread(standardise, scale, reward, valid)
     scaled = jnp.where(valid, (reward - centre) / spread, 0.0)
-    advantage = architecture_advantages(
-        scaled, episodes.value, hparams.gamma, hparams.gae_lambda
-    )
+    discounts = (hparams.gamma, hparams.gae_lambda)
+    advantage = architecture_advantages(scaled, episodes.value, *discounts)
     return PolicyBatch(
         obs=episodes.tokens,
         mask=episodes.mask,

@@ -19,11 +19,6 @@ def unique_fraction(tokens: Int[Array, "B L"]) -> Float[Array, ""]:
 
 
 def collapsed(entropy: Float[Array, ""], unique: Float[Array, ""]) -> Float[Array, ""]:
-    """Returns 1.0 where entropy or the unique fraction is at its floor, else 0.0.
-
-    Args:
-        entropy: of the policy, mean nats per token.
-        unique: :func:`unique_fraction` of the batch.
-    """
+    """Returns 1.0 where entropy (nats a token) or :func:`unique_fraction` is low."""
     low: Bool[Array, ""] = (entropy < ENTROPY_FLOOR) | (unique <= UNIQUE_FLOOR)
     return low.astype(jnp.float32)

@@ -22,7 +22,6 @@ class Known(NamedTuple):
     weight: Float[Array, "C"]
     """1 where there is an answer, else 0."""
     answers: Int[Array, ""]
-    """How many so far."""
 
 
 class Lookup(NamedTuple):
@@ -48,13 +47,8 @@ class Visits(NamedTuple):
 
 def nothing_known(capacity: int, length: int) -> Known:
     """Returns room for ``capacity`` answers."""
-    tokens = jnp.zeros((capacity, length), jnp.int32)
-    return Known(
-        tokens,
-        jnp.zeros(capacity, jnp.float32),
-        jnp.zeros(capacity, jnp.float32),
-        jnp.int32(0),
-    )
+    zeros = jnp.zeros(capacity, jnp.float32)
+    return Known(jnp.zeros((capacity, length), jnp.int32), zeros, zeros, jnp.int32(0))
 
 
 def remember(
@@ -86,16 +80,7 @@ def visit(
     episodes: int,
     num_steps: int,
 ) -> Visits:
-    """Returns where a policy goes in ``episodes`` fresh episodes.
-
-    Args:
-        key: begins them and draws the actions.
-        training: the policy's shape, on a ``ChangeEnv`` over a latent environment.
-        agent: the policy.
-        task: parameters of the environment.
-        episodes: side by side.
-        num_steps: of each; one that has ended stays where it is.
-    """
+    """Returns where a policy goes in fresh episodes of a ``ChangeEnv``; ended ones stay."""
     env, change = acted_on(training.env, task), training.env
     head = head_of(change)
     begin_key, act_key = jax.random.split(key)
@@ -103,11 +88,9 @@ def visit(
     step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
 
     def move(carry: PyTree, keys: Key[Array, "2"]) -> tuple[PyTree, PyTree]:
-        """Acts once in every episode."""
         state, obs, mask = carry
-        uniform = jax.random.uniform(
-            keys[0], (episodes, *head.num_uniforms), dtype=jnp.float32
-        )
+        shape = (episodes, *head.num_uniforms)
+        uniform = jax.random.uniform(keys[0], shape, dtype=jnp.float32)
         out = training.act(agent.params, obs)
         action = head.sample(uniform, out.logits, mask, agent.hparams.temperature)
         after, seen = step(jax.random.split(keys[1], episodes), state, action, task)
@@ -153,5 +136,4 @@ def choose(
 
 
 def _equal(a: UInt32[Array, "n 2"], b: UInt32[Array, "m 2"]) -> Bool[Array, "n m"]:
-    """Returns which digests are the same."""
     return jnp.all(a[:, None] == b[None], axis=-1)

@@ -72,7 +72,6 @@ class LatentState(NamedTuple):
 
     hparams: LatentHparams
     asked: Int[Array, ""]
-    """Architectures proposed."""
     walks: Int[Array, ""]
     """Updates since the first fit."""
     known: lookups.Known
@@ -80,9 +79,7 @@ class LatentState(NamedTuple):
     agent: TrainState
     lookup: lookups.Lookup
     rewards: Float[Array, "B"]
-    """Rewards of the last proposal."""
     answered: Bool[Array, "B"]
-    """Which of them there are."""
     path: Float[Array, "T Z"]
     """Latent vectors of one episode of the newest policy."""
 
@@ -140,7 +137,6 @@ class LatentSearch:
     method: ClassVar[str]
 
     def __post_init__(self) -> None:
-        """Reads the latent model and refuses what does not fit, before tracing."""
         if not self.latent:
             raise UserError(
                 "A latent search needs a latent model: train one with `jaxnas latent "
@@ -193,13 +189,7 @@ class LatentSearch:
         """The learning rule on the environment."""
         env = self.env
         module = MLP(head_of(env).num_logits, hidden=self.hidden)
-        return EnvTraining(
-            env,
-            module,
-            method=self.method,
-            num_envs=self.num_envs,
-            num_steps=self.num_steps,
-        )
+        return EnvTraining(env, module, self.method, self.num_envs, self.num_steps)
 
     def default_hparams(self) -> LatentHparams:
         """Returns the preset."""
@@ -210,27 +200,17 @@ class LatentSearch:
         hparams = LatentHparams(*(jnp.asarray(leaf, jnp.float32) for leaf in hparams))
         length, lanes = self.space.length, self.batch
         known = lookups.nothing_known(self.capacity, length)
-        surrogate = jax.tree.map(
-            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-            jax.eval_shape(self._fitted, key, known),
-        )
+        shapes = jax.eval_shape(self._fitted, key, known)
+        surrogate = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         task = self._task(hparams, known, surrogate)
         agent = self.training.init(key, _rule(hparams), task)
-        lookup = lookups.Lookup(
-            jnp.zeros((lanes, length), jnp.int32),
-            jnp.zeros(lanes, bool),
-            jnp.zeros(lanes, jnp.float32),
-        )
+        none, zeros = jnp.int32(0), jnp.zeros(lanes, jnp.float32)
+        no = jnp.zeros(lanes, bool)
+        lookup = lookups.Lookup(jnp.zeros((lanes, length), jnp.int32), no, zeros)
         size = self.env.dynamics.model.latent_size
-        zero, rewards, answered = (
-            jnp.int32(0),
-            jnp.zeros(lanes, jnp.float32),
-            jnp.zeros(lanes, bool),
-        )
         path = jnp.zeros((self.max_steps + 1, size), jnp.float32)
-        return LatentState(
-            hparams, zero, zero, known, surrogate, agent, lookup, rewards, answered, path
-        )
+        last = (lookup, zeros, no, path)
+        return LatentState(hparams, none, none, known, surrogate, agent, *last)
 
     def ask(self, key: Key[Array, ""], state: LatentState) -> tuple[LatentState, Proposal]:
         """Returns random architectures at first, then the best visited ones."""
@@ -255,10 +235,7 @@ class LatentSearch:
         proposal: Proposal,
         evaluation: Evaluation,
     ) -> LatentState:
-        """Returns the state that knows the answers; failed and skipped lanes are left out.
-
-        When more than ``capacity`` are known the oldest are forgotten.
-        """
+        """Returns the state that knows the valid answers, the newest ``capacity`` only."""
         known, valid = lookups.remember(state.known, proposal, evaluation)
         rewards = jnp.where(valid, evaluation.reward, 0.0)
         return state._replace(known=known, rewards=rewards, answered=valid)
@@ -312,30 +289,21 @@ class LatentSearch:
         square = jnp.square(state.rewards - state.lookup.expected)
         error = jnp.sqrt(masked_mean(square, state.answered, jnp.nan))
         error = jnp.where(state.walks > 0, error, jnp.nan)
-        surrogate = branch(
-            state.walks % self.refit == 0,
-            lambda key, known, before: self._fitted(key, known),
-            lambda key, known, before: before,
-            fit_key,
-            state.known,
-            state.surrogate,
-        )
+        fit = lambda key, known, before: self._fitted(key, known)
+        same = lambda key, known, before: before
+        due = state.walks % self.refit == 0
+        surrogate = branch(due, fit, same, fit_key, state.known, state.surrogate)
         task = self._task(state.hparams, state.known, surrogate)
         agent, metrics = self.training.train(train_key, state.agent, task, self.passes)
         metrics = jax.tree.map(jnp.nanmean, metrics)
-        episodes = 2 * self.num_envs
-        visits = lookups.visit(
-            visit_key, self.training, agent, task, episodes, self.max_steps
-        )
+        size = (2 * self.num_envs, self.max_steps)
+        visits = lookups.visit(visit_key, self.training, agent, task, *size)
         lookup, seen = lookups.choose(
             self.acquisition, task["oracle"], visits.tokens, state.known, self.batch
         )
+        walks = state.walks + 1
         state = state._replace(
-            walks=state.walks + 1,
-            surrogate=surrogate,
-            agent=agent,
-            lookup=lookup,
-            path=visits.path,
+            walks=walks, surrogate=surrogate, agent=agent, lookup=lookup, path=visits.path
         )
         metrics |= {**seen, "length": visits.length, "surrogate_error": error}
         # Short walks from the best known cells repeat themselves by nature; what shows a
@@ -344,7 +312,6 @@ class LatentSearch:
         return state, {n: jnp.asarray(metrics[n], jnp.float32) for n in METRICS}
 
     def _fitted(self, key: Key[Array, ""], known: lookups.Known) -> ensemble.EnsembleParams:
-        """Returns the surrogate of everything known."""
         x = jax.vmap(self.acquisition.encoder)(known.tokens)
         config = self.acquisition.config
         return ensemble.fit(config, key, x, known.reward[:, None], known.weight)
@@ -355,7 +322,6 @@ class LatentSearch:
         known: lookups.Known,
         surrogate: ensemble.EnsembleParams,
     ) -> dict[str, PyTree]:
-        """Returns the environment's parameters: latent model and acquisition."""
         stored = self.stored
         reward = jnp.where(known.weight > 0, known.reward, -jnp.inf)
         _, elite = jax.lax.top_k(reward, min(ELITE, self.capacity))
@@ -363,17 +329,13 @@ class LatentSearch:
         data = env.encode(stored.params, known.tokens[elite])
         dynamics: LatentParams = env.params(stored.params, data=data)
         there = jnp.where(known.weight > 0, known.reward, jnp.nan)
-        oracle = AcquisitionParams(
-            model=surrogate,
-            median=jnp.nan_to_num(jnp.nanmedian(there)),
-            best=jnp.nan_to_num(jnp.nanmax(there)),
-            kappa=jnp.asarray(hparams.kappa, jnp.float32),
-        )
+        median, best = map(jnp.nan_to_num, (jnp.nanmedian(there), jnp.nanmax(there)))
+        kappa = jnp.asarray(hparams.kappa, jnp.float32)
+        oracle = AcquisitionParams(surrogate, median, best, kappa)
         return {"dynamics": dynamics, "oracle": oracle}
 
 
 def _rule(hparams: LatentHparams) -> EnvHparams:
-    """Returns the settings of the learning rule."""
     return EnvHparams(*(getattr(hparams, name) for name in EnvHparams._fields))
 
 

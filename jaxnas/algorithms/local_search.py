@@ -29,13 +29,10 @@ class LocalSearchState(NamedTuple):
     fitness: Float[Array, "C"]
     """Reward; -inf where the place is empty, failed or already expanded."""
     evaluated: Int[Array, ""]
-    """Architectures evaluated so far."""
     centre: Int[Array, "L"]
     """The architecture whose neighbours are being asked."""
     climbing: Float[Array, ""]
-    """Reward of ``centre``."""
     order: Int[Array, "R"]
-    """The random order of its neighbours."""
     next: Int[Array, ""]
     """Neighbours asked already; ``R`` when a new centre must be chosen."""
 
@@ -87,28 +84,21 @@ class LocalSearch:
     def init(self, key: Key[Array, ""], hparams: LocalSearchHparams) -> LocalSearchState:
         """Returns an empty pool."""
         L, R = self.space.length, self.neighbourhood
-        return LocalSearchState(
-            hparams,
-            jnp.zeros((self.capacity, L), jnp.int32),
-            jnp.full(self.capacity, -jnp.inf, jnp.float32),
-            jnp.int32(0),
-            jnp.zeros(L, jnp.int32),
-            jnp.float32(-jnp.inf),
-            jnp.arange(R, dtype=jnp.int32),
-            jnp.int32(R),
-        )
+        pool = jnp.zeros((self.capacity, L), jnp.int32)
+        fitness = jnp.full(self.capacity, -jnp.inf, jnp.float32)
+        start = (jnp.int32(0), jnp.zeros(L, jnp.int32), jnp.float32(-jnp.inf))
+        order = jnp.arange(R, dtype=jnp.int32)
+        return LocalSearchState(hparams, pool, fitness, *start, order, jnp.int32(R))
 
     def _recentre(self, key: Key[Array, ""], state: LocalSearchState) -> LocalSearchState:
         """Returns the state with the best unexpanded architecture as the new centre."""
         best = jnp.argmax(state.fitness)
-        R = self.neighbourhood
+        drawn = jax.random.uniform(key, (self.neighbourhood,), dtype=jnp.float32)
         return state._replace(
             centre=state.pool[best],
             climbing=state.fitness[best],
             fitness=state.fitness.at[best].set(-jnp.inf),
-            order=jnp.argsort(jax.random.uniform(key, (R,), dtype=jnp.float32)).astype(
-                jnp.int32
-            ),
+            order=jnp.argsort(drawn).astype(jnp.int32),
             next=jnp.int32(0),
         )
 

@@ -50,7 +50,6 @@ class PPO(TokenPolicy):
     preferred_width: int = 8
 
     def __post_init__(self) -> None:
-        """Refuses minibatches that do not divide the batch."""
         super().__post_init__()
         check_minibatches(self.batch, self.epochs, self.minibatches)
 
@@ -75,13 +74,6 @@ class PPO(TokenPolicy):
         """Returns what ``epochs * minibatches`` gradient steps do to the controller."""
         module = self.module
         apply = lambda params, tokens: sequence(module, params, tokens)
-        return ppo_update(
-            apply,
-            params,
-            adam,
-            *lesson,
-            hparams,
-            minibatches=self.minibatches,
-            normalise=self.normalise,
-            clip_value=self.clip_value,
-        )
+        how = {"normalise": self.normalise, "clip_value": self.clip_value}
+        given = (params, adam, *lesson, hparams)
+        return ppo_update(apply, *given, minibatches=self.minibatches, **how)

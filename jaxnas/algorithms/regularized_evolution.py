@@ -64,9 +64,7 @@ class RegularizedEvolution:
                 f"population {self.population}."
             )
         if not 1 <= self.batch <= self.population:
-            raise UserError(
-                f"Evolution needs 1 <= batch <= population, got batch {self.batch}."
-            )
+            raise UserError(f"Evolution needs 1 <= batch <= population, got {self.batch}.")
 
     def default_hparams(self) -> EvolutionHparams:
         """Returns the preset tournament size."""
@@ -74,12 +72,9 @@ class RegularizedEvolution:
 
     def init(self, key: Key[Array, ""], hparams: EvolutionHparams) -> EvolutionState:
         """Returns an empty population."""
-        return EvolutionState(
-            hparams,
-            jnp.zeros((self.population, self.space.length), jnp.int32),
-            jnp.full(self.population, -jnp.inf, jnp.float32),
-            jnp.int32(0),
-        )
+        tokens = jnp.zeros((self.population, self.space.length), jnp.int32)
+        fitness = jnp.full(self.population, -jnp.inf, jnp.float32)
+        return EvolutionState(hparams, tokens, fitness, jnp.int32(0))
 
     def ask(
         self, key: Key[Array, ""], state: EvolutionState
@@ -89,9 +84,8 @@ class RegularizedEvolution:
 
         def child(key: Key[Array, ""]) -> Int[Array, "L"]:
             fresh_key, pick_key, mutate_key = jax.random.split(key, 3)
-            order = jnp.argsort(
-                jax.random.uniform(pick_key, (self.population,), dtype=jnp.float32)
-            )
+            drawn = jax.random.uniform(pick_key, (self.population,), dtype=jnp.float32)
+            order = jnp.argsort(drawn)
             entered = jnp.arange(self.population, dtype=jnp.int32) < state.hparams.sample
             fitness = jnp.where(entered, state.fitness[order], -jnp.inf)
             parent = state.tokens[order[jnp.argmax(fitness)]]
@@ -103,7 +97,6 @@ class RegularizedEvolution:
         return state, Proposal(tokens, jnp.zeros(self.batch, jnp.int32), every)
 
     def _mutate(self, key: Key[Array, ""], parent: Int[Array, "L"]) -> Int[Array, "L"]:
-        """Returns the space's own mutation where it has one, else the generic one."""
         if isinstance(self.space, Mutable):
             return cast(Mutable, self.space).mutate(key, parent)
         return tk.mutate(key, self.space, parent)

@@ -8,13 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from jaxnas.algorithms import reward_scale as scales
-from jaxnas.algorithms.token_policy import (
-    Episodes,
-    PolicyState,
-    TokenPolicy,
-    per_token,
-    sequence,
-)
+from jaxnas.algorithms import token_policy as tp
+from jaxnas.algorithms.token_policy import Episodes, PolicyState, TokenPolicy, per_token
 from jaxnas.controllers import heads
 from jaxnas.core.errors import UserError
 from jaxnas.core.ranges import HPARAMS
@@ -57,12 +52,9 @@ class Reinforce(TokenPolicy):
     replays: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuses an unknown baseline, and leave-one-out with nothing left."""
         super().__post_init__()
         if self.baseline not in BASELINES:
-            raise UserError(
-                f"baseline is {self.baseline!r}, but must be one of {BASELINES}."
-            )
+            raise UserError(f"baseline is {self.baseline!r}, but must be in {BASELINES}.")
         if self.baseline == "leave-one-out" and self.batch < 2:
             raise UserError("The baseline 'leave-one-out' needs a batch of at least 2.")
 
@@ -89,9 +81,8 @@ class Reinforce(TokenPolicy):
         """Returns parameters, optimiser state and metrics after one gradient step."""
         gradient = jax.value_and_grad(self.loss, has_aux=True)
         (loss, entropy), grads = gradient(params, *lesson, hparams)
-        params, adam, norm = optimise.step(
-            params, adam, grads, hparams.lr, hparams.max_grad_norm
-        )
+        rates = (hparams.lr, hparams.max_grad_norm)
+        params, adam, norm = optimise.step(params, adam, grads, *rates)
         return params, adam, {"loss": loss, "entropy": entropy, "grad_norm": norm}
 
     def loss(
@@ -102,13 +93,12 @@ class Reinforce(TokenPolicy):
         hparams: ReinforceHparams,
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Returns the loss and the policy's mean entropy in nats per token."""
-        out = sequence(self.module, params, episodes.tokens, episodes.aux)
+        out = tp.sequence(self.module, params, episodes.tokens, episodes.aux)
         logits = heads.masked(out.logits, episodes.mask, hparams.temperature)
         drawn = heads.choice(logits, episodes.mask, episodes.tokens)
         teaches = per_token(episodes.valid, episodes.tokens)
-        policy = losses.policy_gradient(
-            drawn.log_prob, per_token(advantage, episodes.tokens), teaches
-        )
+        each = per_token(advantage, episodes.tokens)
+        policy = losses.policy_gradient(drawn.log_prob, each, teaches)
         entropy = jnp.mean(drawn.entropy)
         return policy - hparams.entropy * entropy, entropy
 
@@ -121,12 +111,8 @@ def advantages(
 ) -> Float[Array, "B"]:
     """Returns ``R_b - baseline_b``, zero on lanes that are not valid.
 
-    Args:
-        baseline: one of :data:`BASELINES`.
-        before: moments of the *earlier* batches, so that the baseline does not depend on
-            the actions it is subtracted for.
-        reward: of each lane.
-        valid: which lanes have one.
+    ``before`` are the moments of the *earlier* batches, so that the baseline does not
+    depend on the actions it is subtracted for.
     """
     if baseline == "none":
         reference = jnp.zeros_like(reward)

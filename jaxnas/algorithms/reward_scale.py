@@ -29,9 +29,8 @@ def check(standardise: str) -> None:
 
 def init() -> RewardScale:
     """Returns the scale before any reward."""
-    return RewardScale(
-        jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32), jnp.zeros((), jnp.float32)
-    )
+    zero = jnp.zeros((), jnp.float32)
+    return RewardScale(zero, zero, zero)
 
 
 def batch_moments(
@@ -70,13 +69,9 @@ def centre_and_spread(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Returns what to subtract from a reward and what to divide it by.
 
-    Args:
-        standardise: ``running`` uses the moments of the whole search so far, so that the
-            signal fades as the policy converges; ``batch`` those of this batch alone;
-            ``none`` leaves natural units.
-        scale: running moments, this batch included.
-        reward: of the batch.
-        valid: which rewards exist.
+    ``running`` uses the moments of the whole search so far, this batch included, so that
+    the signal fades as the policy converges; ``batch`` those of this batch alone; ``none``
+    leaves natural units.
     """
     if standardise == "none":
         return jnp.zeros((), jnp.float32), jnp.ones((), jnp.float32)

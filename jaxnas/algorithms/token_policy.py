@@ -73,7 +73,6 @@ class TokenPolicy(abc.ABC):
     can need not run its recurrence again."""
 
     def __post_init__(self) -> None:
-        """Refuses sizes that make no sense, before anything is traced."""
         if self.batch < 1 or self.hidden < 1:
             raise UserError(
                 f"batch is {self.batch} and hidden is {self.hidden}; both must be positive."
@@ -130,9 +129,8 @@ class TokenPolicy(abc.ABC):
         reward, valid = episodes.reward, episodes.valid
         scale = scales.update(state.scale, reward, valid, hparams.reward_decay)
         lesson = self.lesson(key, state, scale)
-        params, adam, metrics = per_controller(self.train)(
-            state.params, state.adam, lesson, hparams
-        )
+        train = per_controller(self.train)
+        params, adam, metrics = train(state.params, state.adam, lesson, hparams)
         unique = collapse.unique_fraction(episodes.tokens)
         collapsed = collapse.collapsed(metrics["entropy"], unique)
         metrics = {**metrics, "unique": unique, "collapsed": collapsed}
@@ -149,18 +147,14 @@ class TokenPolicy(abc.ABC):
     def _write(
         self, key: Key[Array, ""], params: PyTree, temperature: Float[Array, ""]
     ) -> Episodes:
-        """Returns unscored architectures drawn from the policy."""
         shape = (self.batch, self.space.length)
-        uniforms = jax.random.uniform(key, (math.prod(shape),), dtype=jnp.float32).reshape(
-            shape
-        )
+        flat = jax.random.uniform(key, (math.prod(shape),), dtype=jnp.float32)
+        uniforms, zeros = flat.reshape(shape), jnp.zeros(self.batch, jnp.float32)
         keep = self.replays and isinstance(self.module, Replayable)
         drawn = generate(
             self.module, params, uniforms, self.space.mask, temperature, keep_aux=keep
         )
-        return Episodes(
-            *drawn, reward=jnp.zeros(self.batch, jnp.float32), valid=_none(self.batch)
-        )
+        return Episodes(*drawn, reward=zeros, valid=_none(self.batch))
 
     def ask(self, key: Key[Array, ""], state: PolicyState) -> tuple[PolicyState, Proposal]:
         """Returns ``batch`` architectures drawn from the policy, one PRNG call for all."""
@@ -206,5 +200,4 @@ def per_token(lanes: Array, tokens: Int[Array, "B L"]) -> Array:
 
 
 def _none(batch: int) -> Bool[Array, "B"]:
-    """Returns a flag a lane, all False."""
     return jnp.zeros(batch, bool)

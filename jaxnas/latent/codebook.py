@@ -101,14 +101,7 @@ def follow(
 def revive(
     key: Key[Array, ""], book: Codebook, x: Float[Array, "n D"], floor: Scalar
 ) -> Codebook:
-    """Returns the codebook with dead codes moved onto random encoder outputs.
-
-    Args:
-        key: chooses the outputs.
-        book: current codes and usage.
-        x: encoder outputs of a batch.
-        floor: a code is dead whose running usage is below this share of ``1 / K``.
-    """
+    """Returns the codebook with codes used below ``floor / K`` moved onto random ``x``."""
     num = book.codes.shape[0]
     dead = book.usage < floor / num
     rows = jax.random.randint(key, (num,), 0, x.shape[0], dtype=jnp.int32)

@@ -25,11 +25,7 @@ class Split(NamedTuple):
 def split(space: SearchSpace, num_train: int, num_heldout: int, seed: int = 0) -> Split:
     """Returns different architectures, uniformly drawn where the space can do that.
 
-    Args:
-        space: to draw from; enumerated where it is small.
-        num_train: ``N``; no score is read, so they cost no query.
-        num_heldout: ``H``.
-        seed: decides which.
+    No score is read, so they cost no query; ``seed`` decides which.
 
     Raises:
         UserError: a number below 1, or more than the space holds.
@@ -51,7 +47,6 @@ def split(space: SearchSpace, num_train: int, num_heldout: int, seed: int = 0) -
 
 
 def _draw(space: SearchSpace, wanted: int, seed: int) -> Int[np.ndarray, "n L"]:
-    """Returns different random architectures of a space too large to enumerate."""
     draw = tk.sample_uniform if isinstance(cast(object, space), Counted) else tk.sample
     batch = jax.vmap(lambda key: draw(key, space))
     found = np.zeros((0, space.length), np.int32)

@@ -37,11 +37,7 @@ def save(
     history: dict[str, Any] | None = None,
     facts: dict[str, Any] | None = None,
 ) -> None:
-    """Writes a model, whole or not at all.
-
-    Raises:
-        UserError: it cannot be written there.
-    """
+    """Writes a model, whole or not at all; UserError where it cannot be written."""
     arrays = {f"params{n}": leaf for n, leaf in named_leaves(params).items()}
     arrays |= {f"history.{n}": np.asarray(v) for n, v in (history or {}).items()}
     name, options = registry.recipe(model.space) or (None, {})
@@ -56,15 +52,7 @@ def save(
 
 
 def load(path: str | Path, space: SearchSpace | None = None) -> Stored:
-    """Returns a model from its file.
-
-    Args:
-        path: what :func:`save` wrote.
-        space: the space that it must be of; made from the header when None.
-
-    Raises:
-        UserError: no such file, damaged, of another format, version or space.
-    """
+    """Returns a saved model, of ``space`` or its own; UserError if damaged or other."""
     path = Path(path)
     header, arrays = KIND.read(path)
     space = _space(path, header["space"], space)
@@ -82,11 +70,7 @@ def load(path: str | Path, space: SearchSpace | None = None) -> Stored:
 
 
 def checksum_of(path: str | Path) -> str:
-    """Returns the SHA-256 of a model file.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Returns the SHA-256 of a model file; UserError where there is none."""
     if not Path(path).is_file():
         raise UserError(f"There is no {KIND.noun} at {path}; {KIND.mend}")
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -94,11 +78,7 @@ def checksum_of(path: str | Path) -> str:
 
 @functools.lru_cache(maxsize=8)
 def load_encoder(path: str, checksum: str, space: SearchSpace) -> Stored:
-    """Returns a model that can encode, read once for each content of the file.
-
-    Raises:
-        UserError: as :func:`load`; the file has changed; or it holds no encoder.
-    """
+    """Returns a model with an encoder, read once; UserError as :func:`load` or without."""
     if checksum_of(path) != checksum:
         raise UserError(f"{path} has changed since it was named; start again with it.")
     stored = load(path, space)
@@ -112,12 +92,7 @@ def load_encoder(path: str, checksum: str, space: SearchSpace) -> Stored:
 
 @dataclasses.dataclass(frozen=True)
 class FileModel:
-    """A fitted latent model that knows its parameters: those of its file.
-
-    Args:
-        path: what :func:`save` wrote; read once for each content.
-        checksum: of the file; computed when empty.
-    """
+    """A fitted latent model that knows its parameters: those of its file, read once."""
 
     path: str
     checksum: str = ""
@@ -165,7 +140,6 @@ class FileModel:
 
 @functools.lru_cache(maxsize=8)
 def _load_once(path: str, checksum: str) -> Stored:
-    """Returns a model, read once for each content of its file."""
     if checksum_of(path) != checksum:
         raise UserError(f"{path} has changed since it was named; start again with it.")
     return load(path)
@@ -178,13 +152,11 @@ def describe(model: VQVAE) -> dict[str, Any]:
 
 
 def _config(model: VQVAE) -> dict[str, Any]:
-    """Returns the fields of a configuration without the space."""
     fields = (f.name for f in dataclasses.fields(model) if f.name != "space")
     return {name: getattr(model, name) for name in fields}
 
 
 def _space(path: Path, wanted: dict[str, Any], space: SearchSpace | None) -> SearchSpace:
-    """Returns the space of a model: the given one if it is the same, else a new one."""
     if space is None:
         if wanted["name"] is None:
             raise UserError(

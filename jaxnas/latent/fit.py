@@ -66,9 +66,7 @@ class Plan:
         if min(self.steps, self.batch, self.labelled, self.records) < 1:
             raise UserError("Steps, batch, labelled and records must be at least 1.")
         if self.steps % self.records:
-            raise UserError(
-                f"{self.steps} steps cannot be cut into {self.records} equal records."
-            )
+            raise UserError(f"{self.steps} steps do not make {self.records} equal records.")
 
 
 DEFAULTS = Hparams()
@@ -108,14 +106,8 @@ def fit(
     reconstruction + commitment |x - e|^2 + codebook |e - x|^2 (gradient codes only)
         + divergence * crowding + score * (head - score)^2
 
-    Args:
-        model: configuration, static.
-        key: initial parameters, batches, revival and dropout.
-        tokens: architectures to learn to reconstruct; no label is needed.
-        labels: the scored ones, which train the score head; all weights 0 for none.
-        hparams: traced settings.
-        plan: lengths and batch sizes, static.
-        bins: code of each architecture, label mode only.
+    ``tokens`` are reconstructed and need no label; ``labels`` train the score head, with
+    all weights 0 for none; ``bins`` is each architecture's code, in label mode only.
 
     Raises:
         UserError: label mode without ``bins``, or the reverse.
@@ -138,11 +130,9 @@ def fit(
         return _step(model, plan, hparams, data, jax.random.fold_in(run, t), state, t)
 
     def record(state: _State, first: Int[Array, ""]) -> tuple[_State, dict[str, Array]]:
-        """One point of the curves."""
         each = plan.steps // plan.records
-        state, metrics = jax.lax.scan(
-            step, state, first + jnp.arange(each, dtype=jnp.int32)
-        )
+        numbers = first + jnp.arange(each, dtype=jnp.int32)
+        state, metrics = jax.lax.scan(step, state, numbers)
         return state, jax.tree.map(jnp.mean, metrics)
 
     firsts = jnp.arange(plan.records, dtype=jnp.int32) * (plan.steps // plan.records)
@@ -184,32 +174,22 @@ def _step(
 ) -> tuple[_State, dict[str, Array]]:
     """Returns the state after one gradient step on one batch, and its metrics."""
     rows_key, labelled_key, revive_key, drop_key = jax.random.split(key, 4)
-    rows = jax.random.randint(
-        rows_key, (plan.batch,), 0, data.tokens.shape[0], dtype=jnp.int32
-    )
-    uniform = (
-        jax.random.uniform(labelled_key, (plan.labelled,), dtype=jnp.float32)
-        * data.cumulative[-1]
-    )
-    known = jnp.searchsorted(data.cumulative, uniform, side="right")
+    rows = jax.random.randint(rows_key, (plan.batch,), 0, len(data.tokens), dtype=jnp.int32)
+    uniform = jax.random.uniform(labelled_key, (plan.labelled,), dtype=jnp.float32)
+    total = data.cumulative[-1]
+    known = jnp.searchsorted(data.cumulative, uniform * total, side="right")
     known = jnp.minimum(known, data.targets.shape[0] - 1)
     bins = None if data.bins is None else data.bins[rows]
-    batch = _Batch(
-        data.tokens[rows],
-        data.labelled[known],
-        data.targets[known],
-        (data.cumulative[-1] > 0).astype(jnp.float32),
-        bins,
-    )
+    some = (total > 0).astype(jnp.float32)
+    batch = _Batch(data.tokens[rows], data.labelled[known], data.targets[known], some, bins)
     gradient = jax.value_and_grad(_loss, argnums=(1, 2), has_aux=True)
     (_, (metrics, x, index)), (grads, book_grad) = gradient(
         model, state.nets, state.book.codes, hparams, batch, drop_key
     )
     lr = hparams.lr * _schedule(t.astype(jnp.float32), plan.steps)
     moves, adam = ADAM.update(grads, state.adam)
-    nets = jax.tree.map(
-        lambda p, m: p - lr * (m + hparams.weight_decay * p), state.nets, moves
-    )
+    descend = lambda p, m: p - lr * (m + hparams.weight_decay * p)
+    nets = jax.tree.map(descend, state.nets, moves)
     book, book_adam = _move_codes(model, hparams, state, book_grad, x, index, lr)
     if model.mode == "instance":
         revived = cb.revive(revive_key, book, x, hparams.revive)
@@ -285,10 +265,8 @@ def _loss(
     out = jnp.asarray(model.decoder.apply(decoder, latent, hparams.dropout, keys[1]))
     recon, match = _reconstruction(model, out, inputs)
     noise = hparams.jitter * jax.lax.stop_gradient(jnp.std(codes))
-    noisy = latent[size:] + noise * jax.random.normal(
-        keys[2], latent[size:].shape, dtype=jnp.float32
-    )
-    guess = jnp.asarray(model.head.apply(head, noisy))
+    drawn = jax.random.normal(keys[2], latent[size:].shape, dtype=jnp.float32)
+    guess = jnp.asarray(model.head.apply(head, latent[size:] + noise * drawn))
     parts = {
         "reconstruction": recon,
         "commitment": cb.commitment_loss(x, quantised),

@@ -29,11 +29,7 @@ class Labels(NamedTuple):
 
 
 def make_labels(tokens: Int[np.ndarray, "M L"], scores: Float[np.ndarray, "n"]) -> Labels:
-    """Returns labels, each as likely as the other; host side.
-
-    Raises:
-        UserError: none, a different number of both, or a score that is not finite.
-    """
+    """Returns labels, equally likely, on the host; UserError on unequal numbers or NaN."""
     scores = np.asarray(scores, np.float64)
     if len(tokens) != len(scores) or len(scores) == 0:
         raise UserError(
@@ -77,11 +73,7 @@ def bin_scores(
 
 
 def quantile_edges(scores: Float[np.ndarray, "n"], num: int) -> tuple[float, ...]:
-    """Returns the ``num + 1`` edges of bins that hold equally many scores; host side.
-
-    Raises:
-        UserError: a score that is not finite, or too few different ones for the bins.
-    """
+    """Returns ``num + 1`` edges of equally full bins, host side; UserError on too few."""
     scores = np.asarray(scores, np.float64)
     _refuse_nan(scores)
     edges = np.quantile(scores, np.linspace(0, 1, num + 1)) if len(scores) else np.zeros(0)
@@ -107,7 +99,6 @@ def floor(features: Float[np.ndarray, "n F"], bins: Int[np.ndarray, "n"]) -> flo
 
 
 def _refuse_nan(scores: Float[np.ndarray, "n"]) -> None:
-    """Raises where a score is not a finite number."""
     for row in np.flatnonzero(~np.isfinite(scores))[:1]:
         raise UserError(
             f"Row {row} has the score {scores[row]}, which is not a finite number; remove "

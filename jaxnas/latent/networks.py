@@ -11,13 +11,7 @@ Scalar = float | Float[Array, ""]
 
 
 class Dense(nn.Module):
-    """Dense layers with ReLU, a linear output, and dropout after every hidden layer.
-
-    Attributes:
-        widths: units of the hidden layers, first to last.
-        out: outputs.
-        relu_out: whether the output passes a ReLU too, as the original's decoder does.
-    """
+    """Dense layers of ``widths`` with ReLU and dropout, then ``out``: linear, or ReLU."""
 
     widths: Sequence[int]
     out: int
@@ -30,14 +24,7 @@ class Dense(nn.Module):
         rate: Scalar | None = None,
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "*b O"]:
-        """Returns the outputs.
-
-        Args:
-            x: inputs.
-            rate: probability that a hidden unit is dropped, traced; None drops nothing and
-                draws nothing.
-            key: decides which; needed with ``rate``.
-        """
+        """Returns the outputs; given a traced ``rate``, ``key`` drops hidden units."""
         for i, width in enumerate(self.widths):
             x = jax.nn.relu(nn.Dense(width, name=f"layer_{i}")(x))
             if rate is not None and key is not None:
@@ -49,10 +36,7 @@ class Dense(nn.Module):
 def dropout(
     key: Key[Array, ""], x: Float[Array, "*b H"], rate: Scalar
 ) -> Float[Array, "*b H"]:
-    """Returns ``x`` with a share ``rate`` of the entries zero and the rest scaled up.
-
-    The share is rounded to 1/256: one random byte decides an entry.
-    """
+    """Returns ``x``, a share ``rate`` (rounded to 1/256) zero and the rest scaled up."""
     threshold = jnp.round(256 * jnp.asarray(rate))
     keep = jax.random.bits(key, x.shape, jnp.uint8).astype(jnp.float32) >= threshold
     return jnp.where(keep, x * (256 / jnp.maximum(256 - threshold, 1)), 0.0)

@@ -59,15 +59,7 @@ def assess(
     tokens: Int[Array, "H L"],
     scores: Float[Array, "H"],
 ) -> Quality:
-    """Returns all measurements; pure, and vmappable over ``params``.
-
-    Args:
-        model: configuration, static.
-        params: trained, with encoder and head.
-        key: draws the garbage and the steps.
-        tokens: architectures that the fit has not seen, in random order.
-        scores: their true scores.
-    """
+    """Returns all measurements on unseen ``tokens`` of true ``scores``; vmappable."""
     index = jax.vmap(lambda t: model.choose(params, t))(tokens)
     latent = params.codes[index].reshape(len(tokens), -1)
     decoded = jax.vmap(lambda z: model.decode(params, z))(latent)
@@ -111,9 +103,8 @@ def validity(model: VQVAE, params: Params, key: Key[Array, ""]) -> Float[Array, 
 
 def _one_hot(model: VQVAE, tokens: Int[Array, "H L"]) -> Float[Array, "H I"]:
     """Returns tokens as vectors whose squared distance counts differing tokens twice."""
-    return jax.nn.one_hot(tokens, model.space.vocab, dtype=jnp.float32).reshape(
-        len(tokens), -1
-    )
+    hot = jax.nn.one_hot(tokens, model.space.vocab, dtype=jnp.float32)
+    return hot.reshape(len(tokens), -1)
 
 
 def _step(

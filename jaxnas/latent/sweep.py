@@ -46,7 +46,6 @@ class Trial(NamedTuple):
     """One setting and what came of it."""
 
     setting: dict[str, int | float]
-    """Value of each of the nine axes."""
     quality: dict[str, float]
     """Means over the seeds of every field of ``Quality``."""
     loss: float
@@ -54,11 +53,7 @@ class Trial(NamedTuple):
 
 
 def check_grid(grid: Mapping[str, Sequence[Any]]) -> dict[str, Numbers]:
-    """Returns the default grid with some axes replaced.
-
-    Raises:
-        UserError: an unknown axis, no values, or a value that cannot be.
-    """
+    """Returns the default grid with axes replaced; UserError on a wrong axis or value."""
     full = dict(GRID)
     for name, values in grid.items():
         if name not in AXES:
@@ -83,7 +78,6 @@ def check_grid(grid: Mapping[str, Sequence[Any]]) -> dict[str, Numbers]:
 
 
 def _needs(name: str) -> str:
-    """Returns in words which values an axis takes."""
     if name in STRUCTURAL:
         return "whole numbers of at least " + ("0" if name == "layers" else "1")
     return "numbers from 0 up to but not 1" if name == "dropout" else "numbers from 0"
@@ -122,15 +116,9 @@ def sweep(
     seed: int = 0,
     tell: Callable[[str], None] = lambda text: None,
 ) -> list[Trial]:
-    """Returns all trials, best first; compiles once for each structural combination.
-
-    Raises:
-        UserError: no trial, no seed, or a model in label mode.
-    """
+    """Returns trials, best first, one compilation a shape; UserError in label mode."""
     if trials < 1 or seeds < 1 or model.mode != "instance":
-        raise UserError(
-            "A latent sweep needs at least one trial and one seed, in instance mode."
-        )
+        raise UserError("A sweep needs at least one trial and one seed, in instance mode.")
     drawn = settings(grid, trials, seed)
     keys = jax.random.split(key, seeds)
     found: list[Trial] = []
@@ -146,7 +134,6 @@ def sweep(
         numeric = dict(zip(NUMERIC, map(jnp.asarray, columns), strict=True))
 
         def run(one: Hparams, own: Key[Array, ""]) -> tuple[Quality, Float[Array, ""]]:
-            """One fit and its held-out quality."""
             fitted = fit(sized, own, tokens, labels, one, planned)  # noqa: B023
             quality = assess(sized, fitted.params, key, heldout, scores)  # noqa: B023
             return quality, fitted.curves["loss"][-1]

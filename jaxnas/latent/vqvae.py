@@ -75,6 +75,7 @@ class VQVAE:
     layers: int = 1
     shrink: int = 1
     ema: bool = True
+    id = "vqvae-v1"
 
     def __post_init__(self) -> None:
         if self.mode not in MODES or self.output not in OUTPUTS:
@@ -105,11 +106,6 @@ class VQVAE:
                 f"The space {self.space.id!r} has no numeric features to decode to; use "
                 "output='tokens'."
             )
-
-    @property
-    def id(self) -> str:
-        """Versioned name."""
-        return "vqvae-v1"
 
     @property
     def latent_size(self) -> int:
@@ -154,15 +150,10 @@ class VQVAE:
         keys = jax.random.split(key, 4)
         latent = jnp.zeros(self.latent_size, jnp.float32)
         book = cb.init(keys[3], self.codes, self.dims)
-        return Params(
-            self.encoder.init(keys[0], jnp.zeros(self.num_inputs, jnp.float32)),
-            self.decoder.init(keys[1], latent),
-            self.head.init(keys[2], latent),
-            book.codes,
-            book.usage,
-            jnp.float32(0.0),
-            jnp.float32(1.0),
-        )
+        zero, one = jnp.float32(0.0), jnp.float32(1.0)
+        encoder = self.encoder.init(keys[0], jnp.zeros(self.num_inputs, jnp.float32))
+        decoder, head = self.decoder.init(keys[1], latent), self.head.init(keys[2], latent)
+        return Params(encoder, decoder, head, book.codes, book.usage, zero, one)
 
     def inputs(self, tokens: Int[Array, "L"]) -> Float[Array, "I"]:
         """Returns what the encoder sees of an architecture."""
@@ -176,11 +167,7 @@ class VQVAE:
         return jnp.tile(params.codes, (1, self.positions))
 
     def project(self, params: Params, tokens: Int[Array, "L"]) -> Float[Array, "S D"]:
-        """Returns the encoder's output before it is quantised.
-
-        Raises:
-            UserError: the model has no encoder (an imported decoder).
-        """
+        """Returns the encoder's unquantised output; UserError without an encoder."""
         if params.encoder is None:
             raise UserError(
                 "This latent model was imported without an encoder, so it can decode but "
@@ -211,11 +198,7 @@ class VQVAE:
         return greedy(self.space, out.reshape(self.space.length, self.space.vocab))
 
     def score(self, params: Params, latent: Float[Array, "Z"]) -> Float[Array, ""]:
-        """Returns the score that the head predicts, in the unit of the labels.
-
-        Raises:
-            UserError: the model has no head (an imported decoder).
-        """
+        """Returns the predicted score in the labels' unit; UserError without a head."""
         if params.head is None:
             raise UserError(
                 "This latent model was imported without a score head; score what it "
@@ -270,8 +253,6 @@ def _scale_output(net: PyTree, shift: Float[Array, "Z"], scale: Scalar) -> PyTre
 def _scale_input(net: PyTree, shift: Float[Array, "Z"], scale: Scalar) -> PyTree:
     """Returns a network that does to ``x`` what the old one does to ``scale x + shift``."""
     first = net["params"]["layer_0"]
-    new = {
-        "kernel": first["kernel"] * scale,
-        "bias": first["bias"] + shift @ first["kernel"],
-    }
+    kernel, bias = first["kernel"], first["bias"]
+    new = {"kernel": kernel * scale, "bias": bias + shift @ kernel}
     return {"params": {**net["params"], "layer_0": new}}

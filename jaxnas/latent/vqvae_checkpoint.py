@@ -27,11 +27,8 @@ def read(
 ) -> tuple[VQVAE, Params]:
     """Returns the original's latent space over ours; it decodes and does not encode.
 
-    Args:
-        decoder: checkpoint of the decoder, a dictionary of tensors.
-        codebook: checkpoint of the codes, one tensor ``[K, D]``.
-        space: ``Featured`` and ``Projectable``, with as many features as the decoder has
-            outputs: ``analog-resnet``, variant ``csv``.
+    ``decoder`` is a dictionary of tensors, ``codebook`` a tensor ``[K, D]``; the space has
+    as many features as the decoder has outputs: ``analog-resnet``, variant ``csv``.
 
     Raises:
         UserError: not such checkpoints, or of other sizes than each other or the space.
@@ -54,17 +51,9 @@ def read(
             f"The decoder writes {widths[-1]} features and the space {space.id!r} has "
             f"{num}; use the space 'analog-resnet' with variant='csv'."
         )
-    model = VQVAE(
-        space,
-        mode="label",
-        output="features",
-        codes=codes.shape[0],
-        dims=dims,
-        hidden=hidden[0],
-        layers=len(hidden) - 1,
-        shrink=SHRINK,
-        ema=False,
-    )
+    sizes = {"codes": codes.shape[0], "dims": dims, "hidden": hidden[0], "shrink": SHRINK}
+    sizes["layers"] = len(hidden) - 1
+    model = VQVAE(space, "label", "features", ema=False, **sizes)
     names = [*(f"layer_{i}" for i in range(len(hidden))), "out"]
     net = {
         name: {"kernel": jnp.asarray(weight.T), "bias": jnp.asarray(bias)}

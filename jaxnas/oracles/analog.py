@@ -15,8 +15,6 @@ from jaxnas.analog import config, evaluate, hwa
 from jaxnas.analog.costs import analog_costs
 from jaxnas.analog.plan import Plan, make_plan
 from jaxnas.analog.variables import convert
-from jaxnas.children.build import Child
-from jaxnas.children.choice import ChoiceChild
 from jaxnas.children.count import matrices
 from jaxnas.core.errors import UserError
 from jaxnas.core.rng import root_key
@@ -75,6 +73,7 @@ class AnalogOracle(child.ChildOracle):
     draws: int = 10
     chip_images: int = 400
     preset: str = "ibm-benchmark"
+    known = METRICS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -93,11 +92,6 @@ class AnalogOracle(child.ChildOracle):
             f"draws={self.draws},images={self.chip_images},preset={self.preset})"
         )
 
-    @property
-    def known(self) -> dict[str, Objective]:
-        """Everything that it measures."""
-        return METRICS
-
     def measure(self, tokens: np.ndarray, fidelity: int = 0) -> Measurement:
         """Returns every metric of ``int[L]`` tokens; diverged training is a failure."""
         begun = time.perf_counter()
@@ -106,8 +100,7 @@ class AnalogOracle(child.ChildOracle):
         missing = dict.fromkeys(METRICS, float("nan"))
         if digital.status != OK:
             return digital._replace(
-                metrics={**missing, **digital.metrics},
-                seconds=time.perf_counter() - begun,
+                metrics={**missing, **digital.metrics}, seconds=time.perf_counter() - begun
             )
         found, losses = self._chips(module, variables, self._level(fidelity).images)
         accuracy = 100.0 * np.asarray(found, np.float64)
@@ -133,53 +126,33 @@ class AnalogOracle(child.ChildOracle):
         return Measurement(metrics, curves_, time.perf_counter() - begun, status, message)
 
     def _chips(self, module: Any, variables: PyTree, used: int | None) -> tuple[Any, Any]:
-        """Returns accuracies ``[draws, times]`` and the losses of the fine-tuning.
-
-        Args:
-            module: the network.
-            variables: trained digitally.
-            used: training images that it is fine-tuned on; all when None.
-        """
+        """Returns accuracies ``[draws, times]`` and the losses of the fine-tuning."""
         preset = config.preset(self.preset)
         images = child.on_device(self.data, self.limit, used)
         plan = _plan(module, images.x_train.shape[1:], preset.structure)
         settings = hwa.FineTune(epochs=self.hwa_epochs, batch=self.batch)
         chips = evaluate.Evaluation(draws=self.draws, batch=min(200, self.chip_images))
+        key, n = jax.random.fold_in(root_key(self.seed), 2), self.chip_images
+        data = (images.x_train, images.y_train, images.x_val[:n], images.y_val[:n])
+        recipe = jax.tree.map(jnp.float32, hwa.RECIPE)
+        given = (variables, data, config.as_arrays(preset.hyper), recipe)
         program = _program(module, plan, settings, chips)
-        n = self.chip_images
-        return program(
-            jax.random.fold_in(root_key(self.seed), 2),
-            variables,
-            (images.x_train, images.y_train, images.x_val[:n], images.y_val[:n]),
-            config.as_arrays(preset.hyper),
-            jax.tree.map(jnp.float32, hwa.RECIPE),
-            jnp.float32(self.hwa_lr),
-        )
+        return program(key, *given, jnp.float32(self.hwa_lr))
 
 
 @functools.lru_cache(maxsize=32)
-def _plan(
-    module: Child | ChoiceChild, shape: tuple[int, ...], structure: config.Structure
-) -> Plan:
+def _plan(module: Any, shape: tuple[int, ...], structure: config.Structure) -> Plan:
     """Returns the tiles of a network; all alternatives of one that holds every one."""
-    start = jax.eval_shape(
-        module.init, root_key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    )
+    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    start = jax.eval_shape(module.init, root_key(0), x)
     return make_plan(module, start, shape, structure)
 
 
 @functools.lru_cache(maxsize=4)
 def _program(
-    module: Child | ChoiceChild,
-    plan: Plan,
-    settings: hwa.FineTune,
-    chips: evaluate.Evaluation,
+    module: Any, plan: Plan, settings: hwa.FineTune, chips: evaluate.Evaluation
 ) -> Any:
-    """Returns the compiled fine-tuning and evaluation."""
-
-    def run(
-        key: Any, variables: PyTree, data: Any, hyper: Any, training: Any, lr: Any
-    ) -> Any:
+    def run(key: Any, variables: Any, data: Any, hyper: Any, training: Any, lr: Any) -> Any:
         x, y, x_val, y_val = data
         tune_key, chip_key = jax.random.split(key)
         analog = convert(plan, variables, hyper.omega)

@@ -13,18 +13,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from jaxnas.core import oracle as kinds
 from jaxnas.core import tokens as tk
 from jaxnas.core import visited as vs
 from jaxnas.core.errors import UserError
-from jaxnas.core.oracle import (
-    Oracle,
-    OracleWrapper,
-    Repeating,
-    Selectable,
-    Truthful,
-    capability,
-    required,
-)
+from jaxnas.core.oracle import Oracle, OracleWrapper, capability, required
 from jaxnas.core.scalarise import WeightedSum, weighted_sum
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation
 
@@ -34,7 +27,6 @@ class Ledger(NamedTuple):
 
     visited: vs.Visited
     queries: Int[Array, ""]
-    """Queries spent."""
     proposals: Int[Array, ""]
     """Active lanes seen, repeats included."""
     best_reading: Float[Array, ""]
@@ -47,13 +39,10 @@ class Ledger(NamedTuple):
     tokens: Int[Array, "Q L"]
     """The queries in order, -1 where not reached."""
     objectives: Float[Array, "Q M"]
-    """What was measured at each query."""
     violation: Float[Array, "Q"]
-    """Constraint violation at each query."""
     draws: Int[Array, "C"]
     """Readings of each slot; size 0 unless readings are resampled."""
     sums: Float[Array, "C"]
-    """Sum of the rewards read at each slot."""
 
 
 class Admission(NamedTuple):
@@ -90,7 +79,7 @@ class Budgeted(OracleWrapper):
     budget: int
     max_proposals: int
 
-    hides: ClassVar[tuple[type, ...]] = (Selectable,)
+    hides: ClassVar[tuple[type, ...]] = (kinds.Selectable,)
 
     def __post_init__(self) -> None:
         if self.budget < 1:
@@ -103,16 +92,13 @@ class Budgeted(OracleWrapper):
 
     @property
     def truthful(self) -> bool:
-        """Whether true values are asked beside the readings; not of a host oracle.
-
-        Noise is only ever put on a traced oracle, so a host oracle's readings are true.
-        """
-        return self.traced and capability(self.oracle, Truthful) is not None
+        """Whether truths are asked beside readings; on a host readings have no noise."""
+        return self.traced and capability(self.oracle, kinds.Truthful) is not None
 
     @property
     def resample(self) -> bool:
         """Whether each evaluation is a new reading that costs a query."""
-        found = capability(self.oracle, Repeating)
+        found = capability(self.oracle, kinds.Repeating)
         return found is not None and found.repeats == "resample"
 
     def init(self, key: Key[Array, ""], params: PyTree) -> BudgetState:
@@ -146,19 +132,15 @@ class Budgeted(OracleWrapper):
         self, ledger: Ledger, tokens: Int[Array, "B L"], active: Bool[Array, "B"]
     ) -> tuple[Ledger, Admission]:
         """Books a proposal: which lanes get an answer, and which of them cost a query."""
-        allowed = (
-            jnp.cumsum(active, dtype=jnp.int32) <= self.max_proposals - ledger.proposals
-        )
-        active = active & allowed
+        left = self.max_proposals - ledger.proposals
+        active = active & (jnp.cumsum(active, dtype=jnp.int32) <= left)
         room = self.budget - ledger.queries
         if self.resample:
             active = active & (jnp.cumsum(active, dtype=jnp.int32) <= room)
-        visited, added, known, slot = vs.insert(
-            self.space, ledger.visited, tokens, active, room
-        )
+        seen, new, known, slot = vs.insert(self.space, ledger.visited, tokens, active, room)
         proposals = ledger.proposals + jnp.sum(active, dtype=jnp.int32)
-        ledger = ledger._replace(visited=visited, proposals=proposals)
-        fresh = known if self.resample else added
+        ledger = ledger._replace(visited=seen, proposals=proposals)
+        fresh = known if self.resample else new
         return ledger, Admission(known, fresh, slot)
 
     def record(
@@ -229,7 +211,7 @@ class Budgeted(OracleWrapper):
 
     def _true_reward(self, params: PyTree, tokens: Int[Array, "B L"]) -> Float[Array, "B"]:
         """Returns the reward of architectures without measurement noise."""
-        truth = required(self.oracle, Truthful).truth(params, tokens)
+        truth = required(self.oracle, kinds.Truthful).truth(params, tokens)
         return self.scalariser(truth, jnp.zeros(tokens.shape[0], jnp.float32))
 
 
@@ -251,9 +233,7 @@ def _best_means(
     When the incumbent's mean falls below another architecture's, that one takes over.
     """
 
-    def lane(
-        book: Ledger, item: tuple[Int[Array, ""], Float[Array, ""]]
-    ) -> tuple[Ledger, Int[Array, ""]]:
+    def lane(book: Ledger, item: PyTree) -> tuple[Ledger, Int[Array, ""]]:
         here, read = item
         ok = jnp.isfinite(read)
         draws = book.draws.at[here].add(ok.astype(jnp.int32))
@@ -275,11 +255,7 @@ def budgeted(
 ) -> Budgeted:
     """Returns an oracle that counts the queries of a controller and fills its rewards.
 
-    Args:
-        oracle: what is asked.
-        budget: distinct queries.
-        max_proposals: repeats included; 8 x budget when None.
-        weights: of the objectives in the reward, one each; all 1 when None.
+    ``max_proposals`` counts repeats, 8 x budget when None; all weights are 1 when None.
 
     Raises:
         UserError: a budget below 1, fewer proposals than queries, or weights that do not

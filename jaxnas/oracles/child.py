@@ -27,21 +27,14 @@ from jaxnas.data.images.task import ImageData
 from jaxnas.data.recipes import cache_dir
 from jaxnas.oracles import metrics as mt
 
-METRICS = {
-    "val_accuracy": Objective(
-        "val_accuracy", "%", True, "accuracy on the validation images after training"
-    ),
-    "val_loss": Objective(
-        "val_loss", "nats", False, "cross-entropy on the validation images after training"
-    ),
-    "train_loss": Objective(
-        "train_loss", "nats", False, "mean cross-entropy of the last epoch's batches"
-    ),
-    "params": Objective("params", "parameters", False, "trainable parameters, exact"),
-    "flops": Objective(
-        "flops", "FLOPs", False, "multiply-accumulates for one image, as the cost oracle"
-    ),
-}
+_ROWS = (
+    ("val_accuracy", "%", True, "accuracy on the validation images after training"),
+    ("val_loss", "nats", False, "cross-entropy on the validation images after training"),
+    ("train_loss", "nats", False, "mean cross-entropy of the last epoch's batches"),
+    ("params", "parameters", False, "trainable parameters, exact"),
+    ("flops", "FLOPs", False, "multiply-accumulates for one image, as the cost oracle"),
+)
+METRICS = {row[0]: Objective(*row) for row in _ROWS}
 ROUTES = ("auto", "choice", "exact")
 
 
@@ -99,6 +92,8 @@ class ChildOracle:
     RANGES: ClassVar = {
         "lr": "(0, inf)", "weight_decay": "[0, 10]", "limit": COUNT, "hwa_lr": "(0, 1]"
     }  # fmt: skip
+    traced = False
+    known = METRICS
 
     def __post_init__(self) -> None:
         name = type(self).__name__.removesuffix("Oracle").lower()
@@ -126,19 +121,9 @@ class ChildOracle:
         )
 
     @property
-    def traced(self) -> bool:
-        """False: a training is a program of its own."""
-        return False
-
-    @property
     def metric_names(self) -> tuple[str, ...]:
         """Names of everything that it measures."""
         return tuple(self.known)
-
-    @property
-    def known(self) -> dict[str, Objective]:
-        """Everything that it measures."""
-        return METRICS
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -160,11 +145,7 @@ class ChildOracle:
         return dataclasses.replace(self, objective=objective)
 
     def training(self, fidelity: int) -> tr.Training:
-        """Returns the static settings of a fidelity.
-
-        Raises:
-            UserError: no such fidelity, or a batch of more than its images.
-        """
+        """Returns a fidelity's settings; UserError on a wrong fidelity or batch."""
         level = self._level(fidelity)
         there = len(self.images.x_train)
         used = there if level.images is None else min(level.images, there)
@@ -176,11 +157,7 @@ class ChildOracle:
         return tr.Training(level.epochs, self.batch, self.augment)
 
     def network(self, fidelity: int) -> SearchSpace:
-        """Returns the space with its networks built for the task.
-
-        Raises:
-            UserError: the space's networks are fixed, or do not take these images.
-        """
+        """Returns the space built for the task; UserError where its networks are fixed."""
         if not isinstance(self.space, Imaged):
             raise UserError(
                 f"The networks of {self.space.id!r} cannot be built for images; use a "
@@ -223,9 +200,8 @@ class ChildOracle:
         _keep_compilations()
         space, training = self.network(fidelity), self.training(fidelity)
         one_for_all = self._route == "choice"
-        module: Any = (
-            _choice(space) if one_for_all else build(space.to_spec(np.asarray(tokens)))
-        )
+        row = np.asarray(tokens)
+        module: Any = _choice(space) if one_for_all else build(space.to_spec(row))
         images = on_device(self.data, self.limit, self._level(fidelity).images)
         hparams = tr.Hparams(lr=self.lr, weight_decay=self.weight_decay)
         hparams = jax.tree.map(jnp.float32, hparams)
@@ -262,20 +238,15 @@ class ChildOracle:
         if not finite.all():
             metrics = {**metrics, **dict.fromkeys(tuple(METRICS)[:3], float("nan"))}
             message = f"the training diverged in epoch {int(np.argmin(finite)) + 1}"
-        return Measurement(
-            metrics,
-            {name: value.tolist() for name, value in curves._asdict().items()},
-            0.0,
-            FAILED if message else OK,
-            message,
-        )
+        shown = {name: value.tolist() for name, value in curves._asdict().items()}
+        return Measurement(metrics, shown, 0.0, FAILED if message else OK, message)
 
     def evaluate(
         self,
         key: Key[Array, ""],
         params: tuple[()],
         state: tuple[()],
-        tokens: Int[Array | np.ndarray, "B L"],
+        tokens: mt.Tokens,
         fidelity: Int[Array | np.ndarray, "B"],
         active: Bool[Array | np.ndarray, "B"],
     ) -> tuple[tuple[()], Evaluation]:
@@ -297,14 +268,7 @@ class ChildOracle:
             "id": self.id,
             "space": self.space.id,
             "size": tk.count(self.space),
-            "metrics": {
-                name: {
-                    "unit": item.unit,
-                    "meaning": item.meaning,
-                    "better": "higher" if item.maximise else "lower",
-                }
-                for name, item in self.known.items()
-            },
+            "metrics": {name: mt.described(item) for name, item in self.known.items()},
             "source": f"trained here on {data.name}",
             "training images": len(data.x_train),
             "validation images": len(data.x_val),
@@ -317,7 +281,6 @@ class ChildOracle:
 
     @property
     def _route(self) -> str:
-        """``"choice"`` or ``"exact"``."""
         if self.route != "auto":
             return self.route
         return _best_route(self.network(0))
@@ -334,11 +297,7 @@ class ChildOracle:
 
 @functools.cache
 def _keep_compilations() -> None:
-    """Turns on JAX's persistent compilation cache, unless the user has set one.
-
-    A training program takes 10 to 100 s to compile, in every worker process; the next
-    process traces it again and reads the rest.
-    """
+    """Turns on JAX's persistent cache, unless set: a training compiles for 10 to 100 s."""
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         folder = str(cache_dir() / "compiled")
         jax.config.update("jax_compilation_cache_dir", folder)
@@ -346,11 +305,7 @@ def _keep_compilations() -> None:
 
 @functools.lru_cache(maxsize=16)
 def parse_size(text: str) -> Mapping[str, int]:
-    """Returns ``"channels:8,cells:1"`` as numbers by name.
-
-    Raises:
-        UserError: another form.
-    """
+    """Returns ``"channels:8,cells:1"`` as numbers by name; UserError on another form."""
     found: dict[str, int] = {}
     for part in filter(None, text.split(",")):
         name, _, value = part.partition(":")
@@ -365,16 +320,12 @@ def parse_size(text: str) -> Mapping[str, int]:
 
 @functools.lru_cache(maxsize=8)
 def _images(name: str, limit: int | None) -> ImageData:
-    """Returns a task; once a process."""
     return load_images(name, limit=limit)
 
 
 @functools.lru_cache(maxsize=8)
 def on_device(name: str, limit: int | None, used: int | None) -> tr.Images:
-    """Returns the training and validation images; the first ``used`` training images.
-
-    Their order was set by content, so the first ones are a sample of all classes.
-    """
+    """Returns training images, the first ``used`` (of all classes), and validation ones."""
     data = _images(name, limit)
     arrays = (data.x_train[:used], data.y_train[:used], data.x_val, data.y_val)
     return tr.Images(*map(jnp.asarray, arrays))
@@ -392,20 +343,16 @@ def _best_route(space: SearchSpace) -> str:
 
 @functools.lru_cache(maxsize=32)
 def _choice(space: SearchSpace) -> ChoiceChild:
-    """Returns the network of all architectures."""
     return build_choice(space)
 
 
 @functools.lru_cache(maxsize=4)
 def _initial(module: Child | ChoiceChild) -> Any:
-    """Returns the compiled initialisation of (key, images)."""
     return jax.jit(lambda key, x: module.init(key, x))
 
 
 @functools.lru_cache(maxsize=4)
 def _program(module: Child | ChoiceChild, training: tr.Training) -> Any:
-    """Returns the compiled training of (variables, images, key, hparams)."""
-
     def run(
         variables: PyTree, images: tr.Images, key: Any, hparams: tr.Hparams
     ) -> tuple[PyTree, tr.Curves]:

@@ -10,24 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from jaxnas.core import oracle as kinds
 from jaxnas.core.errors import UserError, unknown_name
-from jaxnas.core.oracle import (
-    Described,
-    Enumerated,
-    Oracle,
-    OracleWrapper,
-    Predictor,
-    Repeating,
-    Selectable,
-    Truthful,
-    Uncertain,
-    capability,
-    required,
-)
+from jaxnas.core.oracle import Oracle, OracleWrapper, capability, required
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
 from jaxnas.oracles.cost import METRICS as COSTS
 from jaxnas.oracles.cost import CostOracle
+from jaxnas.oracles.metrics import Tokens
 
 Limit = tuple[str, Literal["<=", ">="], float]
 """Metric, direction, bound in the metric's unit."""
@@ -96,7 +86,7 @@ class Joined:
         key: Key[Array, ""],
         params: tuple[PyTree, ...],
         state: tuple[PyTree, ...],
-        tokens: Int[Array | np.ndarray, "B L"],
+        tokens: Tokens,
         fidelity: Int[Array | np.ndarray, "B"],
         active: Bool[Array | np.ndarray, "B"],
     ) -> tuple[tuple[PyTree, ...], Evaluation]:
@@ -123,41 +113,37 @@ class Joined:
 
     def capability(self, kind: type) -> Any:
         """Returns itself where the parts have what it takes, or None."""
-        enough = any if kind in (Described, Repeating) else all
+        enough = any if kind in (kinds.Described, kinds.Repeating) else all
         has = enough(capability(oracle, kind) is not None for oracle in self.oracles)
         return self if has and isinstance(self, kind) else None
 
     @property
     def repeats(self) -> str:
         """``"resample"`` where some part gives a new reading each time."""
-        found = (capability(oracle, Repeating) for oracle in self.oracles)
+        found = (capability(oracle, kinds.Repeating) for oracle in self.oracles)
         resample = any(part is not None and part.repeats == "resample" for part in found)
         return "resample" if resample else "stored"
 
-    def truth(
-        self, params: tuple[PyTree, ...], tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def truth(self, params: tuple[PyTree, ...], tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the objectives without measurement noise."""
         parts, rows = zip(self.oracles, params, strict=True), jnp.asarray(tokens)
-        values = [required(o, Truthful).truth(shared, rows) for o, shared in parts]
+        values = [required(o, kinds.Truthful).truth(shared, rows) for o, shared in parts]
         return jnp.concatenate(values, axis=1)
 
-    def spread(
-        self, params: tuple[PyTree, ...], tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def spread(self, params: tuple[PyTree, ...], tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the standard deviation of one measurement."""
         parts, rows = zip(self.oracles, params, strict=True), jnp.asarray(tokens)
-        values = [required(o, Uncertain).spread(shared, rows) for o, shared in parts]
+        values = [required(o, kinds.Uncertain).spread(shared, rows) for o, shared in parts]
         return jnp.concatenate(values, axis=1)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Returns every metric of every part."""
-        parts = [required(oracle, Enumerated).columns() for oracle in self.oracles]
+        parts = [required(oracle, kinds.Enumerated).columns() for oracle in self.oracles]
         return {name: column for part in parts for name, column in part.items()}
 
     def info(self) -> dict[str, Any]:
         """Returns the facts of the parts that have any, by their id."""
-        found = {o.id: capability(o, Described) for o in self.oracles}
+        found = {o.id: capability(o, kinds.Described) for o in self.oracles}
         return {name: part.info() for name, part in found.items() if part is not None}
 
 
@@ -219,7 +205,7 @@ class Constrained(OracleWrapper):
         key: Key[Array, ""],
         params: tuple[PyTree, ...],
         state: tuple[PyTree, ...],
-        tokens: Int[Array | np.ndarray, "B L"],
+        tokens: Tokens,
         fidelity: Int[Array | np.ndarray, "B"],
         active: Bool[Array | np.ndarray, "B"],
     ) -> tuple[tuple[PyTree, ...], Evaluation]:
@@ -232,52 +218,45 @@ class Constrained(OracleWrapper):
             excess = value - bound if sign == "<=" else bound - value
             scale = max(abs(bound), 1e-12) if bound else 1.0
             violation = violation + jnp.maximum(excess, 0.0) / scale
-        kept = every.objectives[:, : len(self.objectives)]
-        ok = every.status == OK
-        return state, every._replace(
-            objectives=kept, violation=jnp.where(ok, violation, 0.0)
-        )
+        violation = jnp.where(every.status == OK, violation, 0.0)
+        objectives = every.objectives[:, : len(self.objectives)]
+        return state, every._replace(objectives=objectives, violation=violation)
 
-    def truth(
-        self, params: tuple[PyTree, ...], tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def truth(self, params: tuple[PyTree, ...], tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the objectives without measurement noise."""
-        return required(self.oracle, Truthful).truth(params[0], jnp.asarray(tokens))
+        return required(self.oracle, kinds.Truthful).truth(params[0], jnp.asarray(tokens))
 
-    def spread(
-        self, params: tuple[PyTree, ...], tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def spread(self, params: tuple[PyTree, ...], tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the standard deviation of one measurement."""
-        return required(self.oracle, Uncertain).spread(params[0], jnp.asarray(tokens))
+        return required(self.oracle, kinds.Uncertain).spread(params[0], jnp.asarray(tokens))
 
     def features(self, tokens: Int[Array, "B L"]) -> Float[Array, "B F"]:
         """Returns what the inner model sees."""
-        return required(self.oracle, Predictor).features(tokens)
+        return required(self.oracle, kinds.Predictor).features(tokens)
 
     def predict(self, params: tuple[PyTree, ...], tokens: Int[Array, "B L"]) -> Any:
         """Returns what the inner model predicts."""
-        return required(self.oracle, Predictor).predict(params[0], tokens)
+        return required(self.oracle, kinds.Predictor).predict(params[0], tokens)
 
     def columns(self) -> dict[str, np.ndarray]:
         """Returns every metric of the oracle, and of the gauges that list theirs."""
-        found = [capability(gauge, Enumerated) for gauge in self.gauges]
-        parts = [required(self.oracle, Enumerated), *filter(None, found)]
+        found = [capability(gauge, kinds.Enumerated) for gauge in self.gauges]
+        parts = [required(self.oracle, kinds.Enumerated), *filter(None, found)]
         return {name: column for part in parts for name, column in part.columns().items()}
 
     def info(self) -> dict[str, Any]:
         """Returns the facts of the inner oracle, and the limits."""
-        facts = required(self.oracle, Described).info()
+        facts = required(self.oracle, kinds.Described).info()
         limits = [f"{metric} {sign} {bound:g}" for metric, sign, bound in self.limits]
         return {**facts, "limits": limits}
 
     def select(self, objective: str | Sequence[str]) -> Oracle:
         """Returns the inner oracle with other objectives, under the same limits."""
-        inner = required(self.oracle, Selectable).select(objective)
+        inner = required(self.oracle, kinds.Selectable).select(objective)
         return constrained(inner, [f"{m}{sign}{bound!r}" for m, sign, bound in self.limits])
 
     @property
     def _all(self) -> Joined:
-        """The oracle and its gauges as one."""
         return Joined((self.oracle, *self.gauges))
 
 
@@ -293,7 +272,7 @@ def constrained(oracle: Oracle, texts: Sequence[str]) -> Constrained:
     limits = tuple(_parse(text) for text in texts)
     present = [item.name for item in oracle.objectives]
     wanted = list(dict.fromkeys(m for m, _, _ in limits if m not in present))
-    chooser = capability(oracle, Selectable)
+    chooser = capability(oracle, kinds.Selectable)
     more = chooser.metric_names if chooser is not None else ()
     for metric in wanted:
         if metric not in more and metric not in COSTS:
@@ -309,7 +288,6 @@ def constrained(oracle: Oracle, texts: Sequence[str]) -> Constrained:
 
 
 def _parse(text: str) -> Limit:
-    """Returns the parts of a limit."""
     found = re.fullmatch(r"\s*([\w-]+)\s*(<=|>=)\s*([-+.\deE]+)\s*", text)
     try:
         if found is None:

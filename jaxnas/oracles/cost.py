@@ -14,33 +14,33 @@ from jaxnas.children.count import count_costs, matrices
 from jaxnas.core import tokens as tk
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective, Spec
-from jaxnas.oracles.metrics import choose, measured, members_of, summarise
+from jaxnas.oracles.metrics import (
+    Tokens,
+    choose,
+    described,
+    measured,
+    members_of,
+    summarise,
+)
 
-METRICS = {
-    "params": Objective("params", "parameters", False, "trainable parameters, exact"),
-    "flops": Objective(
-        "flops",
-        "FLOPs",
-        False,
-        "multiply-accumulates of convolutions and linear layers for one input, one FLOP "
-        "each, biases included, as NAS-Bench-201 counts them; exact",
-    ),
-    "tiles": Objective(
-        "tiles", "tiles", False, "analog tiles of 512 x 512 cells that its matrices take"
-    ),
-    "utilisation": Objective(
-        "utilisation", "fraction", True, "cells that hold a weight, of all on its tiles"
-    ),
-    "adc": Objective("adc", "conversions", False, "output conversions for one input"),
-    "dac": Objective("dac", "conversions", False, "input conversions for one input"),
-    "energy": Objective(
-        "energy",
-        "uJ",
-        False,
-        "energy of the tiles for one input, an estimate for comparing networks with one "
-        "another; constants and their source are in jaxnas.analog.costs",
-    ),
-}
+_FLOPS = (
+    "multiply-accumulates of convolutions and linear layers for one input, one FLOP each, "
+    "biases included, as NAS-Bench-201 counts them; exact"
+)
+_ENERGY = (
+    "energy of the tiles for one input, an estimate for comparing networks with one "
+    "another; constants and their source are in jaxnas.analog.costs"
+)
+_ROWS = (
+    ("params", "parameters", False, "trainable parameters, exact"),
+    ("flops", "FLOPs", False, _FLOPS),
+    ("tiles", "tiles", False, "analog tiles of 512 x 512 cells that its matrices take"),
+    ("utilisation", "fraction", True, "cells that hold a weight, of all on its tiles"),
+    ("adc", "conversions", False, "output conversions for one input"),
+    ("dac", "conversions", False, "input conversions for one input"),
+    ("energy", "uJ", False, _ENERGY),
+)
+METRICS = {row[0]: Objective(*row) for row in _ROWS}
 TILE = (512, 512)
 """Inputs and outputs of the tiles that are counted."""
 _SUMS = ("params", "flops", "tiles", "cells", "adc", "dac", "energy")
@@ -48,11 +48,7 @@ _SUMS = ("params", "flops", "tiles", "cells", "adc", "dac", "energy")
 
 
 def network_costs(spec: Spec) -> dict[str, float]:
-    """Returns every cost of the network that a spec describes, by metric.
-
-    Raises:
-        UserError: as :func:`jaxnas.children.count.count_costs`.
-    """
+    """Returns every cost of the network of a spec; errors as ``count.count_costs``."""
     sums = _sums(spec)
     found: dict[str, Any] = dict(zip(_SUMS, sums.tolist(), strict=True))
     return {name: float(_metric(name, found)) for name in METRICS}
@@ -137,20 +133,12 @@ class CostOracle:
 
     space: SearchSpace
     objective: str | Sequence[str] = "params"
+    id = "cost-v2"
+    metric_names = tuple(METRICS)
 
     def __post_init__(self) -> None:
         chosen = choose("cost", self.objective, list(METRICS))
         object.__setattr__(self, "objective", ",".join(chosen))
-
-    @property
-    def id(self) -> str:
-        """Versioned name."""
-        return "cost-v2"
-
-    @property
-    def metric_names(self) -> tuple[str, ...]:
-        """Everything that it can measure."""
-        return tuple(METRICS)
 
     def select(self, objective: str | Sequence[str]) -> "CostOracle":
         """Returns the same oracle with other objectives."""
@@ -186,7 +174,7 @@ class CostOracle:
         key: Key[Array, ""],
         params: CostParams,
         state: tuple[()],
-        tokens: Int[Array | np.ndarray, "B L"],
+        tokens: Tokens,
         fidelity: Int[Array | np.ndarray, "B"],
         active: Bool[Array | np.ndarray, "B"],
     ) -> tuple[tuple[()], Evaluation]:
@@ -194,9 +182,7 @@ class CostOracle:
         seconds = jnp.zeros(tokens.shape[0], jnp.float32)
         return state, measured(self.truth(params, tokens), seconds, jnp.asarray(active))
 
-    def truth(
-        self, params: CostParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def truth(self, params: CostParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the exact counts."""
         if self.traced:
             return params.scores[tk.index(self.space, jnp.asarray(tokens))]
@@ -204,30 +190,17 @@ class CostOracle:
         chosen = [[row[name] for name in self._names] for row in rows]
         return jnp.asarray(np.array(chosen, np.float32))
 
-    def spread(
-        self, params: CostParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def spread(self, params: CostParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns zeros: a count has no uncertainty."""
         return jnp.zeros((tokens.shape[0], len(self._names)), jnp.float32)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Returns every cost of every architecture, ``float64[n]``.
-
-        Raises:
-            UserError: the space is too large to enumerate.
-        """
+        """Returns each cost of the space, ``float64[n]``; UserError if too large."""
         return dict(cost_columns(self.space))
 
     def info(self) -> dict[str, Any]:
         """Returns what there is to know; ranges where the space can be enumerated."""
-        metrics: dict[str, Any] = {
-            name: {
-                "unit": item.unit,
-                "meaning": item.meaning,
-                "better": "higher" if item.maximise else "lower",
-            }
-            for name, item in METRICS.items()
-        }
+        metrics: dict[str, Any] = {n: described(item) for n, item in METRICS.items()}
         if self.traced:
             metrics = summarise(self.space, list(METRICS.values()), self.columns())
         return {
@@ -244,5 +217,4 @@ class CostOracle:
 
     @property
     def _names(self) -> list[str]:
-        """The chosen metrics by name."""
         return str(self.objective).split(",")

@@ -12,7 +12,7 @@ from jaxtyping import Array, Key, PyTree
 from jaxnas.core.errors import UserError
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective
-from jaxnas.oracles.metrics import measured
+from jaxnas.oracles.metrics import Tokens, measured
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,7 @@ class FunctionOracle:
         return state, jax.tree.map(np.asarray, found)
 
     def _values(self, xp: Any, found: Any) -> Any:
-        """Returns what the function gave as ``float32[M]``.
-
-        Raises:
-            UserError: an objective is missing, or another number of values.
-        """
+        """Returns the function's ``float32[M]``; UserError on other values."""
         names = [objective.name for objective in self.objectives]
         if isinstance(found, Mapping):
             if absent := [name for name in names if name not in found]:
@@ -103,9 +99,8 @@ def oracle_from(
         UserError: no objectives, or two of one name.
     """
     listed = [objectives] if isinstance(objectives, str | Objective) else objectives
-    made = tuple(
-        o if isinstance(o, Objective) else Objective(o, "", maximise) for o in listed
-    )
+    record = lambda o: o if isinstance(o, Objective) else Objective(o, "", maximise)
+    made = tuple(map(record, listed))
     if not made or len({objective.name for objective in made}) < len(made):
         raise UserError("Give at least one objective, each with a name of its own.")
     name = name or str(getattr(function, "__qualname__", type(function).__name__))

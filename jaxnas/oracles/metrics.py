@@ -11,6 +11,9 @@ from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
 
+Tokens = Int[Array | np.ndarray, "B L"]
+"""Architectures, on a device or on the host."""
+
 
 def choose(
     oracle: str,
@@ -18,17 +21,7 @@ def choose(
     names: Sequence[str],
     aliases: Mapping[str, str] | None = None,
 ) -> tuple[str, ...]:
-    """Returns canonical metric names from a name, an alias, ``"a,b"`` or a sequence.
-
-    Args:
-        oracle: whose metrics they are, for the error.
-        objective: what was asked for; several are several objectives, in that order.
-        names: the metrics that there are.
-        aliases: other name -> canonical name.
-
-    Raises:
-        UserError: an unknown metric, with the nearest match; none; or one asked for twice.
-    """
+    """Returns canonical metric names; UserError on an unknown one, none, or one twice."""
     parts = objective.split(",") if isinstance(objective, str) else list(objective)
     known = {**{name: name for name in names}, **(aliases or {})}
     chosen = []
@@ -45,11 +38,7 @@ def choose(
 
 
 def members_of(space: SearchSpace) -> Int[np.ndarray, "n L"]:
-    """Returns every architecture; a space known to be too large is refused at once.
-
-    Raises:
-        UserError: more than ``ENUMERABLE`` architectures.
-    """
+    """Returns all architectures; UserError, at once, on more than ``ENUMERABLE``."""
     size = tk.count(space)
     if size is None or size > tk.ENUMERABLE:
         raise UserError(
@@ -78,6 +67,12 @@ def measured(
     )
 
 
+def described(item: Objective) -> dict[str, object]:
+    """Returns unit, meaning and direction of a metric, for people."""
+    better = "higher" if item.maximise else "lower"
+    return {"unit": item.unit, "meaning": item.meaning, "better": better}
+
+
 def summarise(
     space: SearchSpace, objectives: Sequence[Objective], columns: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, object]]:
@@ -88,9 +83,7 @@ def summarise(
         column = columns[item.name]
         best = np.nanargmax(column) if item.maximise else np.nanargmin(column)
         facts[item.name] = {
-            "unit": item.unit,
-            "meaning": item.meaning,
-            "better": "higher" if item.maximise else "lower",
+            **described(item),
             "min": float(np.nanmin(column)),
             "max": float(np.nanmax(column)),
             "optimum": tuple(int(token) for token in members[best]),

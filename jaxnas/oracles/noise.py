@@ -95,18 +95,15 @@ class Noisy(OracleWrapper):
             slot = tk.index(self.space, tokens)
             lanes = jnp.arange(slot.shape[0], dtype=jnp.int32)
             before = (slot[:, None] == slot[None, :]) & (lanes[None] < lanes[:, None])
-            number = draws[slot] + jnp.sum(
-                before & active[None, :], axis=1, dtype=jnp.int32
-            )
+            number = draws[slot] + jnp.sum(before & active[None], axis=1, dtype=jnp.int32)
             draws = draws.at[slot].add(active.astype(jnp.int32))
         words = jax.vmap(lambda row: tk.digest(self.space, row))(tokens)
         own = wrap(state.key)
 
         def draw(word: Array, k: Int[Array, ""]) -> Float[Array, "M"]:
             here = jax.random.fold_in(jax.random.fold_in(own, word[0]), word[1])
-            return jax.random.normal(
-                jax.random.fold_in(here, k), (len(self.objectives),), dtype=jnp.float32
-            )
+            here, shape = jax.random.fold_in(here, k), (len(self.objectives),)
+            return jax.random.normal(here, shape, dtype=jnp.float32)
 
         noise = jax.vmap(draw)(words, number)
         spread = required(self.oracle, Uncertain).spread(params, tokens)

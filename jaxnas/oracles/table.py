@@ -17,7 +17,7 @@ from jaxnas.data.tables import analog_nasbench as _analog
 from jaxnas.data.tables import measured_cells as _cells
 from jaxnas.data.tables import nb201 as _nb201
 from jaxnas.data.tables.columns import Table
-from jaxnas.oracles.metrics import choose, measured, summarise
+from jaxnas.oracles.metrics import Tokens, choose, measured, summarise
 from jaxnas.registry import make_space
 
 TABLES: dict[str, Callable[[], Table]] = {
@@ -56,6 +56,7 @@ class TableOracle:
     space: SearchSpace
     table: str
     metrics: tuple[str, ...]
+    traced = True
 
     def __post_init__(self) -> None:
         if self.table not in TABLES:
@@ -88,11 +89,6 @@ class TableOracle:
         known = {metric.name: metric for metric in self._table.metrics}
         return tuple(known[name].as_objective() for name in self.metrics)
 
-    @property
-    def traced(self) -> bool:
-        """A table lives inside jit."""
-        return True
-
     def params(self) -> TableParams:
         """Returns the chosen columns; switching task changes values, never shapes."""
         table = self._table
@@ -123,15 +119,11 @@ class TableOracle:
         row = tk.index(self.space, tokens)
         return state, measured(params.scores[row], params.seconds[row], active)
 
-    def truth(
-        self, params: TableParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def truth(self, params: TableParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the recorded means."""
         return params.scores[tk.index(self.space, jnp.asarray(tokens))]
 
-    def spread(
-        self, params: TableParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def spread(self, params: TableParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the standard deviation of one measurement, 0 where none is recorded."""
         return params.spread[tk.index(self.space, jnp.asarray(tokens))]
 
@@ -166,14 +158,12 @@ class TableOracle:
 
     @property
     def _table(self) -> Table:
-        """The table, read once a process."""
         return TABLES[self.table]()
 
 
 def _make(
     name: str, space: SearchSpace | None, objective: str | Sequence[str]
 ) -> TableOracle:
-    """Returns the oracle over a table with aliases resolved."""
     table = TABLES[name]()
     metrics = table.metrics
     aliases = {alias: metric.name for metric in metrics for alias in metric.aliases}

@@ -14,7 +14,7 @@ from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective
-from jaxnas.oracles.metrics import choose, measured, members_of, summarise
+from jaxnas.oracles.metrics import Tokens, choose, measured, members_of, summarise
 from jaxnas.registry import make_space
 
 METRICS = {
@@ -55,6 +55,8 @@ class ToyOracle:
     space: SearchSpace = None  # pyright: ignore[reportAssignmentType]  # set below
     objective: str | Sequence[str] = "score"
     task: int = 0
+    traced = True
+    metric_names = tuple(METRICS)
 
     def __post_init__(self) -> None:
         if self.space is None:
@@ -62,19 +64,12 @@ class ToyOracle:
         chosen = choose("toy", self.objective, list(METRICS))
         object.__setattr__(self, "objective", ",".join(chosen))
         if self.task < 0:
-            raise UserError(
-                f"The task of the toy oracle must be at least 0, got {self.task}."
-            )
+            raise UserError(f"The toy oracle's task must be at least 0, got {self.task}.")
 
     @property
     def id(self) -> str:
         """Versioned name with the task."""
         return f"toy-synthetic-v1-task{self.task}"
-
-    @property
-    def metric_names(self) -> tuple[str, ...]:
-        """Everything that it can measure."""
-        return tuple(METRICS)
 
     def select(self, objective: str | Sequence[str]) -> "ToyOracle":
         """Returns the same task with other objectives."""
@@ -84,11 +79,6 @@ class ToyOracle:
     def objectives(self) -> tuple[Objective, ...]:
         """The chosen metrics."""
         return tuple(METRICS[name] for name in self._names)
-
-    @property
-    def traced(self) -> bool:
-        """A sum lives inside jit."""
-        return True
 
     def params(self) -> ToyParams:
         """Returns the score terms and the choice of metrics."""
@@ -113,41 +103,28 @@ class ToyOracle:
         layers = jnp.sum(tokens > 0, axis=1, dtype=jnp.float32)
         return state, measured(self.truth(params, tokens), layers, active)
 
-    def truth(
-        self, params: ToyParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def truth(self, params: ToyParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the exact values."""
         tokens = jnp.asarray(tokens)
         before = jnp.pad(tokens[:, :-1], ((0, 0), (1, 0)))
-        score = jnp.sum(
-            params.pair[jnp.arange(tokens.shape[1], dtype=jnp.int32), before, tokens],
-            axis=1,
-        )
+        places = jnp.arange(tokens.shape[1], dtype=jnp.int32)
+        score = jnp.sum(params.pair[places, before, tokens], axis=1)
         layers = jnp.sum(tokens > 0, axis=1, dtype=jnp.float32)
         return jnp.stack([score, layers], axis=1)[:, params.chosen]
 
-    def spread(
-        self, params: ToyParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def spread(self, params: ToyParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the synthetic spread of one reading: none for the layers."""
         one = jnp.where(params.chosen == 0, SPREAD, 0.0)
         return jnp.broadcast_to(one, (tokens.shape[0], one.shape[0]))
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Returns both metrics of every architecture.
-
-        Raises:
-            UserError: the space is too large to enumerate.
-        """
+        """Returns both metrics of the space; UserError where it is too large."""
         members = members_of(self.space)
         pair = _pairs(self.space.length, self.space.vocab, self.task)
         before = np.pad(members[:, :-1], ((0, 0), (1, 0)))
         terms = pair[np.arange(self.space.length), before, members]
-        layers = np.sum(members > 0, axis=1)
-        return {
-            "score": terms.sum(axis=1, dtype=np.float64),
-            "layers": layers.astype(np.float64),
-        }
+        layers = np.sum(members > 0, axis=1).astype(np.float64)
+        return {"score": terms.sum(axis=1, dtype=np.float64), "layers": layers}
 
     def optimum(self) -> tuple[float, np.ndarray]:
         """Returns the best score and where it is, by dynamic programming."""
@@ -180,7 +157,6 @@ class ToyOracle:
 
     @property
     def _names(self) -> list[str]:
-        """The chosen metrics by name."""
         return str(self.objective).split(",")
 
     def _transitions(self) -> np.ndarray:

@@ -49,16 +49,8 @@ class Acquisition:
     encoder: Encoder
     config: Ensemble
     id: str = "acquisition-v1"
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """The acquisition."""
-        return (ACQUISITION,)
-
-    @property
-    def traced(self) -> bool:
-        """A surrogate lives inside jit."""
-        return True
+    objectives = (ACQUISITION,)
+    traced = True
 
     @property
     def space(self) -> SearchSpace:
@@ -66,11 +58,7 @@ class Acquisition:
         return self.encoder.space
 
     def params(self) -> AcquisitionParams:
-        """Refuses: a surrogate is fitted first.
-
-        Raises:
-            TypeError: always.
-        """
+        """Raises TypeError: a surrogate is fitted first."""
         raise TypeError("An acquisition has no parameters before its surrogate is fitted.")
 
     def init(self, key: Key[Array, ""], params: AcquisitionParams) -> tuple[()]:
@@ -98,6 +86,5 @@ class Acquisition:
     ) -> tuple[tuple[()], Evaluation]:
         """Returns the acquisition of each architecture."""
         value = self.score(params, self.predict(params, tokens))
-        return state, measured(
-            value[:, None], jnp.zeros(tokens.shape[0], jnp.float32), active
-        )
+        cost = jnp.zeros(tokens.shape[0], jnp.float32)
+        return state, measured(value[:, None], cost, active)

@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.layout import per_controller
@@ -135,16 +135,11 @@ class _Member(NamedTuple):
 
 
 def check_rows(
-    x: Float[np.ndarray, "N F"],
-    y: Float[np.ndarray, "N K"],
-    weight: Float[np.ndarray, "N"],
+    x: Float[np.ndarray, "N F"], y: Float[np.ndarray, "N K"], weight: Float[np.ndarray, "N"]
 ) -> None:
     """Refuses rows that no surrogate can be fitted on; host side, before :func:`fit`.
 
-    Args:
-        x: features.
-        y: labels; NaN is admitted where the weight is 0.
-        weight: of each row; 0 where the row is absent.
+    Labels may be NaN where the weight is 0, which says that the row is absent.
 
     Raises:
         UserError: NaN or infinite labels or features, negative weights, too few rows.
@@ -205,12 +200,9 @@ def fit(
         return _train(config, member, start, draw, *data)
 
     axes = (0, 0, 0, *(None,) * 9)
-    trained = jax.vmap(per_controller(train), axes)(
-        jnp.arange(config.members, dtype=jnp.int32),
-        jax.random.split(init_key, config.members),
-        jax.random.split(draw_key, config.members),
-        *(scaled, z, share, fold, *hparams),
-    )
+    numbers, data = jnp.arange(config.members, dtype=jnp.int32), (scaled, z, share, fold)
+    keys = (jax.random.split(one, config.members) for one in (init_key, draw_key))
+    trained = jax.vmap(per_controller(train), axes)(numbers, *keys, *data, *hparams)
     means, variances = jax.vmap(_forward, (0, None))(trained, scaled)
     own = jnp.take_along_axis(means, fold[None, :, None], axis=0)[0]
     epistemic = jnp.std(means, axis=0)
@@ -231,10 +223,7 @@ def fit(
 
 
 def predict(config: Ensemble, params: EnsembleParams, x: Float[Array, "B F"]) -> Prediction:
-    """Returns mean, spreads and the extrapolation flag of each row; pure.
-
-    Each row is computed by itself: what else is in the batch does not matter.
-    """
+    """Returns mean, spreads and extrapolation flag of each row by itself; pure."""
     members = _Member(params.kernels, params.biases)
     scaled = (x - params.x_mean) / params.x_scale
     means, variances = jax.vmap(_forward, (0, None))(members, scaled)
@@ -246,10 +235,7 @@ def predict(config: Ensemble, params: EnsembleParams, x: Float[Array, "B F"]) ->
 
     def spread(of: Float[Array, "B K"]) -> Float[Array, "B K"]:
         half = of * params.widen
-        high, low = (
-            _to_label(params.knots, mean + half),
-            _to_label(params.knots, mean - half),
-        )
+        high, low = (_to_label(params.knots, at) for at in (mean + half, mean - half))
         return (high - low) / 2
 
     return Prediction(
@@ -274,26 +260,19 @@ def _train(
     """Returns one network trained on the rows outside its own fold."""
     settings = EnsembleHparams(*hparams)
     cdf = jnp.cumsum(jnp.where(fold == member, 0.0, share))
-    uniforms = (
-        jax.random.uniform(draw_key, (config.steps, config.batch), dtype=jnp.float32)
-        * cdf[-1]
-    )
-    rows = jnp.searchsorted(cdf, uniforms, side="right")
+    uniforms = jax.random.uniform(draw_key, (config.steps, config.batch), dtype=jnp.float32)
+    rows = jnp.searchsorted(cdf, uniforms * cdf[-1], side="right")
     rows = jnp.minimum(rows, x.shape[0] - 1)
     network = _start(init_key, (x.shape[1], *config.hidden, 2 * z.shape[1]))
 
-    def step(
-        carry: tuple[_Member, optax.OptState], t: Int[Array, ""]
-    ) -> tuple[tuple[_Member, optax.OptState], None]:
+    def step(carry: PyTree, t: Int[Array, ""]) -> tuple[PyTree, None]:
         network, adam = carry
         here = rows[t]
         grads = jax.grad(_loss)(network, x[here], z[here], settings)
         moves, adam = ADAM.update(grads, adam)
         lr = settings.lr * 0.5 * (1 + jnp.cos(math.pi * t / config.steps))
-        network = jax.tree.map(
-            lambda p, m: p - lr * (m + settings.weight_decay * p), network, moves
-        )
-        return (network, adam), None
+        descend = lambda p, m: p - lr * (m + settings.weight_decay * p)
+        return (jax.tree.map(descend, network, moves), adam), None
 
     state = (network, ADAM.init(network))
     (network, _), _ = jax.lax.scan(step, state, jnp.arange(config.steps, dtype=jnp.int32))
@@ -306,7 +285,6 @@ def _loss(
     z: Float[Array, "b K"],
     hparams: EnsembleHparams,
 ) -> Float[Array, ""]:
-    """Returns the weighted sum of the three losses of the module on a minibatch."""
     mean, variance = _forward(network, x)
     square = jnp.square(mean - z)
     nll = 0.5 * jnp.mean(jnp.log(variance) + square / variance)
@@ -359,18 +337,16 @@ def _quantile(
     return jnp.interp(jnp.asarray(at, jnp.float32), middle, y[order])
 
 
-def _knots(
-    y: Float[Array, "N"], share: Float[Array, "N"], ranks: bool
-) -> Float[Array, "G"]:
+def _knots(y: Float[Array, "N"], share: Float[Array, "N"], rank: bool) -> Float[Array, "G"]:
     """Returns S^-1 at :data:`GRID`, strictly increasing.
 
     Quantiles of the labels at normal probabilities, with a small slope so that equal labels
-    keep an inverse; beyond them the mean slope of the last few goes on. Without ``ranks``
+    keep an inverse; beyond them the mean slope of the last few goes on. Without ``rank``
     the straight line of mean and standard deviation.
     """
     mean, scale = _moments(y[:, None], share)
     line = mean + scale * GRID
-    if not ranks:
+    if not rank:
         return line
     inner = GRID[1:-1]
     q = _quantile(y, share, jax.scipy.stats.norm.cdf(inner)) + 1e-3 * scale * inner

@@ -12,7 +12,7 @@ from typing import Protocol, cast, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError, unknown_name
@@ -56,11 +56,7 @@ class OneHot:
     """One column for each value of each token: nothing is assumed, nothing is shared."""
 
     space: SearchSpace
-
-    @property
-    def id(self) -> str:
-        """Versioned name."""
-        return "one-hot-v1"
+    id = "one-hot-v1"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -88,6 +84,7 @@ class Numeric:
 
     space: SearchSpace
     start: tuple[float, ...] = ()
+    id = "numeric-v1"
 
     def __post_init__(self) -> None:
         if not isinstance(self.space, Featured):
@@ -95,11 +92,6 @@ class Numeric:
                 f"The space {self.space.id!r} has no numeric features of its own; use "
                 "--features graph or one-hot."
             )
-
-    @property
-    def id(self) -> str:
-        """Versioned name."""
-        return "numeric-v1"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -141,6 +133,7 @@ class GraphCounts:
     space: SearchSpace
     operations: tuple[int, ...]
     rest: bool = False
+    id = "graph-v1"
 
     def __post_init__(self) -> None:
         if len(self.operations) + self.rest > MAX_OPERATIONS:
@@ -149,11 +142,6 @@ class GraphCounts:
                 f"graph features are for at most {MAX_OPERATIONS}; use --features numeric "
                 "or one-hot."
             )
-
-    @property
-    def id(self) -> str:
-        """Versioned name."""
-        return "graph-v1"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -186,7 +174,6 @@ class GraphCounts:
         return jnp.concatenate(parts)
 
     def _columns(self, graph: Graph, inner: Bool[Array, "N"]) -> Float[Array, "N O"]:
-        """Returns which column each inner node counts in."""
         is_op = graph.ops[:, None] == jnp.asarray(self.operations, jnp.int32)
         if self.rest:
             is_op = jnp.concatenate([is_op, ~is_op.any(1, keepdims=True)], axis=1)
@@ -194,12 +181,7 @@ class GraphCounts:
 
 
 def make_encoder(kind: str, space: SearchSpace) -> Encoder:
-    """Returns an encoder of a space by kind.
-
-    Args:
-        kind: ``"one-hot"`` (any space), ``"numeric"`` (a space with features of its own) or
-            ``"graph"`` (equal for isomorphic architectures).
-        space: what is encoded.
+    """Returns an encoder of a space by kind, one of :data:`KINDS`.
 
     Raises:
         UserError: an unknown kind, or numeric features of a space that has none.
@@ -239,15 +221,10 @@ def _roles(graph: Graph) -> tuple[Bool[Array, "N"], Bool[Array, "N"], Bool[Array
 def _paths(
     wired: Float[Array, "N N"], source: Bool[Array, "N"], sink: Bool[Array, "N"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Returns the number of paths from input to output and the inner nodes of the longest.
-
-    Nodes are in topological order, so one pass over them is enough.
-    """
+    """Returns the number of paths and the inner nodes of the longest; nodes are sorted."""
     start = source.astype(jnp.float32)
 
-    def visit(
-        carry: tuple[Float[Array, "N"], Float[Array, "N"]], node: Int[Array, ""]
-    ) -> tuple[tuple[Float[Array, "N"], Float[Array, "N"]], None]:
+    def visit(carry: PyTree, node: Int[Array, ""]) -> tuple[PyTree, None]:
         paths, longest = carry
         before = wired[:, node] * (paths > 0)
         paths = paths.at[node].add(before @ paths)

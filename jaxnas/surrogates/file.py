@@ -40,7 +40,6 @@ class Header:
     """What a model file says about its arrays."""
 
     space: str
-    """Versioned id of the space."""
     encoder: str
     """Versioned id of the features."""
     features: tuple[str, ...]
@@ -64,22 +63,14 @@ class Model(NamedTuple):
 
 
 def save(path: Path, model: Model) -> None:
-    """Writes a model whole or not at all.
-
-    Raises:
-        UserError: the file cannot be written there.
-    """
+    """Writes a model whole or not at all; UserError where it cannot be written."""
     header, params, rows = model
     arrays = {"rows": rows.astype(np.int32), **_arrays(params)}
     KIND.write(path, asdict(header), arrays)
 
 
 def parse(content: bytes, name: str) -> Model:
-    """Returns the model in the bytes of a file that errors call ``name``.
-
-    Raises:
-        UserError: no model of this format, a damaged one, or one of another version.
-    """
+    """Returns the model in a file's bytes; UserError on damage or another version."""
     facts, arrays = KIND.read(content, name)
     try:
         header = _header(facts)
@@ -89,7 +80,6 @@ def parse(content: bytes, name: str) -> Model:
 
 
 def _header(facts: Mapping[str, Any]) -> Header:
-    """Returns the header of its JSON form."""
     config = dict(facts["config"])
     config["hidden"] = tuple(config["hidden"])
     recipe = facts["recipe"]
@@ -105,7 +95,6 @@ def _header(facts: Mapping[str, Any]) -> Header:
 
 
 def _arrays(params: EnsembleParams) -> dict[str, np.ndarray]:
-    """Returns the arrays of an ensemble by name."""
     named = params._asdict()
     kernels, biases = named.pop("kernels"), named.pop("biases")
     named |= {f"kernel{i}": kernel for i, kernel in enumerate(kernels)}
@@ -114,12 +103,7 @@ def _arrays(params: EnsembleParams) -> dict[str, np.ndarray]:
 
 
 def _params(header: Header, arrays: Mapping[str, np.ndarray]) -> EnsembleParams:
-    """Returns the ensemble of named arrays.
-
-    Raises:
-        ValueError: a shape does not follow from the header.
-        KeyError: an array is missing.
-    """
+    """Returns the ensemble; ValueError on a wrong shape, KeyError on a missing array."""
     config, outputs = header.config, len(header.objectives)
     layers = range(len(config.hidden) + 1)
     plain = set(EnsembleParams._fields) - {"kernels", "biases"}
@@ -139,12 +123,10 @@ def shapes(config: Ensemble, features: int, outputs: int) -> EnsembleParams:
     """Returns the shape of every array of an ensemble, in its place."""
     E, F, K = config.members, features, outputs
     sizes = (F, *config.hidden, 2 * K)
-    layers: Any = [(E, i, o) for i, o in itertools.pairwise(sizes)]
-    biases: Any = [(E, o) for o in sizes[1:]]
+    layers: Any = tuple((E, i, o) for i, o in itertools.pairwise(sizes))
+    biases: Any = tuple((E, o) for o in sizes[1:])
     wide, out, table = cast(Any, (F,)), cast(Any, (K,)), cast(Any, (len(GRID), K))
-    return EnsembleParams(
-        tuple(layers), tuple(biases), wide, wide, wide, wide, table, out, out
-    )
+    return EnsembleParams(layers, biases, wide, wide, wide, wide, table, out, out)
 
 
 def content_of(path: str, checksum: str = "") -> bytes:

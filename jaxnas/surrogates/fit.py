@@ -28,7 +28,6 @@ class Rows(NamedTuple):
     values: Float[np.ndarray, "n K"]
     """Labels in natural units."""
     objectives: tuple[Objective, ...]
-    """What the labels are, ``K`` of them."""
 
 
 class Fitted(NamedTuple):
@@ -54,11 +53,7 @@ def fit_surrogate(
     hparams: en.EnsembleHparams | None = None,
     seed: int = 0,
 ) -> Fitted:
-    """Returns an ensemble fitted to every row.
-
-    Raises:
-        UserError: labels that are not finite, or too few of them.
-    """
+    """Returns an ensemble fitted to every row; UserError on too few or infinite labels."""
     config, hparams = config or en.Ensemble(), hparams or en.EnsembleHparams()
     oracle = Surrogate(encoder, config, rows.objectives)
     x = np.asarray(jax.jit(oracle.features)(jnp.asarray(rows.tokens, jnp.int32)))
@@ -78,11 +73,7 @@ def fit_surrogate(
 
 
 def keep(path: Path, fitted: Fitted, facts: Mapping[str, Any]) -> None:
-    """Writes a fitted surrogate whole or not at all.
-
-    Raises:
-        UserError: the file cannot be written there.
-    """
+    """Writes a fitted surrogate whole or not at all; UserError if it cannot be written."""
     oracle, (tokens, values, objectives) = fitted.oracle, fitted.rows
     header = Header(
         space=oracle.space.id,

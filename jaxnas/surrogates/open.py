@@ -70,7 +70,6 @@ def surrogate(
 def _from_ensemble(
     path: str, content: bytes, checksum: str, space: SearchSpace | None
 ) -> Surrogate:
-    """Returns the oracle of one of our own files."""
     header = surrogate_file.parse(content, path).header
     space = space_of(header, path) if space is None else space
     if space.id != header.space:
@@ -97,7 +96,6 @@ def _from_trees(
     space: SearchSpace | None,
     objective: str | Sequence[str],
 ) -> Surrogate:
-    """Returns the oracle of an XGBoost file."""
     model = xm.parse(content, path)
     if space is None:
         raise UserError(
@@ -124,11 +122,7 @@ def _from_trees(
 
 
 def space_of(header: surrogate_file.Header, path: str) -> SearchSpace:
-    """Returns the space that a model was fitted on, made again by name.
-
-    Raises:
-        UserError: it was not made by name, or it is another one by now.
-    """
+    """Returns the space of the fit, made by name; UserError where that cannot be."""
     made = None
     if header.recipe is not None:
         name, options = header.recipe

@@ -5,7 +5,6 @@ show the true value of what the surrogate recommends, never the prediction itsel
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -15,19 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from jaxnas.core import oracle as kinds
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.oracle import (
-    Enumerated,
-    Oracle,
-    Selectable,
-    Truthful,
-    capability,
-    required,
-)
+from jaxnas.core.oracle import Oracle, capability, required
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective
-from jaxnas.oracles.metrics import choose, measured, members_of, summarise
+from jaxnas.oracles.metrics import Tokens, choose, measured, members_of, summarise
 from jaxnas.surrogates import file as surrogate_file
 from jaxnas.surrogates import trees
 from jaxnas.surrogates.ensemble import Ensemble, EnsembleParams, Prediction, predict
@@ -82,11 +75,12 @@ class Surrogate:
     source: str = ""
     checksum: str = ""
     remarks: tuple[tuple[str, str], ...] = ()
+    traced = True
 
     def __post_init__(self) -> None:
         if self.table is None:
             return
-        if capability(self.table, Truthful) is None or self.table.space != self.space:
+        if capability(self.table, kinds.Truthful) is None or self.table.space != self.space:
             raise UserError(
                 f"The oracle {self.table.id!r} does not know the true values of "
                 f"{self.space.id!r}; name a table of that space as the truth."
@@ -101,11 +95,6 @@ class Surrogate:
     def space(self) -> SearchSpace:
         """The space that the features encode."""
         return self.encoder.space
-
-    @property
-    def traced(self) -> bool:
-        """A model lives inside jit."""
-        return True
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -123,23 +112,18 @@ class Surrogate:
         places = tuple(self.metric_names.index(name) for name in names)
         table = self.table
         if table is not None and names != tuple(o.name for o in self.objectives):
-            table = required(table, Selectable).select(names)
+            table = required(table, kinds.Selectable).select(names)
         return dataclasses.replace(self, chosen=places, table=table)
 
     def params(self) -> SurrogateParams:
-        """Returns the arrays of the model file, and those of the truth.
-
-        Raises:
-            UserError: the model lives in memory, or its file has changed since.
-        """
+        """Returns the arrays of the file and of the truth; UserError if in memory."""
         if not self.source:
             raise UserError(
                 "This surrogate was fitted in memory; give its SurrogateParams to the call."
             )
         truth = None if self.table is None else self.table.params()
-        return SurrogateParams(
-            surrogate_file.read_params(self.source, self.checksum), truth
-        )
+        model = surrogate_file.read_params(self.source, self.checksum)
+        return SurrogateParams(model, truth)
 
     def init(self, key: Key[Array, ""], params: SurrogateParams) -> tuple[()]:
         """Returns nothing: a model remembers nothing about who asks."""
@@ -147,9 +131,8 @@ class Surrogate:
 
     def capability(self, kind: type) -> Any:
         """Returns itself; it has columns only where its truth has them."""
-        if kind is Enumerated and self.table and capability(self.table, Enumerated) is None:
-            return None
-        return self if isinstance(self, kind) else None
+        lacks = kind is kinds.Enumerated and self.table and not capability(self.table, kind)
+        return self if isinstance(self, kind) and not lacks else None
 
     def features(self, tokens: Int[Array, "B L"]) -> Float[Array, "B F"]:
         """Returns what the model sees of each architecture, coded one by one."""
@@ -172,31 +155,23 @@ class Surrogate:
         mean = self.predict(params, tokens).mean[:, jnp.asarray(self._places)]
         return state, measured(mean, jnp.zeros(tokens.shape[0], jnp.float32), active)
 
-    def truth(
-        self, params: SurrogateParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def truth(self, params: SurrogateParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the true values where a table knows them, else the predictions."""
         tokens = jnp.asarray(tokens)
         if self.table is None:
             return self.predict(params, tokens).mean[:, jnp.asarray(self._places)]
-        return required(self.table, Truthful).truth(params.truth, tokens)
+        return required(self.table, kinds.Truthful).truth(params.truth, tokens)
 
-    def spread(
-        self, params: SurrogateParams, tokens: Int[Array | np.ndarray, "B L"]
-    ) -> Float[Array, "B M"]:
+    def spread(self, params: SurrogateParams, tokens: Tokens) -> Float[Array, "B M"]:
         """Returns how far a label may lie from its prediction, both spreads together."""
         predicted = self.predict(params, jnp.asarray(tokens))
         total = jnp.sqrt(predicted.epistemic**2 + predicted.aleatoric**2)
         return total[:, jnp.asarray(self._places)]
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Returns the truth's columns, or the predictions for the whole space.
-
-        Raises:
-            UserError: the space is too large to list, or the truth is no table.
-        """
+        """Returns the truth's columns or predictions; UserError on too large a space."""
         if self.table is not None:
-            return required(self.table, Enumerated).columns()
+            return required(self.table, kinds.Enumerated).columns()
         mean = predict_rows(self, self.params(), members_of(self.space)).mean
         return {name: np.asarray(mean[:, k]) for k, name in enumerate(self.metric_names)}
 
@@ -230,7 +205,6 @@ class Surrogate:
 
     @property
     def _metrics(self) -> tuple[Objective, ...]:
-        """All metrics as what they are here."""
         if self.table is not None:
             return self.metrics
         said = (", ".join(filter(None, (PREDICTION, o.meaning))) for o in self.metrics)
@@ -241,12 +215,10 @@ class Surrogate:
 
     @property
     def _places(self) -> tuple[int, ...]:
-        """Where the objectives stand among the metrics."""
         return self.chosen or tuple(range(len(self.metrics)))
 
 
 def _in_words(found: Mapping[str, Any]) -> str:
-    """Returns the quality on held-out rows, as the header of a file holds it, in short."""
     show = lambda e: f"{e['value']:.3f} [{e['low']:.3f}, {e['high']:.3f}]"
     return f"Kendall tau {show(found['kendall'])}, RMSE {show(found['rmse'])}"
 
@@ -276,15 +248,10 @@ def predict_rows(
     return Prediction(*cast(Any, joined))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _tell(
-    oracle: Surrogate, params: SurrogateParams, tokens: Int[Array, "B L"]
-) -> Prediction:
-    """Returns the predictions for a chunk; compiled once for each oracle."""
-    return oracle.predict(params, tokens)
+_tell = jax.jit(Surrogate.predict, static_argnums=0)
+"""The predictions for a chunk; compiled once for each oracle."""
 
 
 def _listable(space: SearchSpace) -> bool:
-    """Returns whether every architecture of a space can be listed."""
     size = tk.count(space)
     return size is not None and size <= tk.ENUMERABLE

@@ -72,10 +72,7 @@ def spearman(rows: Scored) -> float:
 
 
 def coverage(rows: Scored, share: float) -> float:
-    """Returns the fraction of labels inside the central interval that should hold a share.
-
-    NaN where the model gives no spread.
-    """
+    """Returns the share of labels in the interval meant for ``share``; NaN if no spread."""
     if not (rows.spread > 0).all():
         return np.nan
     z = stats.norm.ppf(0.5 + share / 2)
@@ -83,10 +80,7 @@ def coverage(rows: Scored, share: float) -> float:
 
 
 def nll(rows: Scored) -> float:
-    """Returns the mean negative log density of the labels, in nats; lower is better.
-
-    NaN where the model gives no spread.
-    """
+    """Returns the mean negative log density of the labels, in nats; NaN if no spread."""
     if not (rows.spread > 0).all():
         return np.nan
     return float(-np.mean(stats.norm.logpdf(rows.label, rows.mean, rows.spread)))
@@ -106,10 +100,7 @@ def top(rows: Scored, maximise: bool) -> Scored:
 def quality(rows: Scored, maximise: bool = True, seed: int = 0) -> dict[str, Estimate]:
     """Returns every measure of quality with its bootstrap interval, by name.
 
-    Args:
-        rows: held-out rows, at least two.
-        maximise: whether more is better, which decides what the top decile is.
-        seed: of the resampling. Tau within the top decile resamples that decile.
+    ``maximise`` decides what the top decile is, which its tau resamples alone.
 
     Raises:
         UserError: fewer than two rows, or a label or prediction that is not finite.
@@ -144,7 +135,6 @@ def num_distinct(rows: Scored) -> int:
 def _estimate(
     measure: Callable[[Scored], float], rows: Scored, draw: np.random.Generator
 ) -> Estimate:
-    """Returns a measure and its percentile bootstrap interval; NaN where there is none."""
     value, count = measure(rows), len(rows.label)
     if not np.isfinite(value) or count < 2:
         return Estimate(value, np.nan, np.nan)

@@ -42,20 +42,12 @@ METRICS = {metric.name: metric for metric in files.metrics(TITLE)}
 
 def measured_space() -> SearchSpace:
     """Returns the ranges and the images that the networks were drawn and built for."""
-    return registry.make_space(
-        "analog-resnet", groups=4, blocks=2, branches=2, image=(8, 8, 1), pool=4
-    )
+    sizes = {"groups": 4, "blocks": 2, "branches": 2, "pool": 4}
+    return registry.make_space("analog-resnet", image=(8, 8, 1), **sizes)
 
 
 def measurements(objective: str | Sequence[str] = PREDICTED) -> Rows:
-    """Returns what was measured of each network.
-
-    Args:
-        objective: names of metrics, several joined by commas or a sequence of them.
-
-    Raises:
-        UserError: an unknown metric, or a missing or altered file.
-    """
+    """Returns what was measured of each network; UserError on an unknown metric."""
     names = _chosen(objective, tuple(METRICS))
     arrays = files.read(NAME)
     return Rows(
@@ -96,6 +88,5 @@ def digits_resnets(
 
 
 def _chosen(objective: str | Sequence[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns names of metrics with aliases resolved."""
     aliases = {a: m.name for m in METRICS.values() for a in m.aliases}
     return choose(NAME, objective, known, aliases)

@@ -95,11 +95,8 @@ def grid(points: np.ndarray) -> int:
 def group(bins: dict[int, int], row_bytes: int) -> list[list[int]]:
     """Returns features in groups, each of which has one row for each combination of bins.
 
-    The two groups whose union costs the fewest extra rows are joined while it fits.
-
-    Args:
-        bins: bins of each feature, the missing one included.
-        row_bytes: bytes of a row of the table.
+    The two groups whose union costs the fewest extra rows are joined while it fits; the
+    bins of a feature include the missing one.
     """
     groups = [(size, [feature]) for feature, size in bins.items()]
     heapq.heapify(groups)
@@ -213,15 +210,13 @@ def masks(
     return {f: table & full for f, table in tables.items()}, leaves
 
 
-def _leaves_below(
-    model: TreeModel, root: int
-) -> tuple[list[int], list[tuple[int, int, int, int]]]:
+def _leaves_below(model: TreeModel, root: int) -> tuple[list[int], list[tuple[int, ...]]]:
     """Returns a tree's leaves from left to right, and each decision's ranges of them.
 
     The ranges are ``(node, begin, middle, end)``: ``begin .. middle`` lie to its left.
     """
     order: list[int] = []
-    spans: list[tuple[int, int, int, int]] = []
+    spans: list[tuple[int, ...]] = []
     stack: list[tuple[int, Any]] = [(root, ())]
     while stack:
         node, marks = stack.pop()

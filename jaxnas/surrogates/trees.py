@@ -29,10 +29,6 @@ MOST_CATEGORY_WORDS = 1 << 26
 UNROLL = 1024
 """Up to so many words, a quarter of the additions is one trip of a loop."""
 TRIPS = 4
-MOST_CATEGORY_WORDS = 1 << 26
-"""256 MiB of category bits; what XGBoost saves of a file's size is far below."""
-UNROLL = 1024
-"""So many words are added without a loop; partly unrolled loops compute leaves anew."""
 
 
 class Table(NamedTuple):
@@ -93,9 +89,7 @@ class TreeParams(NamedTuple):
 def compile_trees(model: xm.TreeModel, *, method: str = "auto") -> TreeParams:
     """Returns a model's arrays, made on the host; shapes depend on the model only.
 
-    Args:
-        model: what :func:`jaxnas.data.formats.xgboost_model.read` returned.
-        method: ``"table"``, ``"walk"``, or ``"auto"``: the table where it is small.
+    ``method`` is ``"table"``, ``"walk"``, or ``"auto"``: the table where it is small.
 
     Raises:
         UserError: an unknown method, or categories whose bits would fill the memory.
@@ -126,7 +120,6 @@ def _base_and_link(model: xm.TreeModel) -> tuple[float, int]:
 
 
 def _nodes(model: xm.TreeModel) -> Nodes:
-    """Returns the arrays for walking."""
     category = np.full(len(model.feature), -1, np.int32)
     size = np.zeros(len(model.feature), np.int32)
     words: list[np.ndarray] = [np.zeros(1, np.uint32)]
@@ -135,9 +128,8 @@ def _nodes(model: xm.TreeModel) -> Nodes:
         listed = model.categories[slice(*model.span[node])]
         size[node] = listed.max(initial=-1) + 1
         bits = np.zeros(-(-size[node] // 32) or 1, np.uint32)
-        np.bitwise_or.at(
-            bits, listed // 32, np.uint32(1) << (listed % 32).astype(np.uint32)
-        )
+        shift = (listed % 32).astype(np.uint32)
+        np.bitwise_or.at(bits, listed // 32, np.uint32(1) << shift)
         category[node] = at
         words.append(bits)
         at += len(bits)
@@ -206,7 +198,6 @@ def _add_in_order(base: Float[Array, ""], leaves: Float[Array, "B w"]) -> Float[
     each = width // TRIPS
 
     def trip(number: Int[Array, ""], total: Float[Array, "B"]) -> Float[Array, "B"]:
-        """Adds ``each`` columns."""
         part = jax.lax.dynamic_slice_in_dim(leaves, number * each, each, axis=1)
         for column in range(each):
             total = total + part[:, column]
@@ -270,7 +261,6 @@ def _walk(nodes: Nodes, x: Float[Array, "B F"]) -> Float[Array, "B t"]:
     lanes = jnp.arange(x.shape[0], dtype=jnp.int32)[:, None]
 
     def step(_: Int[Array, ""], at: Int[Array, "B t"]) -> Int[Array, "B t"]:
-        """Moves every walker to a child; a leaf is its own child."""
         value = x.at[lanes, _take(nodes.feature, at)].get(**IN_BOUNDS)
         start, size = _take(nodes.category, at), _take(nodes.size, at)
         code = jnp.where((value >= 0) & (value < size), value, -1).astype(jnp.int32)

@@ -38,7 +38,6 @@ class Trial(NamedTuple):
     """What ``SEEDS`` controllers did in ``UPDATES`` updates; ``P`` is ``SEEDS``."""
 
     state: PyTree
-    """Last states."""
     early: PyTree
     """States after ``ALIKE`` updates."""
     tokens: Int[np.ndarray, "T P B L"]
@@ -85,20 +84,17 @@ def _failing(found: Evaluation, failed: Array) -> Evaluation:
 
 
 def _keys(seed: int) -> Key[Array, "T P"]:
-    """Returns the key of every update of every controller."""
     return jax.random.split(jax.random.key(seed), UPDATES * SEEDS).reshape(UPDATES, SEEDS)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _start(algo: Algorithm) -> PyTree:
-    """Returns the first state of every controller."""
     keys = jax.random.split(jax.random.key(7), SEEDS)
     return jax.vmap(algo.init, in_axes=(0, None))(keys, algo.default_hparams())
 
 
 @functools.lru_cache(maxsize=64)
 def _many(algo: Algorithm, oracle: Oracle) -> Callable[..., Any]:
-    """Returns the program of a whole trial: rates in, states and history out."""
     update = jax.vmap(_updater(algo, oracle), in_axes=(0, None, 0, None))
 
     def run(
@@ -108,10 +104,8 @@ def _many(algo: Algorithm, oracle: Oracle) -> Callable[..., Any]:
             state, early = carry
             number, keys, rate = xs
             state, (seen, _) = update(keys, params, state, rate)
-            early = jax.tree.map(
-                lambda new, old: jnp.where(number < ALIKE, new, old), state, early
-            )
-            return (state, early), seen
+            chosen = lambda new, old: jnp.where(number < ALIKE, new, old)
+            return (state, jax.tree.map(chosen, state, early)), seen
 
         xs = (jnp.arange(UPDATES, dtype=jnp.int32), keys, rates)
         (state, early), seen = jax.lax.scan(step, (state, state), xs)
@@ -126,10 +120,8 @@ def _trial(algo: Algorithm, oracle: Oracle, flaky: bool) -> Trial:
     rates = np.full(UPDATES, 0.2 if flaky else 0.0, np.float32)
     if flaky:
         rates[[0, 10, 11]] = 1.0
-    program = _many(algo, oracle)
-    state, early, seen = program(
-        oracle.params(), _start(algo), _keys(11), jnp.asarray(rates)
-    )
+    given = (oracle.params(), _start(algo), _keys(11), jnp.asarray(rates))
+    state, early, seen = _many(algo, oracle)(*given)
     tokens, active, reward = (np.concatenate(np.moveaxis(x, 2, 1)) for x in seen)
     return Trial(state, early, tokens, active, reward)
 
@@ -184,11 +176,8 @@ def check_single_and_one_trace(
 ) -> None:
     """One controller alone does what it does among many, and compiles once.
 
-    Args:
-        algo: to check.
-        oracle: traced, over the same space.
-        exact: whether all of its state must be equal; gradient algorithms round floats
-            differently by width, and are held to a relative 1e-4.
+    With ``exact`` all of its state must be equal; gradient algorithms round floats
+    differently by width, and are held to a relative 1e-4.
     """
     trial = _trial(algo, oracle, False)
     traces = []
@@ -290,7 +279,6 @@ def check_beats_random(algo: Algorithm, oracle: Oracle) -> None:
 
 
 def _all_rewards(oracle: Oracle) -> Float[np.ndarray, "n"]:
-    """Returns the first objective of every architecture of a small space."""
     members = jnp.asarray(tk.enumerate_space(oracle.space))
     params, key = oracle.params(), jax.random.key(0)
     lanes = jnp.zeros(len(members), jnp.int32)
@@ -300,11 +288,6 @@ def _all_rewards(oracle: Oracle) -> Float[np.ndarray, "n"]:
 
 
 ALGORITHM_CHECKS = (
-    check_static_argument,
-    check_state_fixed,
-    check_hparams_in_state,
-    check_single_and_one_trace,
-    check_valid,
-    check_finite,
-    check_beats_random,
-)
+    check_static_argument, check_state_fixed, check_hparams_in_state,
+    check_single_and_one_trace, check_valid, check_finite, check_beats_random,
+)  # fmt: skip

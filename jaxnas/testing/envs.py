@@ -20,31 +20,24 @@ LANES = 8
 def _rollout(
     env: Environment, key: Key[Array, ""], params: PyTree, steps: int = STEPS
 ) -> PyTree:
-    """Returns the stacked time steps of one episode under uniform legal actions."""
-
     def step(carry: PyTree, i: Array) -> tuple[PyTree, PyTree]:
         state, mask = carry
         act_key, step_key = jax.random.split(jax.random.fold_in(key, i))
         if size := action_size(env):
-            action = jax.random.uniform(
-                act_key, (size,), minval=-1.0, maxval=1.0, dtype=jnp.float32
-            )
+            action = jax.random.uniform(act_key, (size,), jnp.float32, -1.0, 1.0)
         else:
             legal = jnp.ones(env.num_actions) if mask is None else mask
-            action = inverse_cdf(
-                jax.random.uniform(act_key, dtype=jnp.float32), legal.astype(jnp.float32)
-            )
+            drawn = jax.random.uniform(act_key, dtype=jnp.float32)
+            action = inverse_cdf(drawn, legal.astype(jnp.float32))
         state, timestep = env.step(step_key, state, action, params)
         return (state, timestep.mask), (action, timestep)
 
     state, first = env.reset(key, params)
-    return first, jax.lax.scan(
-        step, (state, first.mask), jnp.arange(steps, dtype=jnp.int32)
-    )[1]
+    numbers = jnp.arange(steps, dtype=jnp.int32)
+    return first, jax.lax.scan(step, (state, first.mask), numbers)[1]
 
 
 def _equal(a: PyTree, b: PyTree, text: str) -> None:
-    """Raises AssertionError where two pytrees differ; ``text`` says what must be."""
     pairs = zip(jax.tree.leaves_with_path(a), jax.tree.leaves(b), strict=True)
     for (path, x), y in pairs:
         leaf = f"{text}, and {jax.tree_util.keystr(path)} is not"

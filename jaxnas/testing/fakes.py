@@ -35,13 +35,7 @@ class OnHost(OracleWrapper):
         return ()
 
     def evaluate(
-        self,
-        key: Key[Array, ""],
-        params: PyTree,
-        state: PyTree,
-        tokens: Any,
-        fidelity: Any,
-        active: Any,
+        self, key: Any, params: PyTree, state: Any, tokens: Any, fidelity: Any, active: Any
     ) -> tuple[PyTree, Any]:
         """Returns the inner evaluation as numpy arrays."""
         inner = self.oracle.init(key, params)
@@ -153,15 +147,12 @@ class FakeChild:
     marks: str = field(default="", compare=False)
     troubles: tuple[tuple[tuple[int, ...], str], ...] = field(default=(), compare=False)
     traced: bool = False
+    id = "fake-child-v1"
+    metric_names = ("digits_accuracy", "layers")
 
     def __post_init__(self) -> None:
         if self.space is None:
             object.__setattr__(self, "space", make_space("toy"))
-
-    @property
-    def id(self) -> str:
-        """Versioned name."""
-        return "fake-child-v1"
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -176,11 +167,6 @@ class FakeChild:
     def data_checksum(self) -> str:
         """SHA-256 of the data's name: there is no data."""
         return hashlib.sha256(self.data.encode()).hexdigest()
-
-    @property
-    def metric_names(self) -> tuple[str, ...]:
-        """Everything that it can measure."""
-        return ("digits_accuracy", "layers")
 
     def select(self, objective: Any) -> "FakeChild":
         """Returns the same oracle with other objectives."""
@@ -224,13 +210,7 @@ class FakeChild:
         return Measurement(metrics, {"accuracy": curve}, 0.25, OK)
 
     def evaluate(
-        self,
-        key: Any,
-        params: PyTree,
-        state: PyTree,
-        tokens: Any,
-        fidelity: Any,
-        active: Any,
+        self, key: Any, params: PyTree, state: Any, tokens: Any, fidelity: Any, active: Any
     ) -> tuple[PyTree, Any]:
         """Returns the objectives of every active lane."""
         names = [objective.name for objective in self.objectives]

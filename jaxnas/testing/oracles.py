@@ -17,17 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from jaxnas.core import oracle as kinds
 from jaxnas.core import tokens as tk
-from jaxnas.core.oracle import (
-    Enumerated,
-    Measuring,
-    Oracle,
-    Predictor,
-    Truthful,
-    Uncertain,
-    capability,
-    required,
-)
+from jaxnas.core.oracle import Oracle, Predictor, capability, required
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
 from jaxnas.registry import lookup, make_oracle, make_space, recipe
@@ -41,15 +33,7 @@ from jaxnas.testing.tiny import TinyNets
 BATCH = 6
 ROUNDING = 1e-6
 """How far, relative to its size, a prediction may depend on the rest of the batch."""
-
-
-SMALL: dict[str, Any] = {
-    "epochs": 1,
-    "limit": 80,
-    "hwa_epochs": 1,
-    "draws": 2,
-    "chip_images": 20,
-}
+SMALL = {"epochs": 1, "limit": 80, "hwa_epochs": 1, "draws": 2, "chip_images": 20}
 """Options that make an oracle that trains networks cheap."""
 
 
@@ -64,10 +48,8 @@ def example(name: str) -> Oracle:
         small: dict[str, Any] = {k: v for k, v in SMALL.items() if k in wanted}
         return make_oracle(name, space=TinyNets(), **small)
     if "model" in wanted:
-        space = make_space("toy")
-        return make_oracle(
-            name, model=untrained_model(space, "graph", make_oracle("toy").objectives)
-        )
+        metrics = make_oracle("toy").objectives
+        return make_oracle(name, model=untrained_model(make_space("toy"), "graph", metrics))
     needs_space = "space" in wanted and wanted["space"].default is inspect.Parameter.empty
     return make_oracle(name, space=make_space("toy") if needs_space else None)
 
@@ -102,32 +84,22 @@ def untrained_model(
 
 @functools.lru_cache(maxsize=64)
 def _evaluator(oracle: Oracle) -> Callable[..., Any]:
-    """Returns ``evaluate``, compiled once where it can be."""
     return jax.jit(oracle.evaluate) if oracle.traced else oracle.evaluate
 
 
 def ask(
     oracle: Oracle, tokens: np.ndarray, active: np.ndarray | None = None, seed: int = 0
 ) -> Evaluation:
-    """Returns a fresh controller's evaluation of some architectures, as numpy arrays.
-
-    The cost of a :class:`jaxnas.core.oracle.Measuring` oracle is the time that it took,
-    another one each time, so only its sign stays.
-    """
+    """Returns a fresh controller's evaluation, in numpy; a measured cost is its sign."""
     key, lanes = jax.random.key(seed), len(tokens)
     params = oracle.params()
     state = oracle.init(jax.random.key(seed + 1), params)
     convert = jnp.asarray if oracle.traced else np.asarray
-    batch = (
-        convert(tokens),
-        convert(np.zeros(lanes, np.int32)),
-        convert(np.ones(lanes, bool) if active is None else active),
-    )
+    active = np.ones(lanes, bool) if active is None else active
+    batch = [convert(leaf) for leaf in (tokens, np.zeros(lanes, np.int32), active)]
     _, evaluation = _evaluator(oracle)(key, params, state, *batch)
-    found = _map(np.asarray, evaluation)
-    return (
-        found._replace(cost=np.sign(found.cost)) if capability(oracle, Measuring) else found
-    )
+    found, timed = _map(np.asarray, evaluation), capability(oracle, kinds.Measuring)
+    return found._replace(cost=np.sign(found.cost)) if timed else found
 
 
 def _map(function: Callable[..., Any], *evaluations: Evaluation) -> Evaluation:
@@ -229,11 +201,8 @@ def check_inactive_skipped(oracle: Oracle) -> None:
 
 
 def check_truth(oracle: Oracle) -> None:
-    """Where the truth is known it is what was measured, and the spread is not negative.
-
-    A model's readings are predictions: only that their truth is finite can be asked.
-    """
-    known, predicts = capability(oracle, Truthful), capability(oracle, Predictor)
+    """The truth is what was measured (a model's is finite), the spread is not negative."""
+    known, predicts = capability(oracle, kinds.Truthful), capability(oracle, Predictor)
     if known is None:
         return
     tokens, params = jnp.asarray(lanes_of(oracle)), oracle.params()
@@ -245,18 +214,15 @@ def check_truth(oracle: Oracle) -> None:
     else:
         text = "truth must be what evaluate measures, bit for bit"
         expect.same(truth, ask(oracle, np.asarray(tokens)).objectives, text)
-    if uncertain := capability(oracle, Uncertain):
+    if uncertain := capability(oracle, kinds.Uncertain):
         spread = np.asarray(compiled(uncertain.spread)(params, tokens))
         expect.shaped("spread", spread, truth.shape)
         expect.every(spread >= 0, "spread must be 0 or more; 0 where it is not known")
 
 
 def check_columns(oracle: Oracle) -> None:
-    """A table's columns list the whole space in order and agree with ``evaluate``.
-
-    A model's agree with its truth, which may be a table's.
-    """
-    table = capability(oracle, Enumerated)
+    """Columns list the space in order and agree with ``evaluate``, or a model's truth."""
+    table = capability(oracle, kinds.Enumerated)
     if table is None or not enumerable(oracle.space):
         return
     members, columns = tk.enumerate_space(oracle.space), table.columns()
@@ -264,7 +230,7 @@ def check_columns(oracle: Oracle) -> None:
     measured = ask(oracle, members[rows]).objectives
     if capability(oracle, Predictor):
         chosen, params = jnp.asarray(members[rows]), oracle.params()
-        measured = np.asarray(required(oracle, Truthful).truth(params, chosen))
+        measured = np.asarray(required(oracle, kinds.Truthful).truth(params, chosen))
     for place, objective in enumerate(oracle.objectives):
         column = columns[objective.name]
         text = f"columns()[{objective.name!r}]"
@@ -274,16 +240,10 @@ def check_columns(oracle: Oracle) -> None:
 
 
 ORACLE_CHECKS: tuple[Callable[[Oracle], None], ...] = (
-    check_static_argument,
-    check_record,
-    check_batch_equals_loop,
-    check_permutation,
-    check_finite_or_flagged,
-    check_same_key_same_score,
-    check_inactive_skipped,
-    check_truth,
+    check_static_argument, check_record, check_batch_equals_loop, check_permutation,
+    check_finite_or_flagged, check_same_key_same_score, check_inactive_skipped, check_truth,
     check_columns,
-)
+)  # fmt: skip
 """Every check of an oracle."""
 
 
@@ -317,7 +277,6 @@ def _single_changes(oracle: Oracle, tokens: np.ndarray) -> list[np.ndarray]:
 def _repaired(
     space: SearchSpace, tokens: Int[Array, "B L"]
 ) -> tuple[Int[Array, "B L"], Int[Array, "B L"]]:
-    """Returns valid architectures and their canonical forms; compiled once a space."""
     keys = jax.random.split(jax.random.key(3), tokens.shape[0])
     fixed = jax.vmap(lambda key, row: tk.repair(key, space, row))(keys, tokens)
     return fixed, jax.vmap(space.canonical)(fixed)
@@ -359,9 +318,8 @@ def check_decisions_show(oracle: Oracle) -> None:
     for tokens in lanes_of(oracle):
         changes = _single_changes(oracle, tokens)
         seen = code(np.stack([tokens, *changes]))
-        blind = [
-            row for row, x in zip(changes, seen[1:], strict=True) if (x == seen[0]).all()
-        ]
+        pairs = zip(changes, seen[1:], strict=True)
+        blind = [row for row, x in pairs if (x == seen[0]).all()]
         assert not blind, f"{tokens} and {blind[0]} look the same to {oracle.id}"
 
 

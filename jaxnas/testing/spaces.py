@@ -34,13 +34,11 @@ Sampler = Callable[[Key[Array, ""], SearchSpace], Int[Array, "L"]]
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _draw(sampler: Sampler, space: SearchSpace, keys: Key[Array, "B"]) -> Int[Array, "B L"]:
-    """Returns one architecture a key; compiled once for each sampler and space."""
     return jax.vmap(lambda key: sampler(key, space))(keys)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _masks(space: SearchSpace, tokens: Int[Array, "B L"]) -> Bool[Array, "B L V"]:
-    """Returns the legal tokens everywhere; compiled once for each space."""
     return jax.vmap(lambda row: tk.masks(space, row))(tokens)
 
 
@@ -63,7 +61,6 @@ def _legal(
 
 
 def _all_legal(space: SearchSpace, tokens: Array | np.ndarray, name: str) -> None:
-    """Asserts that what ``name`` returned is valid."""
     text = f"{name} returned tokens beyond vocab or that space.mask forbids; it must not"
     expect.every(_legal(space, tokens), text)
 
@@ -97,10 +94,8 @@ def check_mask_reads_prefix_only(space: SearchSpace) -> None:
     tokens = samples(space)
     noise = jax.random.randint(jax.random.key(2), tokens.shape, 0, space.vocab, jnp.int32)
     places = jnp.arange(space.length, dtype=jnp.int32)
-    scrambled = jnp.where(places[None, None, :] < places[None, :, None], tokens[:, None], 0)
-    scrambled = scrambled + jnp.where(
-        places[None, None, :] >= places[None, :, None], noise[:, None], 0
-    )
+    before = places[None, None, :] < places[None, :, None]
+    scrambled = jnp.where(before, tokens[:, None], noise[:, None])
 
     def both(row: Int[Array, "L"], other: Int[Array, "T L"]) -> tuple[Array, Array]:
         plain = jax.vmap(lambda t: _rule(space, row, t))(places)
@@ -232,13 +227,10 @@ def check_completions(space: SearchSpace) -> None:
     counted = cast(Counted, space)
     tokens = jnp.asarray(_members(space)[:FULL])
     places = jnp.arange(space.length, dtype=jnp.int32)
-    shares = jax.jit(
-        jax.vmap(lambda r: jax.vmap(lambda t: counted.completions(r, t))(places))
-    )(tokens)
-    positive = np.asarray(shares) > 0
-    expect.same(
-        positive, _masks(space, tokens), "completions must be above 0 under the mask"
-    )
+    each = lambda r: jax.vmap(lambda t: counted.completions(r, t))(places)
+    shares = jax.jit(jax.vmap(each))(tokens)
+    positive, legal = np.asarray(shares) > 0, _masks(space, tokens)
+    expect.same(positive, legal, "completions must be above 0 under the mask")
     text, total = "completions must sum to one", np.asarray(shares).sum(axis=-1)
     np.testing.assert_allclose(total, 1.0, atol=1e-6, err_msg=text)
     if enumerable(space):
@@ -311,13 +303,9 @@ def sampling_p(
 ) -> float:
     """Returns the two-sided chi-square p-value of a sampler's frequencies.
 
-    Args:
-        space: an enumerable space of at most ``FULL`` architectures is compared
-            architecture by architecture, any other by its first token, for which a quarter
-            of the draws is enough.
-        sampler: draws one architecture from a key.
-        uniform: whether the claim is uniform over architectures, or over legal tokens.
-        seed: of the draws.
+    An enumerable space of at most ``FULL`` architectures is compared architecture by
+    architecture, any other by its first token, for which a quarter of the draws is enough.
+    ``uniform`` claims equal shares of architectures, else of legal tokens.
     """
     draws = DRAWS if enumerable(space) else DRAWS // 4
     keys = jax.random.split(jax.random.key(seed), draws)
@@ -349,24 +337,13 @@ def _token_uniform(
 
 
 def _members(space: SearchSpace) -> Int[np.ndarray, "n L"]:
-    """Returns all architectures, or samples of a space too large to list."""
     return tk.enumerate_space(space) if enumerable(space) else np.asarray(samples(space))
 
 
 SPACE_CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
-    check_static_argument,
-    check_samples_valid,
-    check_mask_reads_prefix_only,
-    check_mutation,
-    check_crossover_and_repair,
-    check_neighbours,
-    check_canonical,
-    check_graph,
-    check_spec_round_trip,
-    check_count,
-    check_completions,
-    check_features,
-    check_projection,
-    check_sampling_frequencies,
-)
+    check_static_argument, check_samples_valid, check_mask_reads_prefix_only,
+    check_mutation, check_crossover_and_repair, check_neighbours, check_canonical,
+    check_graph, check_spec_round_trip, check_count, check_completions, check_features,
+    check_projection, check_sampling_frequencies,
+)  # fmt: skip
 """Every check of a space."""

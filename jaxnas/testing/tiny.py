@@ -26,21 +26,9 @@ class TinyNets:
     channels: int = 4
     num_classes: int = 10
     image: tuple[int, int, int] = (8, 8, 1)
-
-    @property
-    def id(self) -> str:
-        """Versioned name."""
-        return "tiny-nets-v1"
-
-    @property
-    def length(self) -> int:
-        """Two operations."""
-        return 2
-
-    @property
-    def vocab(self) -> int:
-        """Three choices of each."""
-        return len(OPS)
+    id = "tiny-nets-v1"
+    length = 2
+    vocab = len(OPS)
 
     def for_images(
         self, image: tuple[int, int, int], num_classes: int, **size: int
@@ -85,11 +73,7 @@ class TinyNets:
         }
 
     def from_spec(self, spec: Spec) -> np.ndarray:
-        """Returns the tokens that ``to_spec`` was given.
-
-        Raises:
-            UserError: not a spec of this space.
-        """
+        """Returns the tokens that ``to_spec`` was given; UserError on another spec."""
         standing = {item["name"]: item for item in spec.get("nodes", [])}
         try:
             found = [standing[name] for name in ("op0", "op1")]

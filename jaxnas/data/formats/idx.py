@@ -89,15 +89,12 @@ def read_folder(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             continue
         for part, path in zip(("images", "labels"), parts):
             if path is None:
-                raise UserError(
-                    f"The folder {folder} holds no {part} of its {split} split."
-                )
+                raise UserError(f"The folder {folder} has no {part} of its {split} split.")
         arrays[split] = tuple(parse(_read(p), p.name) for p in parts if p is not None)
     return arrays
 
 
 def _read(path: Path) -> bytes:
-    """Returns the content of a file."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -72,11 +72,7 @@ class FileKind(NamedTuple):
     def write(
         self, path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     ) -> None:
-        """Writes a file whole or not at all; its folder is made.
-
-        Raises:
-            UserError: it cannot be written there.
-        """
+        """Writes a file whole or not at all, its folder too; UserError if it cannot."""
         head = {"format": self.format, "checksum": content_checksum(arrays), **header}
         text = np.frombuffer(json.dumps(head).encode(), np.uint8)
         try:
@@ -92,11 +88,7 @@ class FileKind(NamedTuple):
     def read(
         self, source: Path | bytes, name: str = ""
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Returns the header and the arrays of a file or of its content.
-
-        Args:
-            source: where the file is, or its bytes.
-            name: what to call it in an error; the path when empty.
+        """Returns the header and the arrays of a file, or of its bytes, called ``name``.
 
         Raises:
             UserError: no such file, not of this kind, damaged, or of another version.
@@ -134,11 +126,7 @@ class FileKind(NamedTuple):
         arrays: Mapping[str, np.ndarray],
         prefix: str = "",
     ) -> PyTree:
-        """Returns the arrays that :func:`named_leaves` named, in the structure of ``like``.
-
-        Raises:
-            UserError: one is missing or has another shape than in ``like``.
-        """
+        """Returns named leaves as a tree like ``like``; UserError on another shape."""
         places, structure = jax.tree_util.tree_flatten_with_path(like)
         leaves = []
         for place, leaf in places:

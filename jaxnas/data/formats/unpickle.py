@@ -33,11 +33,7 @@ class _Restricted(pickle.Unpickler):
 
 
 def loads(content: bytes, name: str, allowed: Collection[tuple[str, str]] = ()) -> Any:
-    """Returns the object in a pickle, with listed classes as attribute bags.
-
-    Raises:
-        UserError: the pickle names anything else, or cannot be read.
-    """
+    """Returns a pickled object, listed classes as bags; errors as :func:`loads_with`."""
     # made anew for each file, so that no file can change what another one gets
     inert = {key: type(key[1], (), {}) for key in allowed}
     return loads_with(content, name, inert)
@@ -46,11 +42,8 @@ def loads(content: bytes, name: str, allowed: Collection[tuple[str, str]] = ()) 
 def loads_with(content: bytes, name: str, stand_ins: Mapping[tuple[str, str], Any]) -> Any:
     """Returns the object in a pickle whose globals are replaced by ours.
 
-    Args:
-        content: the pickle.
-        name: what to call the file in an error.
-        stand_ins: ``(module, name)`` -> what the pickle gets; it may call it with anything,
-            so each must be safe for any arguments.
+    ``stand_ins`` maps ``(module, name)`` to what the pickle gets; it may call it with
+    anything, so each must be safe for any arguments.
 
     Raises:
         UserError: the pickle names anything else, or cannot be read.

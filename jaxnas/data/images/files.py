@@ -14,14 +14,12 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.files import replacing
 from jaxnas.data.formats.idx import read_folder
 from jaxnas.data.formats.npz import read_npz
-from jaxnas.data.images.splits import Splits, three
+from jaxnas.data.images.splits import Pair, Splits, three
 from jaxnas.data.images.task import Opened
 
 DIMMEST = 128
 """Integer images whose brightest pixel is below this must say what white is."""
 SUFFIXES = {"train": ("", "_train"), "validation": ("_val",), "test": ("_test",)}
-
-Pair = tuple[np.ndarray, np.ndarray]
 
 
 def open_path(path: Path) -> Opened:
@@ -48,7 +46,6 @@ def open_path(path: Path) -> Opened:
 
 
 def _opened(content: bytes, path: Path) -> Opened:
-    """Returns the images in the bytes of an ``.npz`` file."""
     try:
         found = read_npz(content)
     except ValueError as error:
@@ -64,9 +61,7 @@ def _opened(content: bytes, path: Path) -> Opened:
             if x is not None and y is not None:
                 pairs[split] = (x, y)
             elif x is not None or y is not None:
-                raise UserError(
-                    f"The file {path} holds only one of X{suffix} and y{suffix}."
-                )
+                raise UserError(f"The file {path} has only one of X{suffix} and y{suffix}.")
     if "train" not in pairs:
         raise UserError(
             f"The file {path} holds {', '.join(found) or 'nothing'}, but neither X and y "
@@ -76,11 +71,7 @@ def _opened(content: bytes, path: Path) -> Opened:
 
 
 def save_npz(opened: Opened, path: Path) -> None:
-    """Writes images as an ``.npz`` that :func:`open_path` reads back, and checks that.
-
-    Raises:
-        UserError: the file cannot be written, or holds something else once read back.
-    """
+    """Writes an ``.npz`` for :func:`open_path`, read back; UserError where it differs."""
     stream, splits = io.BytesIO(), opened.splits._asdict()
     arrays = {name.replace("x_", "X_"): array for name, array in splits.items()}
     np.savez(stream, top=np.float64(opened.top), **arrays)
@@ -101,10 +92,8 @@ def save_npz(opened: Opened, path: Path) -> None:
 def usable(pairs: Mapping[str, Pair], name: str, top: float | None = None) -> Opened:
     """Returns checked images, with the splits that are missing cut from the training rows.
 
-    Args:
-        pairs: images and labels of ``train`` and, where given, ``validation`` and ``test``.
-        name: what to call them in an error.
-        top: the brightness that becomes 1; by the type when None.
+    ``pairs`` hold ``train`` and, where given, ``validation`` and ``test``; ``top`` is the
+    brightness that becomes 1, by the type when None.
 
     Raises:
         UserError: a wrong rank, shape, type or range, a number that is not finite, labels
@@ -116,9 +105,7 @@ def usable(pairs: Mapping[str, Pair], name: str, top: float | None = None) -> Op
         parts[split], white[split] = _images(x, where), _white(x, where, top)
         _same_length(x, y, where)
     if len({x.shape[1:] for x in parts.values()}) > 1 or len(set(white.values())) > 1:
-        raise UserError(
-            f"The splits of {name} differ in the shape or type of their images."
-        )
+        raise UserError(f"The splits of {name} differ in the shape or type of images.")
     labels = {s: _labels(y, f"the {s} split of {name}") for s, (_, y) in pairs.items()}
     classes = max(int(y.max()) for y in labels.values()) + 1
     lacking = _gap(labels["train"])
@@ -135,17 +122,11 @@ def usable(pairs: Mapping[str, Pair], name: str, top: float | None = None) -> Op
             "Without the images that its other splits hold too, the training split of "
             f"{name} has none of class {_gap(splits.y_train)}."
         )
-    return Opened(
-        splits=splits,
-        top=white["train"],
-        classes=tuple(map(str, range(classes))),
-        note=_note(given, splits),
-        facts={"source": name},
-    )
+    named, note = tuple(map(str, range(classes))), _note(given, splits)
+    return Opened(splits, white["train"], named, note, {"source": name})
 
 
 def _note(given: Mapping[str, Pair], splits: Splits) -> str:
-    """Returns how the splits came about."""
     made = {
         frozenset({"train"}): "60 / 20 / 20, stratified, by content and seed 0",
         frozenset({"train", "test"}): "test as given; validation is one sixth of the "
@@ -205,7 +186,6 @@ def _white(x: np.ndarray, where: str, top: float | None) -> float:
 
 
 def _same_length(x: np.ndarray, y: np.ndarray, where: str) -> None:
-    """Refuses labels that do not belong to the images."""
     if y.ndim != 1 or len(y) != len(x):
         raise UserError(
             f"The labels of {where} have the shape {list(y.shape)}; one for each of the "
@@ -214,7 +194,6 @@ def _same_length(x: np.ndarray, y: np.ndarray, where: str) -> None:
 
 
 def _labels(y: np.ndarray, where: str) -> np.ndarray:
-    """Returns labels as int32, refusing what is not a class number from 0."""
     numeric = np.issubdtype(y.dtype, np.integer) or np.issubdtype(y.dtype, np.floating)
     if not numeric or not np.isfinite(y).all() or (y != np.rint(y)).any():
         raise UserError(
@@ -236,7 +215,6 @@ def _gap(y: np.ndarray) -> int:
 
 
 def _top(value: np.ndarray | None, path: Path) -> float | None:
-    """Returns the stated brightness of white."""
     if value is None:
         return None
     good = value.size == 1 and np.issubdtype(value.dtype, np.number)

@@ -48,6 +48,5 @@ def open_images(name_or_path: str | Path) -> Opened:
 
         return open_path(path)
     source: ImageSource = registry.lookup("image", name)()
-    return Opened(
-        source.read(), float(source.top), source.classes, source.note, source.recipe.facts()
-    )
+    top, facts = float(source.top), source.recipe.facts()
+    return Opened(source.read(), top, source.classes, source.note, facts)

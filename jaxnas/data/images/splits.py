@@ -18,6 +18,10 @@ FRACTIONS = (0.6, 0.2, 0.2)
 """Train, validation and test where a source names none of them."""
 
 
+Pair = tuple[np.ndarray, np.ndarray]
+"""Images ``[n, H, W, C]`` and their classes ``int32[n]``."""
+
+
 class Splits(NamedTuple):
     """Images and labels of the three splits."""
 
@@ -30,7 +34,7 @@ class Splits(NamedTuple):
     x_test: np.ndarray
     y_test: np.ndarray
 
-    def pairs(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def pairs(self) -> dict[str, Pair]:
         """Returns images and labels by the name of the split."""
         return {
             "train": (self.x_train, self.y_train),
@@ -52,22 +56,13 @@ def keys(x: np.ndarray, seed: int = SEED) -> np.ndarray:
 
 
 def split(
-    x: np.ndarray,
-    y: np.ndarray,
-    fractions: tuple[float, ...] = FRACTIONS,
-    seed: int = SEED,
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns the rows in as many stratified parts as there are fractions.
+    x: np.ndarray, y: np.ndarray, fractions: tuple[float, ...] = FRACTIONS, seed: int = SEED
+) -> list[Pair]:
+    """Returns the rows in as many stratified parts as there are fractions, which sum to 1.
 
     Equal images count once and stay together; where their labels differ, the lowest
     decides in which class they are counted. In each class of m distinct images a part but
     the first gets ``max(1, round(m * fraction))``, and the first what is left.
-
-    Args:
-        x: images ``[n, H, W, C]``.
-        y: classes ``int[n]``.
-        fractions: of the parts; they add up to 1.
-        seed: see :func:`keys`.
 
     Raises:
         UserError: a class with fewer distinct images than parts.
@@ -96,11 +91,7 @@ def split(
     ]
 
 
-def three(
-    train: tuple[np.ndarray, np.ndarray],
-    validation: tuple[np.ndarray, np.ndarray] | None = None,
-    test: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Splits:
+def three(train: Pair, validation: Pair | None = None, test: Pair | None = None) -> Splits:
     """Returns three splits from what a source gives, cutting those that it does not.
 
     With neither validation nor test the rows are cut 60 / 20 / 20. A test split that is
@@ -122,15 +113,12 @@ def three(
     return drop_shared(Splits(*(a for part in parts for a in part)))
 
 
-def _ordered(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rows in the order of their keys."""
+def _ordered(x: np.ndarray, y: np.ndarray) -> Pair:
     order = np.lexsort((y, keys(x)))
     return x[order], y[order].astype(np.int32)
 
 
-def without(
-    x: np.ndarray, y: np.ndarray, others: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def without(x: np.ndarray, y: np.ndarray, others: np.ndarray) -> Pair:
     """Returns the rows whose image is not among others."""
     unique = ~np.isin(keys(x), keys(others))
     return x[unique], y[unique]
@@ -181,14 +169,11 @@ def first_rows(y: np.ndarray, limit: int, num_classes: int, name: str) -> np.nda
 
 
 def block_sums(x: np.ndarray, size: int) -> tuple[np.ndarray, int]:
-    """Returns images reduced to ``size`` x ``size``, and how many pixels each sum holds.
+    """Returns images ``[n, S, S, C]`` of side ``size``, and how many pixels each sum holds.
 
     An axis of H pixels is padded with zeros, evenly (the odd one at the end), to the next
-    multiple of ``size``, and cut into blocks: 28 to 8 is 32 in blocks of 4.
-
-    Args:
-        x: images ``[n, H, W, C]``; integers stay integers, floats become float64.
-        size: pixels a side; 1 or more.
+    multiple of ``size``, and cut into blocks: 28 to 8 is 32 in blocks of 4. Integers stay
+    integers, floats become float64.
 
     Raises:
         UserError: a size that is not between 1 and the images' own.

@@ -43,18 +43,13 @@ class ImageSource(Protocol):
     recipe: Recipe
     """Files, checksums, licence, citation, homepage and the command that installs it."""
     classes: tuple[str, ...]
-    """Names of the classes."""
     top: int
     """The brightness that becomes 1."""
     note: str
     """How the splits came about."""
 
     def read(self) -> Splits:
-        """Returns the splits as counts of brightness, integers in [0, top].
-
-        Raises:
-            UserError: the package is missing, damaged or altered.
-        """
+        """Returns counts of brightness, integers in [0, top]; UserError on a bad source."""
         ...
 
 
@@ -69,16 +64,13 @@ class Packaged:
 
 
 class Opened(NamedTuple):
-    """What a name or a path stands for, before it is cut, reduced and scaled."""
+    """What a name or a path stands for, before it is cut; see :class:`ImageSource`."""
 
     splits: Splits
     """Counts of brightness, integers or float32, in [0, top]."""
     top: float
-    """The brightness that becomes 1."""
     classes: tuple[str, ...]
-    """Names of the classes."""
     note: str
-    """How the splits came about."""
     facts: dict[str, str]
     """Source, version, licence, checksum, citation: what is known of them."""
 
@@ -91,11 +83,7 @@ def pack(splits: Splits) -> Arrays:
 def finish(
     name: str, opened: Opened, size: int | None = None, limit: int | None = None
 ) -> ImageData:
-    """Returns the task: cut to ``limit``, reduced to ``size``, divided by its top.
-
-    Raises:
-        UserError: a size or limit that cannot be had.
-    """
+    """Returns the task cut, reduced, divided by its top; UserError on bad size or limit."""
     splits, num_classes = opened.splits, len(opened.classes)
     if limit is not None:
         if limit < 1:
@@ -117,7 +105,6 @@ def finish(
 
 
 def _limited(splits: Splits, limit: int, num_classes: int) -> Splits:
-    """Returns at most ``limit`` rows of each split."""
     parts = []
     for name, (x, y) in splits.pairs().items():
         rows = first_rows(y, limit, num_classes, name)
@@ -126,7 +113,6 @@ def _limited(splits: Splits, limit: int, num_classes: int) -> Splits:
 
 
 def _scaled(x: np.ndarray, top: float, size: int | None) -> np.ndarray:
-    """Returns ``float32[n, S, S, C]`` in [0, 1]."""
     if size is not None:
         x, pixels = block_sums(x, size)
         top = top * pixels

@@ -61,7 +61,6 @@ def patches(image: np.ndarray) -> list[np.ndarray]:
 
 
 def _path(name: str) -> str:
-    """Returns the file of a photograph."""
     return f"skimage/data/{name}.png"
 
 

@@ -16,24 +16,16 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.data.images.files import usable
+from jaxnas.data.images.splits import Pair
 from jaxnas.data.images.task import Opened
 
 INSTALL = 'pip install "jaxnas[tfds]"'
-NAMES = {
-    "train": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "test": "test",
-}
+NAMES = {n: n for n in ("train", "validation", "test")} | {"valid": "validation"}
 """Splits of a data set -> ours; any other split is left alone."""
 
 
 def import_tfds() -> Any:
-    """Returns the module.
-
-    Raises:
-        UserError: it, or the reader of its files, is not installed.
-    """
+    """Returns the module; UserError where it or the reader of its files is missing."""
     try:
         import array_record  # noqa: F401
         import importlib_resources  # noqa: F401
@@ -110,7 +102,6 @@ def open_tfds(name: str, folder: Path | None = None) -> Opened:
 
 
 def _find(tfds: Any, name: str, folder: Path) -> Path:
-    """Returns the folder of the newest prepared version of a data set."""
     given = Path(name).expanduser()
     if (given / "dataset_info.json").is_file():
         return given
@@ -131,9 +122,7 @@ def _find(tfds: Any, name: str, folder: Path) -> Path:
     first = stem.split("/")[0]
     known = tfds.list_builders(with_community_datasets=False)
     if first in known or (folder / first).is_dir():
-        raise UserError(
-            f"The data set {name!r} is not prepared under {folder}; {_route(stem)}"
-        )
+        raise UserError(f"Data set {name!r} is not prepared under {folder}; {_route(stem)}")
     if first.startswith("jaxnas_"):
         raise UserError(
             f"The data set {name!r} is not prepared under {folder}; run: jaxnas data "
@@ -145,7 +134,6 @@ def _find(tfds: Any, name: str, folder: Path) -> Path:
 
 
 def _route(name: str) -> str:
-    """Returns the end of the sentence that says how a stock data set is had."""
     return (
         "where TensorFlow is installed, run once "
         f"tfds.builder({name!r}, file_format='array_record').download_and_prepare(), copy "
@@ -154,7 +142,6 @@ def _route(name: str) -> str:
 
 
 def _features(builder: Any, name: str) -> tuple[str, str]:
-    """Returns the names of the image and of the class in an example."""
     features = builder.info.features
     if builder.info.supervised_keys and len(builder.info.supervised_keys) == 2:
         image, label = builder.info.supervised_keys
@@ -172,10 +159,7 @@ def _features(builder: Any, name: str) -> tuple[str, str]:
     return image, label
 
 
-def _rows(
-    builder: Any, split: str, image: str, label: str, name: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images and labels of a split."""
+def _rows(builder: Any, split: str, image: str, label: str, name: str) -> Pair:
     try:
         rows = builder.as_data_source(split)
         pairs = [(np.asarray(e[image]), int(e[label])) for e in rows]
@@ -199,14 +183,11 @@ def _rows(
 
 
 def _top(path: Path) -> float | None:
-    """Returns the brightness of white that :func:`prepare` wrote down."""
     file = path / "metadata.json"
     if not file.is_file():
         return None
     try:
         stored = json.loads(file.read_text())
     except ValueError as error:
-        raise UserError(
-            f"The file {file} is damaged; prepare the data set again."
-        ) from error
+        raise UserError(f"The file {file} is damaged; prepare the set again.") from error
     return float(stored["jaxnas_top"]) if "jaxnas_top" in stored else None

@@ -21,11 +21,7 @@ def prepare(name: str, folder: Path | None = None) -> Path:
     """Returns the folder where an image task now lies as array_record files, read back.
 
     Images of 8 bits with white at 255 become PNG, others ``features.Tensor``. A data set
-    that is there already is checked and left as it is.
-
-    Args:
-        name: of a task, or a path, as ``data.images.sources.load_images`` takes it.
-        folder: where data sets lie; :func:`data_dir` when None.
+    that is there already is checked and left as it is. ``name`` is as for ``load_images``.
 
     Raises:
         UserError: the task cannot be read, or what was read back differs from it.
@@ -54,7 +50,6 @@ def prepare(name: str, folder: Path | None = None) -> Path:
 
 
 def _builder(tfds: Any, name: str, opened: Opened, folder: Path) -> Any:
-    """Returns the builder that writes a task."""
     shape = opened.splits.x_train.shape[1:]
     dtype = opened.splits.x_train.dtype
     stored_as = dataset_name(name)
@@ -67,13 +62,9 @@ def _builder(tfds: Any, name: str, opened: Opened, folder: Path) -> Any:
         name = stored_as
 
         def _info(self) -> Any:
-            """Returns features and facts."""
             kinds = tfds.features
-            image = (
-                kinds.Image(shape=shape)
-                if as_png
-                else kinds.Tensor(shape=shape, dtype=dtype)
-            )
+            raw = kinds.Tensor(shape=shape, dtype=dtype)
+            image = kinds.Image(shape=shape) if as_png else raw
             label = kinds.ClassLabel(names=list(opened.classes))
             return tfds.core.DatasetInfo(
                 builder=self,
@@ -87,7 +78,6 @@ def _builder(tfds: Any, name: str, opened: Opened, folder: Path) -> Any:
             )
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-            """Returns the examples of each split."""
             del dl_manager  # nothing is downloaded
             pairs = opened.splits.pairs()
             return {split: self._generate_examples(*pair) for split, pair in pairs.items()}
@@ -95,7 +85,6 @@ def _builder(tfds: Any, name: str, opened: Opened, folder: Path) -> Any:
         def _generate_examples(
             self, x: np.ndarray, y: np.ndarray
         ) -> Iterator[tuple[int, dict[str, Any]]]:
-            """Yields each image with its class."""
             for i, (image, label) in enumerate(zip(x, y)):
                 yield i, {"image": _png(image) if as_png else image, "label": int(label)}
 
@@ -103,7 +92,6 @@ def _builder(tfds: Any, name: str, opened: Opened, folder: Path) -> Any:
 
 
 def _png(image: np.ndarray) -> bytes:
-    """Returns ``uint8[H, W, C]`` of 1 or 3 channels as a PNG file."""
     file = io.BytesIO()
     grey = image.shape[2] == 1
     Image.fromarray(image[..., 0] if grey else image).save(file, "PNG")

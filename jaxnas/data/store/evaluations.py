@@ -19,21 +19,8 @@ from typing import Any, Literal, cast
 from jaxnas.core.errors import DiskFullError, JaxnasError, UserError
 from jaxnas.core.files import lock as lock_file
 from jaxnas.core.files import replacing
-from jaxnas.data.store.rows import (
-    COLUMNS,
-    Key,
-    Merged,
-    Query,
-    Record,
-    from_row,
-    plain_key,
-    read_metric,
-    same_result,
-    select,
-    to_row,
-    write_csv,
-    write_json,
-)
+from jaxnas.data.store import rows as rw
+from jaxnas.data.store.rows import Key, Merged, Query, Record
 
 __all__ = ["Key", "Merged", "Query", "Record", "Store"]
 
@@ -85,13 +72,10 @@ class Store:
 
     def _prepare(self) -> None:
         """Checks whose file this is, and makes the table of a new one."""
+        counted = "(SELECT count(*) FROM sqlite_master)"
         application, version, tables = (
-            self._db.execute(f"SELECT * FROM {pragma}").fetchone()[0]
-            for pragma in (
-                "pragma_application_id",
-                "pragma_user_version",
-                "(SELECT count(*) FROM sqlite_master)",
-            )
+            self._db.execute(f"SELECT * FROM {source}").fetchone()[0]
+            for source in ("pragma_application_id", "pragma_user_version", counted)
         )
         if (application, version, tables) == (0, 0, 0) and self.write:
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -149,16 +133,12 @@ class Store:
             return self._db.execute("SELECT count(*) FROM evaluations").fetchone()[0]
 
     def get(self, key: Key) -> Record | None:
-        """Returns what is stored for a key, or None.
-
-        Raises:
-            UserError: the file is damaged or locked.
-        """
+        """Returns what is stored for a key, or None; UserError if damaged or locked."""
         with self._sentences():
             row = self._db.execute(
-                f"SELECT {COLUMNS} FROM evaluations WHERE {_BY_KEY}", plain_key(key)
+                f"SELECT {rw.COLUMNS} FROM evaluations WHERE {_BY_KEY}", rw.plain_key(key)
             ).fetchone()
-        return None if row is None else from_row(row)
+        return None if row is None else rw.from_row(row)
 
     def put(self, record: Record) -> Literal["stored", "known", "conflict"]:
         """Stores an evaluation; it is on the disk when this returns.
@@ -176,25 +156,21 @@ class Store:
         marks = ", ".join("?" * 13)
         with self._sentences():
             done = self._db.execute(
-                f"INSERT INTO evaluations ({COLUMNS}) VALUES ({marks}) "
+                f"INSERT INTO evaluations ({rw.COLUMNS}) VALUES ({marks}) "
                 "ON CONFLICT DO NOTHING",
-                to_row(record),
+                rw.to_row(record),
             )
         if done.rowcount:
             return "stored"
         here = self.get(record.key)
-        return "known" if here is not None and same_result(here, record) else "conflict"
+        return "known" if here is not None and rw.same_result(here, record) else "conflict"
 
     def rows(self, query: Query | None = None) -> Iterator[Record]:
-        """Yields the rows that a query asks for.
-
-        Raises:
-            UserError: the file is damaged or locked.
-        """
-        text, values = select(query or Query())
+        """Yields the rows of a query; UserError if the file is damaged or locked."""
+        text, values = rw.select(query or Query())
         with self._sentences():
             for row in self._db.execute(text, values):
-                yield from_row(row)
+                yield rw.from_row(row)
 
     def top(
         self, metric: str, k: int, *, maximise: bool = True, query: Query | None = None
@@ -251,11 +227,9 @@ class Store:
         """
         path = Path(path)
         if path.suffix not in (".csv", ".json"):
-            raise UserError(
-                f"Cannot export to {path}; give a name ending in .csv or .json."
-            )
+            raise UserError(f"Cannot export to {path}; use a name ending in .csv or .json.")
         records = list(self.rows(query))
-        write = write_csv if path.suffix == ".csv" else write_json
+        write = rw.write_csv if path.suffix == ".csv" else rw.write_json
         try:
             with replacing(path) as file:
                 text = io.TextIOWrapper(file, encoding="utf-8", newline="")
@@ -309,17 +283,15 @@ def _connect(path: Path, write: bool) -> sqlite3.Connection:
             if path.with_name(f"{path.name}-wal").exists():
                 raise
             db = _open(f"{place}?mode=ro&immutable=1")
-    db.create_function("metric", 2, read_metric, deterministic=True)
+    db.create_function("metric", 2, rw.read_metric, deterministic=True)
     return db
 
 
 def _open(uri: str) -> sqlite3.Connection:
-    """Returns a connection without implicit transactions."""
     return sqlite3.connect(uri, uri=True, timeout=WAIT_S, isolation_level=None)
 
 
 def _damaged(path: Path) -> str:
-    """Returns the sentence about a damaged file."""
     return (
         f"The evaluation store {path} is damaged; restore a copy, or move it away and name "
         "another file with --store."
@@ -327,7 +299,6 @@ def _damaged(path: Path) -> str:
 
 
 def _explain(path: Path, error: sqlite3.Error) -> JaxnasError:
-    """Returns an SQLite error as one sentence that says what to do."""
     code = cast(int, getattr(error, "sqlite_errorcode", 0)) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return UserError(_damaged(path))
@@ -344,6 +315,4 @@ def _explain(path: Path, error: sqlite3.Error) -> JaxnasError:
             f"The evaluation store {path} cannot be opened or written; check its "
             "permissions, or name another file with --store."
         )
-    return JaxnasError(
-        f"The evaluation store {path} failed; check the disk and its permissions."
-    )
+    return JaxnasError(f"The store {path} failed; check the disk and its permissions.")

@@ -18,7 +18,6 @@ class Key(NamedTuple):
     """What a measurement is a function of."""
 
     oracle: str
-    """Versioned id of the oracle."""
     digest: str
     """SHA-256 of space and tokens."""
     fidelity: int
@@ -43,7 +42,6 @@ class Record(NamedTuple):
     made: str = ""
     """When, ISO 8601 in UTC; the time of storing where empty."""
     version: str = ""
-    """Version of jaxnas that made it."""
 
 
 class Merged(NamedTuple):
@@ -175,17 +173,14 @@ def to_row(record: Record) -> tuple[Any, ...]:
 
 def from_row(row: Sequence[Any]) -> Record:
     """Returns the record of a row."""
-    _, _, _, _, _, tokens, metrics, curves, seconds, status, message, made, version = row
+    tokens, metrics, curves, seconds, *rest = row[5:]
     return Record(
-        key=Key(*row[:5]),
-        tokens=tuple(int(token) for token in tokens.split()),
-        metrics={n: float(v) for n, v in json.loads(metrics).items()},
-        curves={n: [float(x) for x in c] for n, c in json.loads(curves).items()},
-        seconds=math.nan if seconds is None else seconds,
-        status=status,
-        message=message,
-        made=made,
-        version=version,
+        Key(*row[:5]),
+        tuple(int(token) for token in tokens.split()),
+        {n: float(v) for n, v in json.loads(metrics).items()},
+        {n: [float(x) for x in c] for n, c in json.loads(curves).items()},
+        math.nan if seconds is None else seconds,
+        *rest,
     )
 
 

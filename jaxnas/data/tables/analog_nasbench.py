@@ -41,13 +41,10 @@ _LONG = {"1min": "minute", "1h": "hour", "1day": "day", "1month": "month (30 day
 
 def _metrics() -> tuple[tuple[Metric, str], ...]:
     """Returns the 13 metrics, each with the attribute of the wheel that holds it."""
-    rows = [
-        (
-            Metric(name, "%", f"CIFAR-10 accuracy, {text}", aliases=(attribute, *more)),
-            attribute,
-        )
-        for name, (attribute, more, text) in _PLAIN.items()
-    ]
+    rows = []
+    for name, (attribute, more, text) in _PLAIN.items():
+        text, aliases = f"CIFAR-10 accuracy, {text}", (attribute, *more)
+        rows.append((Metric(name, "%", text, aliases=aliases), attribute))
     for network, prefix in (("noisy", "baseline_drift"), ("analog", "analog_drift")):
         more = "noisy_drift" if network == "noisy" else "analog_drift"
         for label, seconds in _TIMES.items():
@@ -55,9 +52,8 @@ def _metrics() -> tuple[tuple[Metric, str], ...]:
             aliases = tuple(dict.fromkeys((attribute, f"{more}_{seconds}")))
             time = f"one {_LONG[label]} of drift"
             text = f"CIFAR-10 accuracy of the {network} network after {time}"
-            rows.append(
-                (Metric(f"{network}_{label}", "%", text, aliases=aliases), attribute)
-            )
+            metric = Metric(f"{network}_{label}", "%", text, aliases=aliases)
+            rows.append((metric, attribute))
     return tuple(rows)
 
 
@@ -65,11 +61,7 @@ METRICS = _metrics()
 
 
 def convert(contents: Mapping[str, bytes]) -> Arrays:
-    """Returns ``scores`` and ``spread``, ``float64[15625, 13]``, from the wheel's pickle.
-
-    Raises:
-        UserError: the pickle holds anything but the expected records.
-    """
+    """Returns ``scores``, ``spread``, ``float64[15625, 13]``; UserError on bad records."""
     records = loads(contents[FILE], FILE, RECORDS)
     rows = list(itertools.product(range(5), repeat=6))
     try:
@@ -78,14 +70,11 @@ def convert(contents: Mapping[str, bytes]) -> Arrays:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"The file {FILE} lacks records of some architectures.") from error
     if not complete:
-        raise UserError(
-            f"The file {FILE} does not hold exactly the expected 15,625 records."
-        )
+        raise UserError(f"The file {FILE} does not hold exactly the 15,625 records.")
     return {"scores": pairs[..., 0].copy(), "spread": pairs[..., 1].copy()}
 
 
 def _pairs(record: Any) -> list[tuple[float, float]]:
-    """Returns the value and the uncertainty of every metric of one record."""
     values = [getattr(record, attribute) for _, attribute in METRICS]
     return [(v, 0.0) if isinstance(v, float) else (v.value, v.uncertainty) for v in values]
 
@@ -106,11 +95,7 @@ RECIPE = Recipe(
 
 @functools.cache
 def table() -> Table:
-    """Returns the table, converted on first use.
-
-    Raises:
-        UserError: the package is missing, damaged or altered.
-    """
+    """Returns the table; UserError where the package is missing, damaged or altered."""
     arrays = load(RECIPE)
     return Table(
         id="analog-nasbench-v1",

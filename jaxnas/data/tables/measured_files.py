@@ -15,6 +15,7 @@ file; ``experiments/04_cells`` and ``experiments/05_resnets`` make the files aga
                                    the round of searches on the surrogate that found it
 """
 
+import functools
 from importlib import resources
 from pathlib import Path
 
@@ -33,60 +34,30 @@ CHECKSUMS = {
 }
 """Name of a file -> ``content_checksum`` of its arrays."""
 TIMES = {
-    "1min": "a minute",
-    "1h": "an hour",
-    "1day": "a day",
-    "1month": "a month (30 days)",
-}
+    "1min": "a minute", "1h": "an hour", "1day": "a day", "1month": "a month (30 days)"
+}  # fmt: skip
 RUN = "training"
 
 
 def metrics(title: str) -> tuple[Metric, ...]:
     """Returns what was measured on the images that are called ``title``."""
-    chips = "analog validation accuracy"
-    analog = [
-        Metric(f"analog_{name}", "%", f"{title}: mean {chips} after {time}", run=RUN)
-        for name, time in TIMES.items()
-    ]
-    spreads = [
-        Metric(
-            f"analog_{name}_sd",
-            "% points",
-            f"{title}: standard deviation over chips of the {chips} after {time}",
-            maximise=False,
-            run=RUN,
-        )
-        for name, time in TIMES.items()
-    ]
-    digital = (
-        Metric(
-            "digital",
-            "%",
-            f"{title}: validation accuracy after digital training",
-            aliases=("val_accuracy", "baseline"),
-            run=RUN,
+    chips, after = "analog validation accuracy", "after digital training"
+    lower = functools.partial(Metric, maximise=False, run=RUN)
+    names = ("val_accuracy", "baseline")
+    spread = f"{title}: standard deviation over chips of the {chips} after"
+    return (
+        Metric("digital", "%", f"{title}: validation accuracy {after}", True, names, RUN),
+        lower("val_loss", "nats", f"{title}: validation cross-entropy {after}"),
+        *(
+            Metric(f"analog_{name}", "%", f"{title}: mean {chips} after {time}", run=RUN)
+            for name, time in TIMES.items()
         ),
-        Metric(
-            "val_loss",
-            "nats",
-            f"{title}: validation cross-entropy after digital training",
-            maximise=False,
-            run=RUN,
-        ),
-    )
-    lost = Metric(
-        "avm",
-        "% points",
-        f"{title}: accuracy lost between a minute and a month",
-        maximise=False,
-        run=RUN,
-    )
-    costs = (
+        lower("avm", "% points", f"{title}: accuracy lost between a minute and a month"),
+        *(lower(f"analog_{n}_sd", "% points", f"{spread} {t}") for n, t in TIMES.items()),
         Metric("params", "parameters", "trainable parameters, exact", maximise=False),
         Metric("flops", "FLOPs", "multiply-accumulates for one image", maximise=False),
         Metric("tiles", "tiles", "analog tiles of 512 x 512 that it fills", maximise=False),
     )
-    return (*digital, *analog, lost, *spreads, *costs)
 
 
 def path_of(name: str) -> str:
@@ -95,11 +66,7 @@ def path_of(name: str) -> str:
 
 
 def read(name: str) -> Arrays:
-    """Returns the arrays of a file, verified and read-only.
-
-    Raises:
-        UserError: the file is missing or not the one that was released.
-    """
+    """Returns verified, read-only arrays; UserError on a missing or altered file."""
     try:
         arrays = read_npz(Path(path_of(name)))
     except (OSError, ValueError) as error:

