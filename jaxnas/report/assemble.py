@@ -12,14 +12,7 @@ from rich.text import Text
 
 from jaxnas.core.errors import DiskFullError, UserError
 from jaxnas.core.files import replacing
-from jaxnas.report.read.compare import (
-    Method,
-    Study,
-    advised,
-    feasible,
-    studies,
-    summarise,
-)
+from jaxnas.report.read.compare import Method, Study, advised, feasible, studies, summarise
 from jaxnas.report.read.load import RunData, load, plain_text
 from jaxnas.report.render import html, markdown
 from jaxnas.report.render.document import Chapter, chapter

@@ -306,11 +306,7 @@ class Drift(NamedTuple):
 
 
 def drift(
-    items: Sequence[Drift],
-    *,
-    value_label: str,
-    names: Sequence[str],
-    ticks: Sequence[str],
+    items: Sequence[Drift], *, value_label: str, names: Sequence[str], ticks: Sequence[str]
 ) -> Figure:
     """Returns small multiples, one an architecture: mean, uncertainty, digital accuracy.
 

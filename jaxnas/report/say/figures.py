@@ -262,11 +262,7 @@ def draw_actions(study: Study) -> Drawing | None:
         f"Heat maps of choices by position. {name} prefers {tokens[v]} at {positions[t]} "
         f"most: {percent(float(shares[v, t]))}, by chance {percent(float(chance[v, t]))}.",
         maps.actions(
-            panels,
-            chance=chance,
-            tokens=tokens,
-            positions=positions,
-            position_label=label,
+            panels, chance=chance, tokens=tokens, positions=positions, position_label=label
         ),
     )
 
