@@ -159,10 +159,10 @@ class Task:
         low, high = self.range
         return low - high, high - low
 
-    @property
-    def analog(self) -> bool:
-        """Whether the caveats of the analog table apply."""
-        return self.oracle.startswith("analog-nasbench")
+    def fact(self, name: str) -> str:
+        """Returns a fact of the oracle, of a joined one the first part's that has it."""
+        parts = [self.info, *(v for v in self.info.values() if isinstance(v, dict))]
+        return next((str(part[name]) for part in parts if part.get(name)), "")
 
     @property
     def direction(self) -> float:

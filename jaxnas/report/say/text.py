@@ -301,9 +301,16 @@ def class_note(study: Study) -> str:
 
 
 def caveats(study: Study) -> str:
-    """Returns what a reader of numbers from the analog table has to know; else nothing."""
+    """Returns what a reader of a table's numbers has to know, by its own account."""
+    task = study.task
+    single = _single_trainings(study) if task.fact("trainings") == "1" else ""
+    return " ".join(filter(None, (single, task.fact("caveats")))) if task.known else ""
+
+
+def _single_trainings(study: Study) -> str:
+    """Returns how much luck is in a table of one training an architecture."""
     known = study.task.known
-    if known is None or not study.task.analog:
+    if known is None:
         return ""
     row = known.best_row
     tokens = "".join(f"{t}," for t in known.members[row]).rstrip(",")
@@ -334,11 +341,7 @@ def caveats(study: Study) -> str:
             f"{number(float(recorded.mean()))}{difference_unit(study)} on average, of "
             f"{number(float(best.mean()))} among the best hundredth"
         )
-    return (
-        text + ". All columns whose names begin with analog come from one training run, as "
-        "do noisy and its drift, so they must not serve to check one another. The numbers "
-        "are simulations of analog hardware, not measurements of a chip."
-    )
+    return f"{text}."
 
 
 def digital_rank(study: Study) -> str:
