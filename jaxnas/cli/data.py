@@ -138,7 +138,6 @@ class Prepare:
         return 0
 
     def _cache(self) -> Path:
-        """Converts a registered set into the cache and returns the file."""
         if self.out is not None:
             raise UserError(
                 "--out goes with --to npz or --to tfds; JAXNAS_CACHE names the cache."
@@ -154,7 +153,6 @@ class Prepare:
         return recipes.cache_path(recipe)
 
     def _npz(self) -> Path:
-        """Writes one file and returns it."""
         from jaxnas.data.images.files import save_npz
 
         path = self.out or Path(f"{Path(self.name.removeprefix('tfds:')).stem}.npz")
@@ -168,7 +166,6 @@ class Prepare:
         return path
 
     def _tfds(self) -> Path:
-        """Writes a data set of tensorflow-datasets and returns its folder."""
         from jaxnas.data.images.tfds_writer import prepare
 
         return prepare(self.name, self.out)
@@ -266,7 +263,6 @@ def _row(name: str) -> dict[str, Any]:
 
 
 def _cell(values: tuple[float, ...], evaluated: int) -> str:
-    """Returns a mean accuracy with its standard error."""
     mean = float(np.mean(values))
     return f"{mean:.3f} ± {np.sqrt(mean * (1 - mean) / evaluated):.3f}"
 

@@ -64,7 +64,6 @@ Finding = tuple[str, str, str, bool]
 
 
 def _version(package: str) -> str | None:
-    """Returns the installed version of a package, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -72,7 +71,6 @@ def _version(package: str) -> str | None:
 
 
 def _software() -> list[Finding]:
-    """Returns the state of Python, the core packages and the extras."""
     found: list[Finding] = [
         ("python", platform.python_version(), "", sys.version_info < (3, 11)),
         ("jaxnas", _version("jaxnas") or "not installed (run from a checkout)", "", False),
@@ -104,7 +102,6 @@ def _analog() -> list[Finding]:
 
 
 def _hardware() -> list[Finding]:
-    """Returns the devices, how controllers train on them, the memory and the disk."""
     configure_host()
     import jax
 
@@ -153,7 +150,6 @@ def _compile_seconds() -> float:
 
 
 def _data() -> list[Finding]:
-    """Returns whether the embedded benchmark is readable and unchanged."""
     from jaxnas import registry
 
     try:

@@ -78,7 +78,6 @@ class Export:
         return min((one.error.exit_code for one in made if one.error), default=0)
 
     def _progress(self, event: dict[str, Any]) -> None:
-        """Prints what became of a format."""
         if event["event"] != "done":
             return
         made = event["outcome"]
@@ -95,7 +94,6 @@ class Export:
         )
 
     def _tell(self, event: dict[str, Any], text: str) -> None:
-        """Prints one line of progress."""
         print(json.dumps(event) if self.json else text, flush=True)
 
     def _source(self) -> tuple[Any, str]:
@@ -175,7 +173,6 @@ class Export:
         return (lambda: with_facts(es.trained(oracle, tokens))), name
 
     def _initial(self, space: Any, tokens: np.ndarray, facts: dict[str, Any]) -> Any:
-        """Returns an architecture with initial weights."""
         from jaxnas.data.images.sources import load_images
         from jaxnas.handoff.source import initial
         from jaxnas.oracles.child import parse_size

@@ -98,7 +98,6 @@ def _oracle(name: str) -> dict[str, Any]:
 
 
 def _space(name: str) -> dict[str, Any]:
-    """Returns a space's dimensions."""
     space = registry.make_space(name)
     size = tk.count(space)
     return {
@@ -111,7 +110,6 @@ def _space(name: str) -> dict[str, Any]:
 
 
 def _options(kind: str, name: str) -> str:
-    """Returns the options of a maker with their defaults."""
     parameters = registry.settable(kind, name).values()
     shown = [
         p.name if p.default is p.empty else f"{p.name}={p.default!r}"
@@ -122,7 +120,6 @@ def _options(kind: str, name: str) -> str:
 
 
 def _metric_table(metrics: Any) -> Table:
-    """Returns the metrics as a table, whatever facts each of them has."""
     rows = (
         metrics.items() if isinstance(metrics, dict) else ((m["name"], m) for m in metrics)
     )
@@ -137,7 +134,6 @@ def _metric_table(metrics: Any) -> Table:
 
 
 def _short(value: Any) -> str:
-    """Returns a cell's text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, tuple | list):

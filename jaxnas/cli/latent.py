@@ -297,7 +297,6 @@ class Latent:
 def _draw(
     model: Any, params: Any, made: Made, curves: Any, steps: int, asked: Train
 ) -> list[Any]:
-    """Returns the figures of a trained model."""
     import jax
     import jax.numpy as jnp
 

@@ -116,7 +116,6 @@ class Fit:
         return self._fit(data)
 
     def _fit(self, data: Labels) -> int:
-        """Fits a model to part of the rows and prints its quality on the others."""
         from jaxnas.surrogates import ensemble as en
         from jaxnas.surrogates import fit as sf
         from jaxnas.surrogates.features import make_encoder
@@ -297,7 +296,6 @@ def show(
 
 
 def _table(title: str, measures: dict[str, Any]) -> Table:
-    """Returns the quality of one objective as a table."""
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in ("measure", "value", "95 % interval"):
         table.add_column(column)

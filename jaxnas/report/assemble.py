@@ -113,7 +113,6 @@ def _made(runs: Iterable[RunData]) -> str:
 
 
 def _print(console: Console, one: Chapter) -> None:
-    """Prints one chapter's essentials."""
     study = one.study
     console.print(Text(one.title, style="bold"))
     for warning in one.warnings:
@@ -133,7 +132,6 @@ def _print(console: Console, one: Chapter) -> None:
 
 
 def _summary(one: Chapter) -> dict[str, Any]:
-    """Returns one chapter's numbers."""
     study: Study = one.study
     rows = []
     for method in study.methods:
@@ -182,5 +180,4 @@ def _asked(study: Study, method: Method) -> dict[str, Any]:
 
 
 def _plain(x: float) -> float | None:
-    """Returns a number that JSON can hold."""
     return float(x) if np.isfinite(x) else None

@@ -83,7 +83,6 @@ class Labels:
             )
 
     def _rows(self, which: np.ndarray) -> "Labels":
-        """Returns some of the rows."""
         return Labels(
             self.space, self.objectives, self.tokens[which], self.values[which],
             self.source, self.notice,

@@ -109,7 +109,6 @@ def _value_panel(
 
 
 def _curve(axis: Axes, x: np.ndarray, band: Any, curve: Curve, places: list[int]) -> None:
-    """Draws a mean with its interval."""
     color, dash, marker = curve.look
     axis.fill_between(x, band.low, band.high, color=color, alpha=0.18, lw=0)
     axis.plot(
@@ -135,7 +134,6 @@ def _regret_panel(
     resolution: float,
     places: list[int],
 ) -> None:
-    """Draws regret on a logarithmic axis."""
     queries = np.arange(1, len(curves[0].value.value) + 1)
     axis.set_yscale("log")
     lowest = np.inf
@@ -220,7 +218,6 @@ def aggregate(
 
 
 def _odds(axis: Axes, improvement: Sequence[Sequence[Interval | None]]) -> None:
-    """Draws probabilities of improvement with their intervals in the cells."""
     values = [
         [np.nan if cell is None else cell.value for cell in row] for row in improvement
     ]

@@ -246,7 +246,6 @@ def _name_points(
 
 
 def _points(axis: Axes, found: Sequence[Found]) -> None:
-    """Draws what the methods recommend, larger where more controllers agree."""
     for item in found:
         axis.scatter(
             item.x,

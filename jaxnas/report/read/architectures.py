@@ -89,7 +89,6 @@ def top_found(study: Study, k: int = TOP) -> list[Top]:
 
 
 def _candidates(study: Study) -> tuple[np.ndarray, np.ndarray]:
-    """Returns distinct architectures and their true values."""
     known, tokens, values = study.task.known, [], []
     for method in study.methods:
         results, archive = method.results, method.run.archive
@@ -186,7 +185,6 @@ def front_of(study: Study) -> Front | None:
 
 
 def _front_names(study: Study) -> tuple[str, str] | None:
-    """Returns the two metrics of the front."""
     known = study.task.known
     assert known is not None
     measured = [o.name for o in study.task.objectives if o.name in known.columns]

@@ -35,7 +35,6 @@ def audit(study: Study) -> list[Check]:
 
 
 def _audit_run(run: RunData, label: str, task: Task) -> list[Check]:
-    """Returns the checks of one run."""
     results = run.results
     assert results is not None
     found: list[tuple[str, np.ndarray]] = [
@@ -58,12 +57,10 @@ def _audit_run(run: RunData, label: str, task: Task) -> list[Check]:
 
 
 def _noise(run: RunData) -> str:
-    """Returns the kind of measurement noise of a run."""
     return str((run.config["oracle"].get("options") or {}).get("noise", "none"))
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns where two arrays agree up to float32, NaN equal to NaN."""
     return np.isclose(a, b, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
 
 
@@ -89,7 +86,6 @@ def _queries_wrong(results: Results, *, repeats: bool) -> np.ndarray:
 def _table_checks(
     results: Results, run: RunData, task: Task
 ) -> list[tuple[str, np.ndarray]]:
-    """Returns the checks that look values up again in the table."""
     known = task.known
     assert known is not None
     rows = known.rows(results.best_tokens)

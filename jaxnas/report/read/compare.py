@@ -143,7 +143,6 @@ def studies(runs: Sequence[RunData]) -> list[Study]:
 
 
 def _study(runs: Sequence[RunData]) -> Study:
-    """Returns the study of runs that share a task."""
     task = make_task(runs[0])
     ready = [run for run in runs if run.results is not None]
     budget = min(int(run.config["budget"]) for run in ready)

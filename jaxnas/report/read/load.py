@@ -192,7 +192,6 @@ def load(patterns: str | Path | Iterable[str | Path]) -> list[RunData]:
 
 
 def _directories(pattern: str) -> list[Path]:
-    """Returns the run directories behind one pattern, sorted."""
     literal = Path(pattern)
     if literal.exists():
         roots = [literal]
@@ -248,12 +247,10 @@ def read_run(path: Path) -> RunData:
 
 
 def _damaged(path: Path, why: object) -> UserError:
-    """Returns the error for a file that cannot be used."""
     return UserError(f"{path} is damaged ({why}); run the search again with --fresh.")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Returns a JSON object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -264,7 +261,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _check_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuses other formats and incomplete configurations."""
     if config.get("format") != FORMAT:
         raise UserError(
             f"{path} has run format {config.get('format')!r} and this jaxnas reads format "
@@ -294,7 +290,6 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _need(path: Path, arrays: Mapping[str, np.ndarray], names: Iterable[str]) -> None:
-    """Refuses a file without some arrays."""
     for name in names:
         if name not in arrays:
             raise _damaged(path, f"no array {name!r}")

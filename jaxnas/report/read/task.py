@@ -211,7 +211,6 @@ def make_task(run: RunData) -> Task:
 
 
 def _remake(run: RunData, name: str | None, options: dict[str, Any]) -> Oracle:
-    """Returns the oracle of a run, made again."""
     if not name:
         raise JaxnasError("it was built in Python and has no registered name.")
     extra = {}
@@ -300,7 +299,6 @@ def _true_values(oracle: Oracle, members: np.ndarray, run: RunData) -> np.ndarra
 
 
 def _class_labels(space: SearchSpace, members: np.ndarray) -> np.ndarray:
-    """Returns the isomorphism class of every architecture."""
     if isinstance(space, Classified):
         return np.asarray(cast(Classified, space).classes())
     canonical = np.asarray(jax.vmap(space.canonical)(jnp.asarray(members)))

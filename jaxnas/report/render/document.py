@@ -93,7 +93,6 @@ def chapter(study: Study) -> Chapter:
 
 
 def _facts(study: Study) -> tuple[tuple[str, str], ...]:
-    """Returns the numbers of the strip under the title."""
     known = study.task.known
     controllers = sum(int(m.run.config["controllers"]) for m in study.methods)
     queries = sum(int(m.results.count.sum()) for m in study.methods)
@@ -168,7 +167,6 @@ def _sections(
 
 
 def _runs(study: Study, checks: Sequence[Check]) -> tuple[Block, ...]:
-    """Returns configuration, provenance, checks and commands."""
     commands = [plain_text(r.provenance.get("command") or "") for r in study.runs]
     again = "\n".join(dict.fromkeys(filter(None, commands)))
     blocks: list[Block] = []

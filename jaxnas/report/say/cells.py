@@ -107,7 +107,6 @@ def to_markdown(table: Table) -> str:
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    """Returns one escaped Markdown row."""
     return "| " + " | ".join(escape_markdown(cell) for cell in cells) + " |"
 
 

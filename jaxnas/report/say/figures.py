@@ -26,7 +26,6 @@ def _counts(study: Study) -> str:
 
 
 def _value_label(study: Study) -> str:
-    """Returns the axis label of the searched quantity."""
     return f"{study.task.objective.name}{bracket(unit(study))}"
 
 

@@ -137,7 +137,6 @@ def _walks(study: Study, methods: Sequence[Method]) -> Drawing | None:
 
 
 def _last(values: Float[np.ndarray, "Q"]) -> float:
-    """Returns the last finite value, NaN where there is none."""
     finite = values[np.isfinite(values)]
     return float(finite[-1]) if len(finite) else float("nan")
 

@@ -12,7 +12,6 @@ from jaxnas.report.say.text import short
 
 
 def _seconds(value: Any) -> str:
-    """Returns a duration, or nothing where none is recorded."""
     return f"{float(value):,.1f} s" if isinstance(value, int | float) else ""
 
 
@@ -37,7 +36,6 @@ def run_tables(runs: Sequence[RunData]) -> list[Table]:
 
 
 def _entries(runs: Sequence[RunData]) -> list[tuple[str, list[str]]]:
-    """Returns every recorded fact with its value in each run."""
 
     def row(name: str, source: str, key: str) -> tuple[str, list[str]]:
         found = [(r.config if source == "config" else r.provenance).get(key) for r in runs]
@@ -83,12 +81,10 @@ _PROVENANCE = (
 
 
 def _time(value: Any) -> str:
-    """Returns a recorded moment to the second."""
     return str(value or "")[:19].replace("T", " ")
 
 
 def _rate(run: RunData) -> str:
-    """Returns distinct queries of all controllers per second of run time."""
     seconds = run.provenance.get("run_s")
     if run.results is None or not isinstance(seconds, int | float) or seconds <= 0:
         return ""
@@ -96,12 +92,10 @@ def _rate(run: RunData) -> str:
 
 
 def _union(names: Iterable[Iterable[str]]) -> list[str]:
-    """Returns all names in order of appearance."""
     return list(dict.fromkeys(itertools.chain.from_iterable(names)))
 
 
 def _fields(run: RunData) -> dict[str, Any]:
-    """Returns the static configuration of a run's algorithm."""
     return run.config["algorithm"].get("fields") or {}
 
 
@@ -117,7 +111,6 @@ def _hparam(run: RunData, name: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    """Returns a recorded value as text."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -113,7 +113,6 @@ def _heat_map(
     label: str,
     less_is_better: bool,
 ) -> plots.Figure:
-    """Returns the heat maps of one or two swept hyperparameters."""
     rows = named[0] if len(named) == 2 else maps.Axis("", [""])
     columns = named[-1]
     layers = np.full((3, len(rows.values), len(columns.values)), np.nan)

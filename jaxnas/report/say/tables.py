@@ -34,12 +34,10 @@ from jaxnas.report.say.text import (
 
 
 def _label(method: Method) -> str:
-    """Returns a method's name and which controllers it stands for."""
     return f"{method.name} ({method.note})" if method.note else method.name
 
 
 def _count(method: Method) -> str:
-    """Returns n, and of how many where some have no value."""
     n, of = int(np.sum(np.isfinite(method.final))), len(method.final)
     count = f"{n:,}" if n == of else f"{n:,} of {of:,}"
     return f"{count} on 1 latent model" if method.latent else count

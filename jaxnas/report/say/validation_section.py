@@ -195,7 +195,6 @@ def _how(record: dict[str, Any]) -> str:
 
 
 def _sd(values: np.ndarray) -> np.ndarray:
-    """Returns the standard deviation over chips, 0 for a single one."""
     if len(values) < 2:
         return np.zeros(values.shape[1])
     return values.std(axis=0, ddof=1)
