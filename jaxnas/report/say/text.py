@@ -4,16 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxnas.report.read import stats
-from jaxnas.report.read.compare import (
-    Method,
-    Study,
-    advised,
-    class_floors,
-    feasible,
-    large_class,
-    resolution,
-)
+from jaxnas.report.read import compare, stats
+from jaxnas.report.read.compare import Method, Study
 from jaxnas.report.read.stats import Interval
 from jaxnas.report.read.task import spreads_of
 
@@ -141,7 +133,7 @@ def _apart(study: Study, method: Method) -> str:
     objectives = study.task.objectives
     if len(objectives) < 2:
         return ""
-    found = advised(study, method)
+    found = compare.advised(study, method)
     parts = []
     for item in objectives:
         mean = stats.mean_interval(found[item.name]).value
@@ -192,7 +184,7 @@ def headline(study: Study) -> str:
 def _nothing(study: Study) -> str:
     """Returns why there is no result, although runs have finished."""
     task = study.task
-    succeeded = any(np.isfinite(feasible(study, m)).any() for m in study.methods)
+    succeeded = any(np.isfinite(compare.feasible(study, m)).any() for m in study.methods)
     if task.limits and succeeded:
         text = f"{_queries(study, '')}, nothing met {task.limits}"
         if task.why.startswith("none of all"):
@@ -286,9 +278,9 @@ def class_note(study: Study) -> str:
     known = study.task.known
     if known is None:
         return ""
-    floor, large = class_floors(study)
+    floor, large = compare.class_floors(study)
     labels = np.unique(known.classes.label)
-    size = large_class(study)
+    size = compare.large_class(study)
     return (
         f"Class-mean regret: {len(known.members):,} architectures fall into "
         f"{len(labels):,} isomorphism classes (the same network once dead parts are "
@@ -325,7 +317,7 @@ def _single_trainings(study: Study) -> str:
             f": it is one of {size} rows that are the same network, and their mean is "
             f"{number(float(known.classes.mean[row]))}{unit(study)}"
         )
-    noise = resolution(study)
+    noise = compare.resolution(study)
     if np.isfinite(noise):
         text += (
             ". Two trainings of one network among the best tenth differ with a standard "
@@ -416,7 +408,9 @@ def _held_out(study: Study) -> list[str]:
 def _missing(study: Study, method: Method) -> list[str]:
     """Returns which controllers of a method have no value, and why."""
     without = ~np.isfinite(method.final)
-    failed = without & (~np.isfinite(feasible(study, method)) | (not study.task.limits))
+    failed = without & (
+        ~np.isfinite(compare.feasible(study, method)) | (not study.task.limits)
+    )
     of = f"of {len(without):,} controllers of {method.name}"
     found = []
     if failed.any():
