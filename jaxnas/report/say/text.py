@@ -155,16 +155,12 @@ def headline(study: Study) -> str:
     reached = f"{number(mean.value)}{unit(study)}{_apart(study, best)}"
     if len(some) == 1:
         alone = "nothing else ran" if len(ready) == 1 else "no other method found anything"
-        return (
-            f"{queries}, {best.nice} reaches a mean {name} of {reached} "
-            f"{_estimate(mean)}; {alone}."
-        )
+        around = f"{_estimate(mean)}; {alone}"
+        return f"{queries}, {best.nice} reaches a mean {name} of {reached} {around}."
     gap, second = advantage(study, best, some[1]), some[1].nice
     if tied(gap):
-        return (
-            f"{queries}, {best.nice} and {second} tie at a mean {name} of {reached} "
-            f"{_estimate(mean)}."
-        )
+        both = f"{best.nice} and {second} tie"
+        return f"{queries}, {both} at a mean {name} of {reached} {_estimate(mean)}."
     if decided(gap):
         return (
             f"{queries}, {best.nice} is best with a mean {name} of {reached}, ahead of "
@@ -199,9 +195,8 @@ def _nothing(study: Study) -> str:
 def verdicts(study: Study) -> list[str]:
     """Returns one sentence a learned method: does it beat evolution, and random search?"""
     ready = [m for m in compared(study) if np.isfinite(m.final).any()]
-    rivals = [
-        m for name in ("evolution", "random") for m in ready if m.run.algorithm == name
-    ]
+    names = ("evolution", "random")
+    rivals = [m for name in names for m in ready if m.run.algorithm == name]
     sentences = []
     for method in (m for m in ready if m.learns):
         parts = [_verdict(study, method, rival) for rival in rivals]
@@ -305,7 +300,7 @@ def _single_trainings(study: Study) -> str:
     if known is None:
         return ""
     row = known.best_row
-    tokens = "".join(f"{t}," for t in known.members[row]).rstrip(",")
+    tokens = ",".join(map(str, known.members[row]))
     size = int(known.classes.size[row])
     text = (
         f"The table holds one training of each of its {len(known.members):,} "
@@ -349,11 +344,9 @@ def digital_rank(study: Study) -> str:
     where = f" {study.task.metrics.get('digital', {}).get('unit', '')}".rstrip()
     score = study.task.direction * known.value
     rank = 1 + int(np.sum(score > score[best]))
-    return (
-        f"The best digital network ({number(float(known.columns['digital'][best]))}"
-        f"{where}) "
-        f"ranks {rank:,} of {int(allowed.sum()):,} on {study.task.objective.name}."
-    )
+    top = f"{number(float(known.columns['digital'][best]))}{where}"
+    among = f"{int(allowed.sum()):,} on {study.task.objective.name}"
+    return f"The best digital network ({top}) ranks {rank:,} of {among}."
 
 
 def warnings(study: Study, failures: Sequence[str]) -> list[str]:
@@ -413,14 +406,10 @@ def _missing(study: Study, method: Method) -> list[str]:
     )
     of = f"of {len(without):,} controllers of {method.name}"
     found = []
-    if failed.any():
-        found.append(
-            f"{int(failed.sum()):,} {of} never had a successful evaluation and are not in "
-            "its mean."
-        )
-    if (without & ~failed).any():
-        found.append(
-            f"{int((without & ~failed).sum()):,} {of} found nothing that meets "
-            f"{study.task.limits} and are not in its mean."
-        )
+    for which, why in (
+        (failed, "never had a successful evaluation"),
+        (without & ~failed, f"found nothing that meets {study.task.limits}"),
+    ):
+        if which.any():
+            found.append(f"{int(which.sum()):,} {of} {why} and are not in its mean.")
     return found
