@@ -51,11 +51,8 @@ class Doctor:
             table.add_row(name, escape(state), escape(mend))
         Console().print(table)
         broken = [f for f in findings if f[3]]
-        print(
-            f"{len(broken)} problem(s)."
-            if broken
-            else "Everything the main job needs is here."
-        )
+        fine = "Everything the main job needs is here."
+        print(f"{len(broken)} problem(s)." if broken else fine)
         return 1 if broken else 0
 
 
@@ -158,12 +155,6 @@ def _data() -> list[Finding]:
     except JaxnasError as error:
         mend = "pip install --force-reinstall --no-deps analog-nasbench==0.1.3"
         return [("analog-nasbench", str(error), mend, True)]
-    version = _version("analog-nasbench")
-    return [
-        (
-            "analog-nasbench",
-            f"{version}, checksum {str(facts['checksum'])[:12]}...",
-            "",
-            False,
-        )
-    ]
+    checksum = str(facts["checksum"])[:12]
+    state = f"{_version('analog-nasbench')}, checksum {checksum}..."
+    return [("analog-nasbench", state, "", False)]
