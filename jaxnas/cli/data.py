@@ -8,11 +8,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from jaxnas import registry
-from jaxnas.cli.info import PLAIN_WIDTH
+from jaxnas.cli.common.console import console, headed, pairs
 from jaxnas.core.errors import UserError
 from jaxnas.data import recipes
 from jaxnas.data.images.sources import IMAGE_TASKS, open_images
@@ -33,15 +32,12 @@ class List:
         if self.json:
             print(json.dumps(rows, indent=1))
             return 0
-        table = Table(header_style="bold")
-        for column in ("name", "what", "task set", "state", "to install it"):
-            table.add_column(column)
+        table = headed(None, ("name", "what", "task set", "state", "to install it"))
         for row in rows:
             task = "yes" if row["task_set"] else ""
             table.add_row(row["name"], row["what"], task, row["state"], row["install"])
-        console = _console()
-        console.print(table)
-        console.print(
+        console().print(table)
+        console().print(
             "Also by path: an .npz with X and y, a folder of IDX files, and tfds:NAME, a "
             "data set prepared by tensorflow-datasets.",
             soft_wrap=True,
@@ -66,16 +62,14 @@ class Info:
         """Reads, verifies and prints."""
         opened = open_images(self.name)
         data = finish(self.name, opened, self.size, self.limit)
-        pairs = data.splits.pairs()
-        counts = {
-            split: np.bincount(y, minlength=data.num_classes).tolist()
-            for split, (_, y) in pairs.items()
-        }
+        parts = {split: y for split, (_, y) in data.splits.pairs().items()}
+        count = lambda y: np.bincount(y, minlength=data.num_classes).tolist()
+        counts = {split: count(y) for split, y in parts.items()}
         facts: dict[str, Any] = {
             "name": data.name,
             "shape": list(data.x_train.shape[1:]),
             "classes": data.num_classes,
-            "images": {split: len(y) for split, (_, y) in pairs.items()},
+            "images": {split: len(y) for split, y in parts.items()},
             "splits": opened.note,
             "shared images": sum(shared(data.splits).values()),
             "checksum": f"sha256 {data.checksum}",
@@ -87,15 +81,11 @@ class Info:
             counted = {"class_names": list(opened.classes), "class_counts": counts}
             print(json.dumps(facts | counted, indent=1))
             return 0
-        console = _console()
-        console.print(_pairs(facts))
-        table = Table(title="Images a class", title_justify="left", header_style="bold")
-        table.add_column("class")
-        for split in pairs:
-            table.add_column(split, justify="right")
+        console().print(_pairs(facts))
+        table = headed("Images a class", ("class", *parts), right=True)
         for i, label in enumerate(opened.classes):
-            table.add_row(label, *(f"{counts[split][i]:,}" for split in pairs))
-        console.print(table)
+            table.add_row(label, *(f"{counts[split][i]:,}" for split in parts))
+        console().print(table)
         return 0
 
 
@@ -134,11 +124,10 @@ class Prepare:
         if self.json:
             print(json.dumps(facts, indent=1))
         else:
-            _console().print(_pairs(facts))
+            console().print(_pairs(facts))
         return 0
 
     def _cache(self) -> Path:
-        """Converts a registered set into the cache and returns the file."""
         if self.out is not None:
             raise UserError(
                 "--out goes with --to npz or --to tfds; JAXNAS_CACHE names the cache."
@@ -154,7 +143,6 @@ class Prepare:
         return recipes.cache_path(recipe)
 
     def _npz(self) -> Path:
-        """Writes one file and returns it."""
         from jaxnas.data.images.files import save_npz
 
         path = self.out or Path(f"{Path(self.name.removeprefix('tfds:')).stem}.npz")
@@ -168,7 +156,6 @@ class Prepare:
         return path
 
     def _tfds(self) -> Path:
-        """Writes a data set of tensorflow-datasets and returns its folder."""
         from jaxnas.data.images.tfds_writer import prepare
 
         return prepare(self.name, self.out)
@@ -202,36 +189,23 @@ class HardnessOf:
             rows = [item._asdict() for item in found]
             print(json.dumps({"tasks": rows, "not_installed": left}, indent=1))
             return 0
-        table = Table(
-            title=f"Accuracy on the {self.split} split, mean over the draws of the "
-            "training images, ± the standard error from the evaluated images",
-            title_justify="left",
-            header_style="bold",
+        columns = ("train", "draws", "evaluated", "majority", "logistic", "3-NN")
+        title = (
+            f"Accuracy on the {self.split} split, mean over the draws of the training "
+            "images, ± the standard error from the evaluated images"
         )
-        for column in (
-            "task",
-            "train",
-            "draws",
-            "evaluated",
-            "majority",
-            "logistic",
-            "3-NN",
-        ):
-            table.add_column(column, justify="left" if column == "task" else "right")
+        table = headed(title, ("task", *columns), right=True)
         for item in found:
-            mark = "" if item.converged else " *"
-            table.add_row(
-                item.task, f"{item.train_rows:,}", str(len(item.logistic)),
-                f"{item.evaluated_rows:,}",
-                f"{item.majority:.3f}", _cell(item.logistic, item.evaluated_rows) + mark,
-                _cell(item.neighbours, item.evaluated_rows),
-            )  # fmt: skip
-        console = _console()
-        console.print(table)
+            rows, mark = item.evaluated_rows, "" if item.converged else " *"
+            row = [item.task, f"{item.train_rows:,}", str(len(item.logistic)), f"{rows:,}"]
+            row += [f"{item.majority:.3f}", _cell(item.logistic, rows) + mark]
+            table.add_row(*row, _cell(item.neighbours, rows))
+        out = console()
+        out.print(table)
         if not all(item.converged for item in found):
-            console.print(f"* stopped after {ITERATIONS} iterations, before converging")
+            out.print(f"* stopped after {ITERATIONS} iterations, before converging")
         for name in left:
-            console.print(f"{name} is not installed; run: {_row(name)['install']}")
+            out.print(f"{name} is not installed; run: {_row(name)['install']}")
         return 0
 
 
@@ -266,26 +240,17 @@ def _row(name: str) -> dict[str, Any]:
 
 
 def _cell(values: tuple[float, ...], evaluated: int) -> str:
-    """Returns a mean accuracy with its standard error."""
     mean = float(np.mean(values))
     return f"{mean:.3f} ± {np.sqrt(mean * (1 - mean) / evaluated):.3f}"
 
 
 def _pairs(facts: Mapping[str, Any]) -> Table:
     """Returns facts as a table of two columns."""
-    table = Table(box=None, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    shown = {}
     for name, value in facts.items():
         if isinstance(value, dict):
             value = ", ".join(f"{n:,} {split}" for split, n in value.items())
         elif isinstance(value, list):
             value = " x ".join(map(str, value))
-        table.add_row(name, str(value))
-    return table
-
-
-def _console() -> Console:
-    """Returns a console that is wide where the output is not a terminal."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
+        shown[name] = str(value)
+    return pairs(shown, overflow="fold")

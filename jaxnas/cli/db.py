@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
+from jaxnas.cli.common.console import console, headed
 from jaxnas.cli.common.evaluating import STORE
-from jaxnas.cli.info import PLAIN_WIDTH
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.ranges import FROM_ZERO
 from jaxnas.data.store.evaluations import Query, Record, Store
@@ -77,11 +75,7 @@ def read_limit(text: str) -> Limit:
 
 
 def check_metrics(store: Store, names: Sequence[str]) -> None:
-    """Raises where no row of a store has one of the metrics.
-
-    Raises:
-        UserError: with the nearest name.
-    """
+    """Raises a UserError with the nearest name where no row of a store has a metric."""
     known = store.metric_names() if names else []
     if names and not known:
         raise UserError(f"{store.path} holds no evaluation yet; run a search first.")
@@ -204,26 +198,14 @@ def show(records: Sequence[Record], as_json: bool, title: str) -> None:
     if as_json:
         print(json.dumps([as_dict(record) for record in records], indent=1))
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PLAIN_WIDTH)
     metrics = list(dict.fromkeys(name for r in records for name in sorted(r.metrics)))
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for name in ("digest", "tokens", *metrics, "oracle", "fidelity", "seed", "seconds"):
-        table.add_column(name)
     failed = any(record.status for record in records)
-    if failed:
-        table.add_column("failure")
+    last = ("oracle", "fidelity", "seed", "seconds", *["failure"] * failed)
+    table = headed(title, ("digest", "tokens", *metrics, *last))
     for record in records:
-        values = [record.metrics.get(name) for name in metrics]
-        table.add_row(
-            record.key.digest[:SHOWN],
-            " ".join(map(str, record.tokens)),
-            *("" if value is None else f"{value:.6g}" for value in values),
-            record.key.oracle,
-            str(record.key.fidelity),
-            str(record.key.seed),
-            f"{record.seconds:.3g}",
-            *([record.message] if failed else []),
-        )
-    console.print(table)
+        key, values = record.key, [record.metrics.get(name) for name in metrics]
+        row = [key.digest[:SHOWN], " ".join(map(str, record.tokens))]
+        row += ["" if value is None else f"{value:.6g}" for value in values]
+        row += [key.oracle, str(key.fidelity), str(key.seed), f"{record.seconds:.3g}"]
+        table.add_row(*row, *[record.message] * failed)
+    console().print(table)

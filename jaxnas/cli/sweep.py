@@ -37,7 +37,6 @@ class Sweep:
             return self._run()
 
     def _run(self) -> int:
-        """Runs every cell in this process, among the others."""
         oracle = self.common.make_oracle()
         grid = parse_grid(self.grid, self.algorithm)
         if not grid:

@@ -98,7 +98,6 @@ class Validate:
         return 0
 
     def _tell(self, event: dict[str, Any]) -> None:
-        """Prints one line of progress."""
         if self.json:
             print(json.dumps(event), flush=True)
             return
@@ -159,5 +158,4 @@ def one_study(run_dir: Path) -> Any:
 
 
 def _folder(study: Any) -> Path:
-    """Returns the directory that holds the runs of a search."""
     return study.runs[0].path.parent

@@ -1,6 +1,5 @@
 """``build``: from run directories to report.html, report.md and the figures."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +11,13 @@ from rich.text import Text
 
 from jaxnas.core.errors import DiskFullError, UserError
 from jaxnas.core.files import replacing
-from jaxnas.report.read.compare import (
-    Method,
-    Study,
-    advised,
-    feasible,
-    studies,
-    summarise,
-)
+from jaxnas.report.read.compare import Method, Study, advised, feasible, studies, summarise
 from jaxnas.report.read.load import RunData, load, plain_text
 from jaxnas.report.render import html, markdown
 from jaxnas.report.render.document import Chapter, chapter
 from jaxnas.report.say import tables, text
 from jaxnas.report.say.cells import to_rich
+from jaxnas.report.say.drawing import slug
 
 TERMINAL_WIDTH = 100
 """Columns where the output is not a terminal."""
@@ -76,7 +69,7 @@ def build(paths: str | Path | Iterable[str | Path], out: str | Path) -> Report:
     made, out = _made(runs), Path(out)
     folders = ["figures"]
     if len(chapters) > 1:
-        folders = [f"figures/{i + 1}-{_slug(c.title)}" for i, c in enumerate(chapters)]
+        folders = [f"figures/{i + 1}-{slug(c.title)}" for i, c in enumerate(chapters)]
     figures = []
     try:
         for one, folder in zip(chapters, folders, strict=True):
@@ -99,11 +92,6 @@ def build(paths: str | Path | Iterable[str | Path], out: str | Path) -> Report:
     return Report(out / "report.html", out / "report.md", tuple(figures), tuple(chapters))
 
 
-def _slug(title: str) -> str:
-    """Returns a title as a folder name."""
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-
-
 def _write(path: Path, data: bytes) -> None:
     """Writes a file so that it is either whole and new, or the old one."""
     with replacing(path) as file:
@@ -120,15 +108,13 @@ def _made(runs: Iterable[RunData]) -> str:
 
 
 def _print(console: Console, one: Chapter) -> None:
-    """Prints one chapter's essentials."""
     study = one.study
     console.print(Text(one.title, style="bold"))
     for warning in one.warnings:
         console.print(Text(f"Attention: {warning}", style="yellow"))
-    console.print(to_rich(tables.main_table(study, compact=True)))
-    asked = tables.asked_table(study)
-    if asked is not None:
-        console.print(to_rich(asked))
+    for table in (tables.main_table(study, compact=True), tables.asked_table(study)):
+        if table is not None:
+            console.print(to_rich(table))
     console.print(Text(one.lead, style="bold"))
     for verdict in one.verdicts:
         console.print(Text(verdict))
@@ -140,37 +126,35 @@ def _print(console: Console, one: Chapter) -> None:
 
 
 def _summary(one: Chapter) -> dict[str, Any]:
-    """Returns one chapter's numbers."""
     study: Study = one.study
     rows = []
     for method in study.methods:
         found = summarise(study, method)
-        rows.append(
-            {
-                "method": method.name,
-                "note": method.note,
-                "queries": study.budget,
-                "mean": _plain(found.mean.value),
-                "low": _plain(found.mean.low),
-                "high": _plain(found.mean.high),
-                "median": _plain(found.median.value),
-                "iqm": _plain(found.iqm.value),
-                "regret": _plain(found.regret.value),
-                "class_mean_regret": _plain(found.class_regret.value),
-                "spent": found.spent,
-                **_asked(study, method),
-                "n": found.n,
-                "finished": method.run.finished,
-            }
-        )
-    known = study.task.known
+        row: dict[str, Any] = {
+            "method": method.name,
+            "note": method.note,
+            "queries": study.budget,
+        }
+        row |= {
+            "mean": _plain(found.mean.value),
+            "low": _plain(found.mean.low),
+            "high": _plain(found.mean.high),
+            "median": _plain(found.median.value),
+            "iqm": _plain(found.iqm.value),
+            "regret": _plain(found.regret.value),
+            "class_mean_regret": _plain(found.class_regret.value),
+            "spent": found.spent,
+            **_asked(study, method),
+        }
+        rows.append({**row, "n": found.n, "finished": method.run.finished})
+    task = study.task
     return {
-        "oracle": study.task.oracle,
-        "objective": study.task.objective.name,
-        "objectives": [o.name for o in study.task.objectives],
-        "constraints": list(study.task.constraints),
-        "unit": study.task.objective.unit,
-        "optimum": _plain(known.optimum) if known else None,
+        "oracle": task.oracle,
+        "objective": task.objective.name,
+        "objectives": [o.name for o in task.objectives],
+        "constraints": list(task.constraints),
+        "unit": task.objective.unit,
+        "optimum": _plain(task.known.optimum) if task.known else None,
         "headline": text.headline(study),
         "methods": rows,
         "warnings": list(one.warnings),
@@ -189,5 +173,4 @@ def _asked(study: Study, method: Method) -> dict[str, Any]:
 
 
 def _plain(x: float) -> float | None:
-    """Returns a number that JSON can hold."""
     return float(x) if np.isfinite(x) else None

@@ -176,11 +176,6 @@ def test_spread_within_classes_is_the_pooled_deviation(rng):
     )
 
 
-def test_collapse_summary_by_hand():
+def test_the_first_collapse_by_hand():
     flags = np.array([[0, 0, 1.0], [0, 1, 0], [0, np.nan, np.nan], [0, 0, 0]])
-    queries = np.array([[8, 12, 13.0], [8, 9, 10], [8, np.nan, np.nan], [8, 16, 24]])
-    found = stats.collapse_summary(flags, queries, np.array([False, False, True, True]))
-    assert found.collapsed == 0.5
-    assert found.spent == 0.5
-    assert found.median_queries == np.median([13, 9])
-    np.testing.assert_array_equal(found.first, [2, 1, -1, -1])
+    np.testing.assert_array_equal(stats.first_collapse(flags), [2, 1, -1, -1])

@@ -1,5 +1,6 @@
 """What the table is known to hold: optimum, class means, fronts, names of operations."""
 
+import dataclasses
 import json
 import shutil
 
@@ -126,6 +127,16 @@ def test_token_shares_and_late_queries(study):
     late = architectures.late_queries(method, 40)
     assert late.shape == (8 * 8, 6)  # the last fifth of 40 queries of 8 controllers
     np.testing.assert_array_equal(late[:8], method.results.tokens[0, 32:40])
+
+
+def test_the_caveats_are_those_that_the_oracle_states(study):
+    said = text.caveats(study)
+    assert said.startswith("The table holds one training of each of its 15,625")
+    assert said.endswith(jaxnas.make_oracle("analog-nasbench").info()["caveats"])
+    joined = dataclasses.replace(study.task, info={"part": study.task.info})
+    assert text.caveats(dataclasses.replace(study, task=joined)) == said
+    silent = dataclasses.replace(study.task, info={})
+    assert text.caveats(dataclasses.replace(study, task=silent)) == ""
 
 
 def test_a_constraint_limits_the_known_optimum(analog_runs, tmp_path):

@@ -91,7 +91,6 @@ class Evaluating:
                 )
 
     def _kind(self) -> str:
-        """Returns which executor is meant."""
         return self.executor or ("processes" if (self.workers or 1) > 1 else "serial")
 
     def _executor(self) -> Any:

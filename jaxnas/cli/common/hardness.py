@@ -78,7 +78,6 @@ def _draw(data: ImageData, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _flat(data: ImageData, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the images of a split as vectors, and their classes."""
     x, y = data.splits.pairs()[split]
     return x.reshape(len(x), -1), y
 
@@ -105,7 +104,6 @@ def _logistic(
 
 
 def _neighbours(x: np.ndarray, y: np.ndarray, data: ImageData, split: str) -> float:
-    """Returns the accuracy of the 3 nearest neighbours."""
     from sklearn.neighbors import KNeighborsClassifier
 
     model = KNeighborsClassifier(min(3, len(x))).fit(x, y)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,6 +19,15 @@ MIN_LABELS = 10
 """Fewest labels of a fit, and fewest rows that it must leave for its evaluation."""
 HELD_OUT = 2000
 """Further architectures asked for the evaluation where a space is too large to list."""
+
+
+@runtime_checkable
+class FromFeatures(Protocol):
+    """A space whose architectures can be read from rows of their published features."""
+
+    def tokens_from_features(self, features: np.ndarray) -> Int[np.ndarray, "n L"]:
+        """Returns the tokens of each row of features, ``[n, F]``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,6 @@ class Labels:
             )
 
     def _rows(self, which: np.ndarray) -> "Labels":
-        """Returns some of the rows."""
         return Labels(
             self.space, self.objectives, self.tokens[which], self.values[which],
             self.source, self.notice,
@@ -91,7 +99,7 @@ def read_csv(path: Path, space: SearchSpace | None, objective: str | None) -> La
     from jaxnas.surrogates.open import ANALOG_RESNET
 
     space = registry.make_space("analog-resnet", variant="csv") if space is None else space
-    if not space.id.startswith("analog-resnet"):
+    if not isinstance(space, FromFeatures):
         raise UserError(f"A --csv holds analog-resnet architectures, not {space.id!r}.")
     table = analognas_csv.read(path)
     names = objective.split(",") if objective else list(table.targets)
@@ -101,7 +109,7 @@ def read_csv(path: Path, space: SearchSpace | None, objective: str | None) -> La
     return Labels(
         space=space,
         objectives=tuple(ANALOG_RESNET[name] for name in names),
-        tokens=cast(Any, space).tokens_from_features(table.features),
+        tokens=space.tokens_from_features(table.features),
         values=np.stack([table.targets[name] for name in names], axis=1),
         source=path.name,
         notice=table.notice,

@@ -103,7 +103,6 @@ class Chosen:
 
 
 def _number(name: str, value: Any) -> float:
-    """Returns a hyperparameter's value as a number, or the sentence that refuses it."""
     if isinstance(value, str):
         raise UserError(f"The setting {name!r} needs a number, got {value!r}.")
     return float(value)

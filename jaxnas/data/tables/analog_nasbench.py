@@ -92,6 +92,12 @@ RECIPE = Recipe(
     homepage="https://arxiv.org/abs/2506.18495",
 )
 
+CAVEATS = (
+    "All columns whose names begin with analog come from one training run, as do noisy "
+    "and its drift, so they must not serve to check one another. The numbers are "
+    "simulations of analog hardware, not measurements of a chip."
+)
+
 
 @functools.cache
 def table() -> Table:
@@ -105,5 +111,5 @@ def table() -> Table:
         spread=arrays["spread"],
         seconds={},
         per_seed={},
-        facts=RECIPE.facts(),
+        facts={**RECIPE.facts(), "trainings": "1", "caveats": CAVEATS},
     )

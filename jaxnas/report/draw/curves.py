@@ -10,7 +10,9 @@ from jaxnas.report.draw.plots import (
     ACCENT,
     FAINT,
     INK,
+    MIDDLE,
     MUTED,
+    NOTE,
     Axes,
     Figure,
     FixedLocator,
@@ -97,33 +99,24 @@ def _value_panel(
     if optimum is None:
         return
     axis.axhline(optimum, color=INK, lw=0.9, ls=(0, (6, 3)))
-    axis.annotate(
-        f"optimum {optimum:.2f}",
-        (queries[-1], optimum),
-        xytext=(0, 2 * direction),
-        textcoords="offset points",
-        ha="right",
-        va="bottom" if direction > 0 else "top",
-        fontsize=7.5,
-    )
+    place: dict[str, Any] = {
+        "xytext": (0, 2 * direction),
+        "va": "bottom" if direction > 0 else "top",
+    }
+    axis.annotate(f"optimum {optimum:.2f}", (queries[-1], optimum), **place, **NOTE)
 
 
 def _curve(axis: Axes, x: np.ndarray, band: Any, curve: Curve, places: list[int]) -> None:
-    """Draws a mean with its interval."""
     color, dash, marker = curve.look
     axis.fill_between(x, band.low, band.high, color=color, alpha=0.18, lw=0)
-    axis.plot(
-        x,
-        band.value,
-        color=color,
-        ls=dash,
-        marker=marker,
-        markevery=places,
-        ms=4,
-        mec="white",
-        mew=0.5,
-        label=curve.label,
-    )
+    marks: dict[str, Any] = {
+        "marker": marker,
+        "markevery": places,
+        "ms": 4,
+        "mec": "white",
+        "mew": 0.5,
+    }
+    axis.plot(x, band.value, color=color, ls=dash, label=curve.label, **marks)
 
 
 def _regret_panel(
@@ -135,7 +128,6 @@ def _regret_panel(
     resolution: float,
     places: list[int],
 ) -> None:
-    """Draws regret on a logarithmic axis."""
     queries = np.arange(1, len(curves[0].value.value) + 1)
     axis.set_yscale("log")
     lowest = np.inf
@@ -152,16 +144,9 @@ def _regret_panel(
         axis.plot(queries, direction * (optimum - exact), color=MUTED, lw=1, ls=":")
     if np.isfinite(resolution):
         axis.axhline(resolution, color=MUTED, lw=0.8, ls=(0, (1, 2)))
-        axis.text(
-            0.99,
-            0.98,
-            f"dotted: one network trained twice,\ns.d. {resolution:.2f}",
-            transform=axis.transAxes,
-            ha="right",
-            va="top",
-            fontsize=7.5,
-            color=MUTED,
-        )
+        text = f"dotted: one network trained twice,\ns.d. {resolution:.2f}"
+        style: dict[str, Any] = {"ha": "right", "va": "top", "fontsize": 7.5}
+        axis.text(0.99, 0.98, text, transform=axis.transAxes, color=MUTED, **style)
     axis.set_ylim(bottom=floor)
     plain_log(axis.yaxis)
 
@@ -192,16 +177,8 @@ def aggregate(
     left, right = axes[0]
     for i, (look, found) in enumerate(zip(styles, iqm)):
         spread = [[found.value - found.low], [found.high - found.value]]
-        left.errorbar(
-            found.value,
-            i,
-            xerr=np.nan_to_num(spread),
-            color=look.color,
-            marker=look.marker,
-            ms=6,
-            lw=2.2,
-            mec="white",
-        )
+        style = {"color": look.color, "marker": look.marker, "ms": 6, "mec": "white"}
+        left.errorbar(found.value, i, xerr=np.nan_to_num(spread), lw=2.2, **style)
     if optimum is not None:
         left.axvline(optimum, color=INK, lw=0.9, ls=(0, (6, 3)))
     left.set_yticks(range(k), labels)
@@ -220,17 +197,13 @@ def aggregate(
 
 
 def _odds(axis: Axes, improvement: Sequence[Sequence[Interval | None]]) -> None:
-    """Draws probabilities of improvement with their intervals in the cells."""
-    values = [
-        [np.nan if cell is None else cell.value for cell in row] for row in improvement
-    ]
+    values = [[np.nan if c is None else c.value for c in row] for row in improvement]
     image = matrix(axis, np.array(values), Normalize(-0.2, 1.2), "PuOr")
     for i, row in enumerate(improvement):
         for j, cell in enumerate(row):
             if cell is None or not np.isfinite(cell.value):
                 continue
-            color = ink_on(image.to_rgba(cell.value))
-            middle: dict[str, Any] = {"ha": "center", "va": "center", "color": color}
+            middle = {**MIDDLE, "color": ink_on(image.to_rgba(cell.value))}
             axis.text(j, i - 0.1, f"{cell.value:.2f}", **middle)
             if np.isfinite(cell.low):
                 text = f"{cell.low:.2f} to {cell.high:.2f}"
@@ -272,10 +245,8 @@ def diagnostics(traces: Sequence[Trace], *, x_label: str) -> Figure:
                 axis.fill_between(trace.x, low, high, color=color, alpha=0.18, lw=0)
             axis.plot(trace.x, lines, color=color, ls=dash, label=trace.label)
             if name != "collapsed" and len(trace.marks):
-                at = trace.marks
-                axis.plot(
-                    trace.x[at], lines[at], ls="", marker="x", ms=4, mew=1, color=color
-                )
+                at, cross = trace.marks, {"ls": "", "marker": "x", "ms": 4, "mew": 1}
+                axis.plot(trace.x[at], lines[at], color=color, **cross)
         axis.set(title=title, ylabel=y_label, xlabel=x_label)
         axis.set_ylim(bottom=-0.02, top=None if name == "entropy" else 1.04)
     legend_below(figure, axes[0, 0], min(len(traces), 5))
@@ -306,11 +277,7 @@ class Drift(NamedTuple):
 
 
 def drift(
-    items: Sequence[Drift],
-    *,
-    value_label: str,
-    names: Sequence[str],
-    ticks: Sequence[str],
+    items: Sequence[Drift], *, value_label: str, names: Sequence[str], ticks: Sequence[str]
 ) -> Figure:
     """Returns small multiples, one an architecture: mean, uncertainty, digital accuracy.
 
@@ -322,35 +289,19 @@ def drift(
     """
     columns = min(5, len(items))
     rows = -(-len(items) // columns)
-    figure, axes = canvas(
-        0.9 + 1.45 * rows, columns=columns, rows=rows, sharex=True, sharey=True
-    )
+    height = 0.9 + 1.45 * rows
+    figure, axes = canvas(height, columns, rows, sharex=True, sharey=True)
+    line = {"color": ACCENT, "marker": "o", "ms": 3.2, "zorder": 3}
+    dots = {"color": "#D55E00", "lw": 1.2, "ls": ":", "marker": "s", "ms": 2.5}
     for i, (axis, item) in enumerate(zip(axes.flat, items)):
         for other in items:
             axis.plot(other.seconds, other.value, color=FAINT, lw=0.6, zorder=1)
         band = (item.value - item.spread, item.value + item.spread)
         axis.fill_between(item.seconds, *band, color=ACCENT, alpha=0.2, lw=0, zorder=2)
-        axis.plot(
-            item.seconds,
-            item.value,
-            color=ACCENT,
-            marker="o",
-            ms=3.2,
-            label=names[0],
-            zorder=3,
-        )
+        axis.plot(item.seconds, item.value, label=names[0], **line)
         axis.axhline(item.digital, color=INK, lw=1, ls=(0, (5, 2)), label=names[1])
         for family, values in zip(names[2:], item.others):
-            axis.plot(
-                item.seconds,
-                values,
-                color="#D55E00",
-                lw=1.2,
-                ls=":",
-                marker="s",
-                ms=2.5,
-                label=family,
-            )
+            axis.plot(item.seconds, values, label=family, **dots)
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(FixedLocator(item.seconds.tolist()))
         axis.xaxis.set_minor_locator(NullLocator())

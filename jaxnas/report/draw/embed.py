@@ -78,7 +78,6 @@ def pca(
 
 
 def _tsne(points: Float[np.ndarray, "n Z"], seed: int) -> Float[np.ndarray, "n 2"]:
-    """Returns t-SNE's coordinates, started from PCA."""
     from sklearn.manifold import TSNE
 
     near = min(30.0, (len(points) - 1) / 3)
@@ -87,7 +86,6 @@ def _tsne(points: Float[np.ndarray, "n Z"], seed: int) -> Float[np.ndarray, "n 2
 
 
 def _umap(points: Float[np.ndarray, "n Z"], seed: int) -> Float[np.ndarray, "n 2"]:
-    """Returns UMAP's coordinates."""
     near = min(15, len(points) - 1)
     with warnings.catch_warnings():
         # it misses tensorflow, which nothing here needs

@@ -1,6 +1,7 @@
 """Draws latent spaces from plain arrays: maps, training curves, parallel coordinates."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -10,6 +11,7 @@ from jaxnas.report.draw.plots import (
     FAINT,
     INK,
     MUTED,
+    NOTE,
     SEQUENTIAL,
     Axes,
     Figure,
@@ -49,15 +51,9 @@ def space(
     low, high = np.percentile(scores, [5, 95])
     norm = Normalize(low, high if high > low else low + 1)
     order = np.argsort(scores)  # the best are drawn last, on top
-    axis.scatter(
-        *points[order].T,
-        c=scores[order],
-        cmap=SEQUENTIAL.reversed(),
-        norm=norm,
-        s=11,
-        lw=0.25,
-        edgecolors=MUTED,
-    )
+    style: dict[str, Any] = {"s": 11, "lw": 0.25, "edgecolors": MUTED}
+    style |= {"cmap": SEQUENTIAL.reversed(), "norm": norm}
+    axis.scatter(*points[order].T, c=scores[order], **style)
     axis.scatter(*entries.T, marker="x", s=60, color="white", lw=4)
     axis.scatter(*entries.T, marker="x", s=46, color=INK, lw=1.6, label="codebook entry")
     for number, path in enumerate(paths[: len(_PATHS)]):
@@ -67,8 +63,8 @@ def space(
         axis.plot(*path.T, color=color, lw=1.5, label=name, zorder=4)
         start = {"marker": "o", "s": 42, "label": None if number else "start"}
         end = {"marker": "D", "s": 44, "label": None if number else "end"}
-        for place, style in ((path[0], start), (path[-1], end)):
-            axis.scatter(*place, color=color, edgecolors="white", lw=1, zorder=5, **style)
+        for place, mark in ((path[0], start), (path[-1], end)):
+            axis.scatter(*place, color=color, edgecolors="white", lw=1, zorder=5, **mark)
     shades = ScalarMappable(norm, SEQUENTIAL.reversed())
     bar = figure.colorbar(shades, ax=axis, extend="both", pad=0.01, aspect=30)
     bar.set_label(score_label)
@@ -104,15 +100,8 @@ def training(curves: dict[str, np.ndarray], steps: int, codes: int) -> Figure:
     axes[0, 1].set_ylim(-0.02, 1.04)
     axes[0, 2].axhline(codes, color=INK, lw=0.9, ls=(0, (6, 3)))
     axes[0, 2].set_ylim(0, 1.12 * codes)
-    axes[0, 2].annotate(
-        f"all {codes} codes alike",
-        (steps, codes),
-        xytext=(0, 2),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        fontsize=7.5,
-    )
+    place = {"xytext": (0, 2), "va": "bottom"}
+    axes[0, 2].annotate(f"all {codes} codes alike", (steps, codes), **place, **NOTE)
     return figure
 
 
@@ -151,11 +140,9 @@ def parallel(
     for x, labels in enumerate(marks):
         axis.axvline(x, color=FAINT, lw=0.8, zorder=0)
         for height, text in labels:
-            note = {"textcoords": "offset points", "xytext": (-4, 0), "ha": "right"}
             box = {"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 0.6}
-            axis.annotate(
-                text, (x, height), va="center", fontsize=7, zorder=6, bbox=box, **note
-            )
+            note = {**NOTE, "xytext": (-4, 0), "va": "center", "fontsize": 7, "bbox": box}
+            axis.annotate(text, (x, height), zorder=6, **note)
     axis.set_xticks(place, [n.replace("_", "\n") for n in names], fontsize=6.8)
     axis.set_yticks([])
     axis.set_xlim(-0.45, len(names) - 0.9)

@@ -10,6 +10,7 @@ from jaxnas.report.draw.plots import (
     ACCENT,
     FAINT,
     INK,
+    MIDDLE,
     MUTED,
     SEQUENTIAL,
     Axes,
@@ -53,16 +54,8 @@ def actions(
         ratio = np.log2(np.maximum(shares, 1e-3) / np.maximum(chance, 1e-9))
         image = matrix(axis, ratio, scale, "RdBu_r")
         for v, t in np.ndindex(shares.shape):
-            color = ink_on(image.to_rgba(ratio[v, t]))
-            axis.text(
-                t,
-                v,
-                f"{100 * shares[v, t]:.0f}",
-                ha="center",
-                va="center",
-                fontsize=7,
-                color=color,
-            )
+            style = {**MIDDLE, "fontsize": 7, "color": ink_on(image.to_rgba(ratio[v, t]))}
+            axis.text(t, v, f"{100 * shares[v, t]:.0f}", **style)
         axis.set_xticks(range(len(positions)), positions, fontsize=7)
         axis.set_yticks(range(len(tokens)), tokens)
         axis.set_title(name)
@@ -142,21 +135,13 @@ def _cell(axis: Axes, item: Cell, look: dict[str, tuple[str, Any]]) -> None:
         side = 1 if a == 0 else -1
         arc = 0.0 if b == a + 1 else side * 0.42 * (b - a) / len(place) * 2
         color, dash = look[name]
-        arrow = {
-            "arrowstyle": "-|>,head_length=0.35,head_width=0.18",
-            "connectionstyle": f"arc3,rad={-arc}",
-            "color": color,
-            "ls": dash,
-            "lw": 1.5,
-            "alpha": 1.0 if alive else 0.18,
-            "shrinkA": 4,
-            "shrinkB": 4,
-        }
+        arrow = {"color": color, "ls": dash, "lw": 1.5, "shrinkA": 4, "shrinkB": 4}
+        arrow |= {"connectionstyle": f"arc3,rad={-arc}", "alpha": 1.0 if alive else 0.18}
+        arrow["arrowstyle"] = "-|>,head_length=0.35,head_width=0.18"
         axis.annotate("", (b, 0), (a, 0), arrowprops=arrow)
     for name, i in place.items():
-        alive = name in ahead and name in back
-        face = INK if alive else "white"
-        axis.plot(i, 0, marker="o", ms=7, mfc=face, mec=INK if alive else FAINT, zorder=5)
+        face, edge = (INK, INK) if name in ahead and name in back else ("white", FAINT)
+        axis.plot(i, 0, marker="o", ms=7, mfc=face, mec=edge, zorder=5)
     axis.set(xlim=(-0.4, len(place) - 0.6), ylim=(-0.65, 0.95))
 
 
@@ -198,18 +183,16 @@ def pareto(
     fx, fy = front[0][order], front[1][order]
     step = "steps-pre" if directions[0] > 0 else "steps-post"
     for axis, size in ((left, 1.0), (right, 7.0)):
-        axis.scatter(
-            x, y, s=size, color=FAINT, lw=0, rasterized=True, label="all architectures"
-        )
+        style = {"color": FAINT, "lw": 0, "rasterized": True, "label": "all architectures"}
+        axis.scatter(x, y, s=size, **style)
         axis.plot(fx, fy, color=INK, lw=0.9, drawstyle=step, zorder=3)
         axis.set(xlabel=labels[0])
         for side, invert in zip(directions, (axis.invert_xaxis, axis.invert_yaxis)):
             if side < 0:
                 invert()
     front_label = f"exact front ({len(fx)})"
-    right.plot(
-        fx, fy, "o", ms=6.5, mfc="none", mec=INK, mew=1.1, zorder=6, label=front_label
-    )
+    ring = {"ms": 6.5, "mfc": "none", "mec": INK, "mew": 1.1, "zorder": 6}
+    right.plot(fx, fy, "o", label=front_label, **ring)
     _name_points(right, fx, fy, [str(name) for name in np.asarray(names)[order]])
     _points(right, found)
     left.set(title="Every architecture", ylabel=labels[1])
@@ -233,33 +216,19 @@ def _name_points(
     for i, name in enumerate(names):
         crowded = i + 1 < len(x) and x[i + 1] - x[i] < 0.25 * width
         below = crowded and abs(y[i + 1] - y[i]) < 0.06 * height
-        axis.annotate(
-            name,
-            (x[i], y[i]),
-            xytext=(-6, -4) if below else (6, 4),
-            textcoords="offset points",
-            ha="right" if below else "left",
-            va="top" if below else "bottom",
-            fontsize=6.5,
-            zorder=7,
-        )
+        place = {"xytext": (6, 4), "ha": "left", "va": "bottom"}
+        if below:
+            place = {"xytext": (-6, -4), "ha": "right", "va": "top"}
+        style: dict[str, Any] = {"textcoords": "offset points", "fontsize": 6.5, **place}
+        axis.annotate(name, (x[i], y[i]), zorder=7, **style)
 
 
 def _points(axis: Axes, found: Sequence[Found]) -> None:
-    """Draws what the methods recommend, larger where more controllers agree."""
     for item in found:
-        axis.scatter(
-            item.x,
-            item.y,
-            s=14 + 220 * item.share,
-            color=item.look.color,
-            marker=item.look.marker,
-            alpha=0.7,
-            lw=0.4,
-            edgecolors="white",
-            label=item.label,
-            zorder=5,
-        )
+        color, _, marker = item.look
+        style: dict[str, Any] = {"color": color, "marker": marker, "label": item.label}
+        style |= {"alpha": 0.7, "lw": 0.4, "edgecolors": "white", "zorder": 5}
+        axis.scatter(item.x, item.y, s=14 + 220 * item.share, **style)
 
 
 def _window(
@@ -308,7 +277,7 @@ def surface(
     norm = Normalize(np.nanmin(mean), np.nanmax(mean))
     values = matrix(panels[0, 0], mean, norm, shade)
     shares = matrix(panels[0, 1], spent, Normalize(0, 2.6), "Greys")
-    middle = {"ha": "center", "va": "center", "fontsize": 7.5}
+    middle = {**MIDDLE, "fontsize": 7.5}
     for r, c in np.ndindex(mean.shape):
         if not np.isfinite(mean[r, c]):
             continue

@@ -15,38 +15,24 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
+from matplotlib.axes import Axes as Axes
+from matplotlib.cm import ScalarMappable as ScalarMappable
 from matplotlib.collections import PathCollection
-from matplotlib.colors import LinearSegmentedColormap, Normalize, TwoSlopeNorm
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-__all__ = [
-    "Axes",
-    "Figure",
-    "FixedLocator",
-    "Look",
-    "Normalize",
-    "NullLocator",
-    "Rectangle",
-    "ScalarMappable",
-    "TwoSlopeNorm",
-    "canvas",
-    "ink_on",
-    "legend_below",
-    "looks",
-    "matrix",
-    "plain_log",
-    "render",
-    "style",
-]
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import Normalize as Normalize
+from matplotlib.colors import TwoSlopeNorm as TwoSlopeNorm
+from matplotlib.figure import Figure as Figure
+from matplotlib.patches import Rectangle as Rectangle
+from matplotlib.ticker import FixedLocator as FixedLocator
+from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import NullLocator as NullLocator
 
 WIDTH = 7.4
 """Inches; at 100 dots per inch the width of the report's column."""
 INK, MUTED, FAINT, GRID = "#1d2733", "#5f6b78", "#c6ccd3", "#e6e9ed"
 ACCENT = "#0072B2"
+MIDDLE: dict[str, Any] = {"ha": "center", "va": "center"}
+NOTE: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "fontsize": 7.5}
 _RC: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 8.5,
@@ -154,8 +140,7 @@ def canvas(
     """Returns a page-wide figure and its axes, ``[rows, columns]``."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05)  # pyright: ignore
-    axes = figure.subplots(rows, columns, squeeze=False, **options)
-    return figure, axes
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def plain_log(axis: Any) -> None:
@@ -176,9 +161,8 @@ def legend_below(figure: Figure, axis: Axes, columns: int) -> None:
     handles, labels = axis.get_legend_handles_labels()
     rows = -(-len(labels) // columns)
     columns = -(-len(labels) // rows)
-    legend = figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, handlelength=2.8
-    )
+    style: dict[str, Any] = {"loc": "outside lower center", "handlelength": 2.8}
+    legend = figure.legend(handles, labels, ncols=columns, **style)
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):
             handle.set_sizes([28])

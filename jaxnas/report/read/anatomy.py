@@ -97,7 +97,8 @@ def vocabulary(
     Names are found by changing one token at a time and looking which step of the spec
     changed, so that a space need not know about reports.
     """
-    values, places = [str(v) for v in range(vocab)], [str(t + 1) for t in range(length)]
+    plain = [str(v) for v in range(vocab)], [str(t + 1) for t in range(length)]
+    values, places = map(list, plain)
     if isinstance(space, Featured) and len(space.feature_names) == length:
         return values, list(space.feature_names)
     if space is None or isinstance(space, Featured):
@@ -109,11 +110,9 @@ def vocabulary(
             tokens = np.zeros(length, np.int32)
             tokens[t] = v
             changed = steps(space.to_spec(tokens))
-            if len(changed) != len(base):
-                return [str(v) for v in range(vocab)], [str(t + 1) for t in range(length)]
             different = [(a, b) for a, b in zip(base, changed) if a.label != b.label]
-            if len(different) != 1:
-                return [str(v) for v in range(vocab)], [str(t + 1) for t in range(length)]
+            if len(changed) != len(base) or len(different) != 1:
+                return plain
             old, new = different[0]
             values[0], values[v] = old.label, new.label
             places[t] = f"{short[old.source]}→{short[old.target]}"

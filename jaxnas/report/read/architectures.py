@@ -82,24 +82,19 @@ def top_found(study: Study, k: int = TOP) -> list[Top]:
             size, mean = int(known.classes.size[at]), float(known.classes.mean[at])
             metrics = {name: float(column[at]) for name, column in known.columns.items()}
             spread = {n: float(s[at]) for n, s in recorded.items() if s[at] > 0}
-        found.append(
-            Top(row, float(values[i]), rank, size, mean, tuple(shares[i]), metrics, spread)
-        )
+        by, value = tuple(shares[i]), float(values[i])
+        found.append(Top(row, value, rank, size, mean, by, metrics, spread))
     return found
 
 
 def _candidates(study: Study) -> tuple[np.ndarray, np.ndarray]:
-    """Returns distinct architectures and their true values."""
     known, tokens, values = study.task.known, [], []
     for method in study.methods:
         results, archive = method.results, method.run.archive
         there = np.isfinite(results.best_true)  # else it recommends nothing
         tokens.append(results.best_tokens[there])
         values.append(results.best_true[there])
-        if archive is not None and known is not None:
-            tokens.append(archive["tokens"])
-            values.append(np.full(len(archive["tokens"]), np.nan))
-        elif archive is not None:
+        if archive is not None:  # a known table gives all values below
             tokens.append(archive["tokens"])
             values.append(_reward(method.run, archive["objectives"]))
     every = np.concatenate(tokens).astype(np.int32)
@@ -144,11 +139,10 @@ def on_front(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> Bool[np.nd
     best_before = np.maximum.accumulate(np.concatenate([[-np.inf], sy[:-1]]))
     new = sy > best_before
     # an exact copy of a front point follows it directly in this order
+    same = (sx[1:] == sx[:-1]) & (sy[1:] == sy[:-1])
     copy = np.zeros(len(x), bool)
-    for i in range(1, len(x)):
-        copy[i] = (
-            (sx[i] == sx[i - 1]) and (sy[i] == sy[i - 1]) and (new[i - 1] or copy[i - 1])
-        )
+    for i in np.flatnonzero(same) + 1:
+        copy[i] = new[i - 1] or copy[i - 1]
     out = np.empty(len(x), bool)
     out[order] = new | copy
     return out
@@ -179,14 +173,12 @@ def front_of(study: Study) -> Front | None:
     allowed = np.flatnonzero(np.isfinite(known.value))
     rows = allowed[on_front(signs[0] * x[allowed], signs[1] * y[allowed])]
     rows = rows[np.argsort(y[rows], kind="stable")]
-    found = np.stack(
-        [found_by(m, known.members[rows], study.budget) for m in study.methods]
-    )
+    members = known.members[rows]
+    found = np.stack([found_by(m, members, study.budget) for m in study.methods])
     return Front(names, x, y, rows, found, (signs[0], signs[1]), (units[0], units[1]))
 
 
 def _front_names(study: Study) -> tuple[str, str] | None:
-    """Returns the two metrics of the front."""
     known = study.task.known
     assert known is not None
     measured = [o.name for o in study.task.objectives if o.name in known.columns]

@@ -28,26 +28,19 @@ class Check(NamedTuple):
 
 def audit(study: Study) -> list[Check]:
     """Returns every check of every run with results; each over *all* controllers."""
-    checks = []
-    for method in study.methods:
-        checks.extend(_audit_run(method.run, method.name, study.task))
-    return checks
+    return [c for m in study.methods for c in _audit_run(m.run, m.name, study.task)]
 
 
 def _audit_run(run: RunData, label: str, task: Task) -> list[Check]:
-    """Returns the checks of one run."""
     results = run.results
     assert results is not None
+    wrong = _queries_wrong(results, repeats=_noise(run) == "resample")
+    last = stats.carry_forward(results.curve)[:, -1]
+    text = "the last point of a curve is the value of the recommended architecture"
     found: list[tuple[str, np.ndarray]] = [
         ("no controller spent more than its budget", results.count > run.config["budget"]),
-        (
-            "each query is on record, once and in order",
-            _queries_wrong(results, repeats=_noise(run) == "resample"),
-        ),
-        (
-            "the last point of a curve is the value of the recommended architecture",
-            ~_close(stats.carry_forward(results.curve)[:, -1], results.best_true),
-        ),
+        ("each query is on record, once and in order", wrong),
+        (text, ~_close(last, results.best_true)),
     ]
     if run.config.get("max_proposals"):
         over = results.proposals > run.config["max_proposals"]
@@ -58,12 +51,10 @@ def _audit_run(run: RunData, label: str, task: Task) -> list[Check]:
 
 
 def _noise(run: RunData) -> str:
-    """Returns the kind of measurement noise of a run."""
     return str((run.config["oracle"].get("options") or {}).get("noise", "none"))
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns where two arrays agree up to float32, NaN equal to NaN."""
     return np.isclose(a, b, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
 
 
@@ -89,18 +80,13 @@ def _queries_wrong(results: Results, *, repeats: bool) -> np.ndarray:
 def _table_checks(
     results: Results, run: RunData, task: Task
 ) -> list[tuple[str, np.ndarray]]:
-    """Returns the checks that look values up again in the table."""
     known = task.known
     assert known is not None
+    text = "the table holds the recorded value of the recommended architecture"
     rows = known.rows(results.best_tokens)
     there = np.isfinite(results.best_true)
     looked_up = np.where(there & (rows >= 0), known.value[rows], np.nan)
-    found = [
-        (
-            "the table holds the recorded value of the recommended architecture",
-            ~_close(looked_up, results.best_true),
-        )
-    ]
+    found = [(text, ~_close(looked_up, results.best_true))]
     if _noise(run) == "none":
         asked = known.rows(results.tokens)
         value = np.where(asked >= 0, task.direction * known.value[asked], -np.inf)
@@ -108,10 +94,6 @@ def _table_checks(
         best = np.maximum.accumulate(value, axis=1)
         best = np.where(np.isinf(best), np.nan, task.direction * best)
         same = _close(best, stats.carry_forward(results.curve))
-        found.append(
-            (
-                "the curve is the best table value of the queries so far",
-                ~np.all(same, axis=1),
-            )
-        )
+        text = "the curve is the best table value of the queries so far"
+        found.append((text, ~np.all(same, axis=1)))
     return found

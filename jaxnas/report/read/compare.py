@@ -11,7 +11,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.report.read import stats
 from jaxnas.report.read.load import Results, RunData
 from jaxnas.report.read.stats import Interval
-from jaxnas.report.read.task import Task, costs_of, make_task
+from jaxnas.report.read.task import Known, Task, costs_of, make_task
 
 CHECKPOINTS = (50, 100, 150, 200, 300, 500)
 """Queries at which curves are tabulated."""
@@ -143,7 +143,6 @@ def studies(runs: Sequence[RunData]) -> list[Study]:
 
 
 def _study(runs: Sequence[RunData]) -> Study:
-    """Returns the study of runs that share a task."""
     task = make_task(runs[0])
     ready = [run for run in runs if run.results is not None]
     budget = min(int(run.config["budget"]) for run in ready)
@@ -192,16 +191,8 @@ def _method(run: RunData, name: str, task: Task, budget: int) -> Method:
     if task.known is not None:
         rows = task.known.rows(_recommended(results, keep, budget, task))
         rows = np.where(np.isfinite(curve[:, -1]), rows, -1)
-    return Method(
-        run=run,
-        name=name,
-        note=note,
-        keep=keep,
-        curve=curve,
-        rows=rows,
-        spent=results.count[keep] >= budget,
-        setting=results.setting[keep],
-    )
+    spent = results.count[keep] >= budget
+    return Method(run, name, note, keep, curve, rows, spent, results.setting[keep])
 
 
 def _recommended(
@@ -225,21 +216,15 @@ def _recommended(
 def summarise(study: Study, method: Method) -> Row:
     """Returns the main table's numbers of one method; NaN where no table is known."""
     known, final = study.task.known, method.final
-    empty = Interval(np.nan, np.nan, np.nan, 0)
-    regret = by_class = by_large = empty
+    regret = by_class = by_large = Interval(np.nan, np.nan, np.nan, 0)
     if known is not None:
         maximise = study.task.objective.maximise
         gaps = stats.regret(final, known.optimum, maximise=maximise)
         regret = stats.mean_interval(gaps, (0.0, study.task.breadth[1]))
         rows = method.rows[np.isfinite(final)]
         if len(rows) and np.all(rows >= 0):
-            by_class, by_large = (
-                stats.mean_interval(
-                    stats.class_mean_regret(
-                        known.classes, rows, maximise=maximise, at_least=size
-                    )
-                )
-                for size in (1, large_class(study))
+            by_class, by_large = map(
+                stats.mean_interval, _class_regrets(study, known, rows)
             )
     return Row(
         mean=stats.mean_interval(final, study.task.range),
@@ -264,8 +249,7 @@ def advised(study: Study, method: Method) -> dict[str, Float[np.ndarray, "n"]]:
     tokens = _recommended(results, method.keep, study.budget, task)
     asked = results.tokens[method.keep][:, : study.budget]
     same = np.all(asked == tokens[:, None], axis=2)
-    at = np.argmax(same, axis=1)
-    measured = results.objectives[method.keep][np.arange(len(at)), at]
+    measured = results.objectives[method.keep][np.arange(len(same)), same.argmax(axis=1)]
     measured = np.where((there & same.any(axis=1))[:, None], measured, np.nan)
     found = {o.name: measured[:, i].astype(float) for i, o in enumerate(task.objectives)}
     for name in (*found, *task.limited):
@@ -296,13 +280,19 @@ def class_floors(study: Study) -> tuple[float, float]:
     known = study.task.known
     if known is None:
         return np.nan, np.nan
-    row = np.asarray([known.best_row])
-    maximise = study.task.objective.maximise
-    all_classes, large = (
-        stats.class_mean_regret(known.classes, row, maximise=maximise, at_least=size)[0]
+    every, large = _class_regrets(study, known, np.asarray([known.best_row]))
+    return float(every[0]), float(large[0])
+
+
+def _class_regrets(
+    study: Study, known: Known, rows: Int[np.ndarray, "n"]
+) -> list[Float[np.ndarray, "n"]]:
+    """Returns the class-mean regrets of some rows, over all and over large classes."""
+    regret, maximise = stats.class_mean_regret, study.task.objective.maximise
+    return [
+        regret(known.classes, rows, maximise=maximise, at_least=size)
         for size in (1, large_class(study))
-    )
-    return float(all_classes), float(large)
+    ]
 
 
 def large_class(study: Study) -> int:

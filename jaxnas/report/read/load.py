@@ -19,15 +19,10 @@ FORMAT = 1
 """The only layout of a run directory that this version reads."""
 
 _CONFIG_KEYS = {
-    "label": str,
-    "algorithm": dict,
-    "oracle": dict,
-    "space": str,
+    **dict.fromkeys(("label", "space"), str),
+    **dict.fromkeys(("algorithm", "oracle", "hparams"), dict),
     "objectives": list,
-    "hparams": dict,
-    "seeds": int,
-    "controllers": int,
-    "budget": int,
+    **dict.fromkeys(("seeds", "controllers", "budget"), int),
 }
 _NAMES = {"regularized-evolution": "evolution", "random-search": "random"}
 _MAGIC = frozenset("*?[")
@@ -192,12 +187,10 @@ def load(patterns: str | Path | Iterable[str | Path]) -> list[RunData]:
 
 
 def _directories(pattern: str) -> list[Path]:
-    """Returns the run directories behind one pattern, sorted."""
-    literal = Path(pattern)
-    if literal.exists():
-        roots = [literal]
+    if Path(pattern).exists():
+        roots = [Path(pattern)]
     elif _MAGIC & set(pattern):
-        roots = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]
+        roots = map(Path, sorted(glob.glob(pattern, recursive=True)))
     else:
         raise UserError(
             f"{pattern} does not exist; run `jaxnas search --out {pattern}` first."
@@ -236,24 +229,15 @@ def read_run(path: Path) -> RunData:
     if (path / "archive.npz").exists():
         archive = _read_arrays(path / "archive.npz")
         _need(path / "archive.npz", archive, ("tokens", "objectives"))
-    return RunData(
-        path=path,
-        config=config,
-        provenance=provenance,
-        rows=_joined_rows(path, config, finished=finished),
-        results=results,
-        archive=archive,
-        finished=finished,
-    )
+    rows = _joined_rows(path, config, finished=finished)
+    return RunData(path, config, provenance, rows, results, archive, finished)
 
 
 def _damaged(path: Path, why: object) -> UserError:
-    """Returns the error for a file that cannot be used."""
     return UserError(f"{path} is damaged ({why}); run the search again with --fresh.")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Returns a JSON object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -264,7 +248,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _check_config(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuses other formats and incomplete configurations."""
     if config.get("format") != FORMAT:
         raise UserError(
             f"{path} has run format {config.get('format')!r} and this jaxnas reads format "
@@ -294,7 +277,6 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _need(path: Path, arrays: Mapping[str, np.ndarray], names: Iterable[str]) -> None:
-    """Refuses a file without some arrays."""
     for name in names:
         if name not in arrays:
             raise _damaged(path, f"no array {name!r}")
@@ -309,13 +291,8 @@ def _results(path: Path, config: Mapping[str, Any]) -> Results:
     _need(path, arrays, names)
     P, Q, M = config["controllers"], config["budget"], len(config["objectives"])
     L = arrays["tokens"].shape[-1]
-    shapes = {
-        "curve": (P, Q),
-        "violation": (P, Q),
-        "tokens": (P, Q, L),
-        "objectives": (P, Q, M),
-        "best_tokens": (P, L),
-    }
+    shapes = {"curve": (P, Q), "violation": (P, Q), "tokens": (P, Q, L)}
+    shapes |= {"objectives": (P, Q, M), "best_tokens": (P, L)}
     for name in names:
         wanted = shapes.get(name, (P,))
         if arrays[name].shape != wanted:

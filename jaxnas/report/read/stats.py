@@ -310,38 +310,10 @@ def spread_within_classes(
     return float(np.sqrt(np.sum((chosen - mean[place]) ** 2) / degrees))
 
 
-class Collapse(NamedTuple):
-    """How many controllers stopped exploring, and when."""
+def first_collapse(flags: Float[np.ndarray, "P U"]) -> Int[np.ndarray, "P"]:
+    """Returns the update at which each controller was first flagged, -1 where none.
 
-    collapsed: float
-    """Share of controllers that were ever flagged."""
-    spent: float
-    """Share of controllers that spent their budget of distinct queries."""
-    median_queries: float
-    """Median distinct queries spent at the first flag; NaN where none was."""
-    first: Int[np.ndarray, "P"]
-    """Update of the first flag, -1 where none."""
-
-
-def collapse_summary(
-    flags: Float[np.ndarray, "P U"],
-    queries: Float[np.ndarray, "P U"],
-    spent: Bool[np.ndarray, "P"],
-) -> Collapse:
-    """Returns when controllers were first flagged as collapsed.
-
-    Args:
-        flags: 1 where the collapse detector fired at an update; NaN counts as not fired.
-        queries: distinct queries spent after each update.
-        spent: whether the budget was spent in the end.
+    ``flags`` is 1 where the collapse detector fired; NaN counts as not fired.
     """
     fired = np.nan_to_num(flags) > 0.5
-    ever = np.any(fired, axis=1)
-    first = np.where(ever, np.argmax(fired, axis=1), -1)
-    at = queries[ever, first[ever]]
-    return Collapse(
-        collapsed=float(np.mean(ever)),
-        spent=float(np.mean(spent)),
-        median_queries=float(np.median(at)) if len(at) else float("nan"),
-        first=first,
-    )
+    return np.where(np.any(fired, axis=1), np.argmax(fired, axis=1), -1)

@@ -159,10 +159,10 @@ class Task:
         low, high = self.range
         return low - high, high - low
 
-    @property
-    def analog(self) -> bool:
-        """Whether the caveats of the analog table apply."""
-        return self.oracle.startswith("analog-nasbench")
+    def fact(self, name: str) -> str:
+        """Returns a fact of the oracle, of a joined one the first part's that has it."""
+        parts = [self.info, *(v for v in self.info.values() if isinstance(v, dict))]
+        return next((str(part[name]) for part in parts if part.get(name)), "")
 
     @property
     def direction(self) -> float:
@@ -211,14 +211,12 @@ def make_task(run: RunData) -> Task:
 
 
 def _remake(run: RunData, name: str | None, options: dict[str, Any]) -> Oracle:
-    """Returns the oracle of a run, made again."""
     if not name:
         raise JaxnasError("it was built in Python and has no registered name.")
     extra = {}
     if run.config.get("space_name"):
-        made = registry.make_space(
-            run.config["space_name"], **(run.config.get("space_options") or {})
-        )
+        options_ = run.config.get("space_options") or {}
+        made = registry.make_space(run.config["space_name"], **options_)
         extra = {"space": made} if made.id == run.config["space"] else {}
     oracle = registry.make_oracle(name, **extra, **options)
     wanted = str(run.config["oracle"].get("id", oracle.id))
@@ -254,11 +252,8 @@ def _know(oracle: Oracle, run: RunData) -> tuple[Known | None, str]:
     if not np.any(np.isfinite(value)):
         if run.constraints:
             bounds = limited(run.constraints)
-            ends = [
-                f"{name} is {columns[name].min():,g} to {columns[name].max():,g}"
-                for name in bounds
-                if name in columns
-            ]
+            held = [(name, columns[name]) for name in bounds if name in columns]
+            ends = [f"{name} is {c.min():,g} to {c.max():,g}" for name, c in held]
             wanted = " and ".join(f"{name} {bound}" for name, bound in bounds.items())
             where = f" ({', '.join(ends)})" if ends else ""
             return None, f"none of all {len(members):,} architectures meets {wanted}{where}"
@@ -294,13 +289,11 @@ def _true_values(oracle: Oracle, members: np.ndarray, run: RunData) -> np.ndarra
         return scalariser(objectives, jnp.zeros(n, jnp.float32)), measured.violation
 
     reward, violation = jax.jit(look_up)(oracle.params(), jnp.asarray(members))
-    return np.where(
-        np.asarray(violation) <= 0, scalariser.natural(np.asarray(reward)), np.nan
-    )
+    value = scalariser.natural(np.asarray(reward))
+    return np.where(np.asarray(violation) <= 0, value, np.nan)
 
 
 def _class_labels(space: SearchSpace, members: np.ndarray) -> np.ndarray:
-    """Returns the isomorphism class of every architecture."""
     if isinstance(space, Classified):
         return np.asarray(cast(Classified, space).classes())
     canonical = np.asarray(jax.vmap(space.canonical)(jnp.asarray(members)))
@@ -318,16 +311,9 @@ def costs_of(task: Task, name: str, tokens: Int[np.ndarray, "n L"]) -> np.ndarra
     except JaxnasError:
         return none
     like: Any = jnp if oracle.traced else np
-    key, n = jax.random.key(0), len(tokens)
-    params = oracle.params()
-    _, found = oracle.evaluate(
-        key,
-        params,
-        oracle.init(key, params),
-        like.asarray(tokens, np.int32),
-        like.zeros(n, np.int32),
-        like.ones(n, bool),
-    )
+    key, n, params = jax.random.key(0), len(tokens), oracle.params()
+    lanes = like.asarray(tokens, np.int32), like.zeros(n, np.int32), like.ones(n, bool)
+    _, found = oracle.evaluate(key, params, oracle.init(key, params), *lanes)
     return np.asarray(found.objectives)[:, 0].astype(float)
 
 
@@ -345,8 +331,8 @@ def spreads_of(task: Task) -> dict[str, np.ndarray]:
     """Returns the recorded uncertainty of every metric that has one, ``[n]``."""
     if task.known is None:
         return {}
-    skipped = ("noise", "constraints")
-    options = {k: v for k, v in task.options.items() if k not in skipped}
+    skip = ("noise", "constraints")
+    options = {k: v for k, v in task.options.items() if k not in skip}
     bare = registry.make_oracle(task.oracle, space=task.space, **options)
     found = capability(bare, Spreading)
     return {} if found is None else found.spreads()

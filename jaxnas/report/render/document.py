@@ -66,7 +66,6 @@ def chapter(study: Study) -> Chapter:
     top, front = top_found(study), front_of(study)
     latent, missing = draw_latent(study)
     validated, unread = validation_section.read(study)
-    missing = [*missing, *unread]
     drawn = [*draw_all(study, top, front), *latent]
     if validated is not None:
         drawn.append(validation_section.draw(validated))
@@ -77,23 +76,21 @@ def chapter(study: Study) -> Chapter:
         if c.failures
     ]
     remarks = [*text.verdicts(study), text.digital_rank(study)]
+    sections = _sections(study, checks, top, front, drawn, validated)
     return Chapter(
         study=study,
         title=f"Searching {study.task.oracle} for {study.task.what}",
         subtitle=study.task.objective.meaning,
         lead=text.headline(study),
         verdicts=tuple(filter(None, remarks)),
-        warnings=(*text.warnings(study, found), *missing),
+        warnings=(*text.warnings(study, found), *missing, *unread),
         facts=_facts(study),
-        sections=tuple(
-            s for s in _sections(study, checks, top, front, drawn, validated) if s.blocks
-        ),
+        sections=tuple(s for s in sections if s.blocks),
         top=tuple(top),
     )
 
 
 def _facts(study: Study) -> tuple[tuple[str, str], ...]:
-    """Returns the numbers of the strip under the title."""
     known = study.task.known
     controllers = sum(int(m.run.config["controllers"]) for m in study.methods)
     queries = sum(int(m.results.count.sum()) for m in study.methods)
@@ -105,12 +102,10 @@ def _facts(study: Study) -> tuple[tuple[str, str], ...]:
     if known is not None:
         best = f"{text.number(known.optimum)}{text.unit(study)}"
         allowed = int(np.isfinite(known.value).sum())
-        limited, limits = allowed < len(known.members), study.task.limits
-        among = (
-            f"the {allowed:,} that {f'meet {limits}' if limits else 'have a value'}"
-            if limited
-            else f"all {allowed:,}"
-        )
+        among, limits = f"all {allowed:,}", study.task.limits
+        if allowed < len(known.members):
+            met = f"meet {limits}" if limits else "have a value"
+            among = f"the {allowed:,} that {met}"
         facts.append((best, f"best of {among}"))
     return tuple(facts)
 
@@ -131,9 +126,7 @@ def _sections(
 
     surfaces: list[Block] = []
     for method in study.methods:
-        mine = [
-            d for d in drawn if d.name.startswith("surface-") and d.owner == method.name
-        ]
+        mine = [d for d in drawn if d.owner == method.name]
         if mine:
             surfaces += [*mine, tables.settings_table(study, method)]
     best: list[Block] = []
@@ -168,17 +161,14 @@ def _sections(
 
 
 def _runs(study: Study, checks: Sequence[Check]) -> tuple[Block, ...]:
-    """Returns configuration, provenance, checks and commands."""
     commands = [plain_text(r.provenance.get("command") or "") for r in study.runs]
     again = "\n".join(dict.fromkeys(filter(None, commands)))
     blocks: list[Block] = []
     if again:
-        blocks += [Text("The same command resumes a run, or shows one that is done:")]
-        blocks.append(Code(again))
+        resume = Text("The same command resumes a run, or shows one that is done:")
+        blocks += [resume, Code(again)]
     blocks += provenance.run_tables(study.runs)
     data = provenance.data_table(study)
-    if data.rows:
-        blocks.append(data)
-    blocks.append(provenance.check_table(checks))
-    blocks.append(Text(text.statistics_note(), "note"))
-    return tuple(blocks)
+    blocks += [data] if data.rows else []
+    note = Text(text.statistics_note(), "note")
+    return (*blocks, provenance.check_table(checks), note)

@@ -38,7 +38,6 @@ def page(chapters: list[Chapter], made: str) -> str:
 
 
 def _chapter(chapter: Chapter, number: int, *, alone: bool) -> str:
-    """Returns everything about one question."""
     esc = html.escape
     prefix = "" if alone else f"q{number}-"
     head = "h1" if alone else "h2"
@@ -65,7 +64,6 @@ def _chapter(chapter: Chapter, number: int, *, alone: bool) -> str:
 
 
 def _section(section: Section, prefix: str) -> str:
-    """Returns one section."""
     body = "".join(_block(block) for block in section.blocks)
     anchor = prefix + section.anchor
     return (
@@ -75,7 +73,6 @@ def _section(section: Section, prefix: str) -> str:
 
 
 def _block(block: Block) -> str:
-    """Returns one block."""
     esc = html.escape
     if isinstance(block, Table):
         return to_html(block)

@@ -29,7 +29,6 @@ def page(chapters: list[Chapter], made: str, folders: list[str]) -> str:
 
 
 def _block(block: Block, folder: str) -> str:
-    """Returns one block."""
     if isinstance(block, Table):
         return to_markdown(block)
     if isinstance(block, Drawing):

@@ -32,21 +32,8 @@ class Table(NamedTuple):
 
 
 _MARKDOWN = str.maketrans(
-    {
-        "\\": "\\\\",
-        "|": "\\|",
-        "*": "\\*",
-        "`": "\\`",
-        "[": "\\[",
-        "]": "\\]",
-        "&": "&amp;",
-        "<": "&lt;",
-        ">": "&gt;",
-        "\n": " ",
-        "\r": " ",
-        "~": "\\~",
-        "$": "\\$",
-    }
+    {c: f"\\{c}" for c in "\\|*`[]~$"}
+    | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "}
 )
 _EDGE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 """An underscore that is not inside a word, where Markdown would take it for emphasis."""
@@ -107,7 +94,6 @@ def to_markdown(table: Table) -> str:
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    """Returns one escaped Markdown row."""
     return "| " + " | ".join(escape_markdown(cell) for cell in cells) + " |"
 
 

@@ -26,7 +26,6 @@ def _counts(study: Study) -> str:
 
 
 def _value_label(study: Study) -> str:
-    """Returns the axis label of the searched quantity."""
     return f"{study.task.objective.name}{bracket(unit(study))}"
 
 
@@ -38,13 +37,12 @@ def _looks(study: Study) -> list[plots.Look]:
 def draw_all(study: Study, top: Sequence[Top], front: Front | None) -> list[Drawing]:
     """Returns every figure that the study has data for, in the report's order."""
     with plots.style():
-        drawn: list[Drawing | None] = [draw_regret(study), draw_aggregate(study)]
-        drawn.append(draw_diagnostics(study))
-        drawn.append(draw_actions(study))
-        drawn.append(draw_cells(study, top))
-        drawn.append(draw_drift(study, top))
-        drawn.append(draw_pareto(study, front))
-        drawn.extend(draw_surface(study, method) for method in study.methods)
+        drawn = [draw(study) for draw in (draw_regret, draw_aggregate, draw_diagnostics)]
+        drawn += [draw_actions(study), draw_cells(study, top), draw_drift(study, top)]
+        drawn += [
+            draw_pareto(study, front),
+            *(draw_surface(study, m) for m in study.methods),
+        ]
     return [figure for figure in drawn if figure is not None]
 
 
@@ -119,15 +117,8 @@ def draw_aggregate(study: Study) -> Drawing | None:
     if not methods:
         return None
     iqm = [stats.bootstrap(m.strata, stats.interquartile_mean) for m in methods]
-    better = [
-        [
-            None
-            if a is b
-            else stats.probability_of_improvement(sign * a.final, sign * b.final)
-            for b in methods
-        ]
-        for a in methods
-    ]
+    odds = lambda a, b: stats.probability_of_improvement(sign * a.final, sign * b.final)
+    better = [[None if a is b else odds(a, b) for b in methods] for a in methods]
     looks = dict(zip((m.name for m in study.methods), _looks(study), strict=True))
     figure = curves.aggregate(
         [m.name for m in methods],
@@ -192,10 +183,9 @@ def _trace(method: Method, look: plots.Look) -> curves.Trace | None:
     flags = metrics.get("collapsed")
     collapsed, marks = None, np.zeros(0, int)
     if flags is not None:
-        queries = metrics.get("queries", np.zeros_like(flags))[method.keep]
-        found = stats.collapse_summary(flags[method.keep], queries, method.spent)
-        first = found.first[found.first >= 0]
-        collapsed = np.bincount(first, minlength=updates).cumsum()[:end] / len(found.first)
+        every = stats.first_collapse(flags[method.keep])
+        first = every[every >= 0]
+        collapsed = np.bincount(first, minlength=updates).cumsum()[:end] / len(every)
         marks = np.unique(first)
     return curves.Trace(
         label=method.name,
@@ -262,11 +252,7 @@ def draw_actions(study: Study) -> Drawing | None:
         f"Heat maps of choices by position. {name} prefers {tokens[v]} at {positions[t]} "
         f"most: {percent(float(shares[v, t]))}, by chance {percent(float(chance[v, t]))}.",
         maps.actions(
-            panels,
-            chance=chance,
-            tokens=tokens,
-            positions=positions,
-            position_label=label,
+            panels, chance=chance, tokens=tokens, positions=positions, position_label=label
         ),
     )
 

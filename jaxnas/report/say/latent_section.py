@@ -27,14 +27,9 @@ PANELS = (
 )
 
 
-def latent_methods(study: Study) -> list[Method]:
-    """Returns the methods that moved through a latent space and kept their walks."""
-    return [m for m in study.methods if "path" in m.results.kept]
-
-
 def draw_latent(study: Study) -> tuple[list[Drawing], list[str]]:
     """Returns the figures of a study's latent searches, and what could not be drawn."""
-    methods = latent_methods(study)
+    methods = [m for m in study.methods if m.latent]
     if not methods:
         return [], []
     drawn = [d for d in (_walks(study, methods),) if d is not None]
@@ -62,21 +57,14 @@ def _space(study: Study, methods: Sequence[Method], stored: files.Stored) -> lis
     known, drawn = study.task.known, []
     if known is not None:
         rows = np.arange(0, len(known.members), max(1, len(known.members) // POINTS))
-        encode = jax.jit(
-            jax.vmap(lambda tokens: stored.model.encode(stored.params, tokens))
-        )
+        encode = jax.jit(jax.vmap(lambda row: stored.model.encode(stored.params, row)))
         latents = np.asarray(encode(jnp.asarray(known.members[rows])))
-        first = methods[0]
-        picture = latent_figures.draw_space(
-            latents,
-            known.value[rows],
-            np.asarray(stored.model.entries(stored.params)),
-            _paths(first),
-            score_name=study.task.objective.name,
-            unit=study.task.objective.unit,
-            path_label=f"episode of {first.name}",
-        )
-        drawn.append(picture)
+        first, goal = methods[0], study.task.objective
+        entries = np.asarray(stored.model.entries(stored.params))
+        words: dict[str, Any] = {"score_name": goal.name, "unit": goal.unit}
+        words["path_label"] = f"episode of {first.name}"
+        parts = (latents, known.value[rows], entries, _paths(first))
+        drawn.append(latent_figures.draw_space(*parts, **words))
     if stored.history:
         plan: Any = stored.facts.get("plan", {})
         curves_ = {name: np.asarray(column) for name, column in stored.history.items()}
@@ -99,19 +87,13 @@ def _paths(method: Method) -> list[Float[np.ndarray, "T Z"]]:
 def _walks(study: Study, methods: Sequence[Method]) -> Drawing | None:
     """Returns return, length and surrogate error against queries, with intervals."""
     lines: dict[str, list[curves.Curve]] = {name: [] for name, *_ in PANELS}
-    looks = dict(
-        zip(
-            (m.name for m in study.methods),
-            plots.looks([m.run.algorithm for m in study.methods]),
-            strict=True,
-        )
-    )
+    every = plots.looks([m.run.algorithm for m in study.methods])
+    looks = {m.name: look for m, look in zip(study.methods, every, strict=True)}
     for method in methods:
         metrics = method.results.metrics
         queries = metrics["queries"][method.keep]
         for name, *_ in PANELS:
-            column = metrics[name][method.keep]
-            whole = _at_queries(queries, column, study.budget)
+            whole = _at_queries(queries, metrics[name][method.keep], study.budget)
             if np.isfinite(whole).any():
                 band = stats.mean_band(whole)
                 lines[name].append(curves.Curve(method.name, looks[method.name], band))
@@ -137,7 +119,6 @@ def _walks(study: Study, methods: Sequence[Method]) -> Drawing | None:
 
 
 def _last(values: Float[np.ndarray, "Q"]) -> float:
-    """Returns the last finite value, NaN where there is none."""
     finite = values[np.isfinite(values)]
     return float(finite[-1]) if len(finite) else float("nan")
 
@@ -151,6 +132,4 @@ def _at_queries(
         for q, value in zip(spent, values, strict=True):
             if np.isfinite(q) and np.isfinite(value) and q >= 1:
                 found[row, int(q) - 1] = value
-    places = np.where(np.isnan(found), 0, np.arange(budget))
-    last = np.maximum.accumulate(places, axis=1)
-    return np.take_along_axis(found, last, axis=1)
+    return stats.carry_forward(found)

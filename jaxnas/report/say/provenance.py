@@ -1,7 +1,6 @@
 """What was run, on what, from which data, and what was checked: tables of plain facts."""
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from jaxnas.report.read.audit import Check
@@ -12,7 +11,6 @@ from jaxnas.report.say.text import short
 
 
 def _seconds(value: Any) -> str:
-    """Returns a duration, or nothing where none is recorded."""
     return f"{float(value):,.1f} s" if isinstance(value, int | float) else ""
 
 
@@ -37,29 +35,29 @@ def run_tables(runs: Sequence[RunData]) -> list[Table]:
 
 
 def _entries(runs: Sequence[RunData]) -> list[tuple[str, list[str]]]:
-    """Returns every recorded fact with its value in each run."""
 
     def row(name: str, source: str, key: str) -> tuple[str, list[str]]:
         found = [(r.config if source == "config" else r.provenance).get(key) for r in runs]
         return name, [_plain(value) for value in found]
 
     entries = [("algorithm", [_plain(r.config["algorithm"].get("id")) for r in runs])]
-    for name in _union((*_fields(r), *r.hparams) for r in runs):
+    for name in dict.fromkeys(name for r in runs for name in (*_fields(r), *r.hparams)):
         values = [_hparam(r, name) or _plain(_fields(r).get(name)) for r in runs]
         entries.append((name.replace("_", " "), values))
     entries += [row(name, "config", key) for name, key in _CONFIG]
-    entries.append(("started (UTC)", [_time(r.provenance.get("started")) for r in runs]))
-    entries.append(
-        ("compile time", [_seconds(r.provenance.get("compile_s")) for r in runs])
-    )
-    entries.append(("run time", [_seconds(r.provenance.get("run_s")) for r in runs]))
+    for name, show, key in _TIMES:
+        entries.append((name, [show(r.provenance.get(key)) for r in runs]))
     entries.append(("queries per second", [_rate(r) for r in runs]))
     return entries + [row(name, "provenance", key) for name, key in _PROVENANCE]
 
 
+_TIMES = (
+    ("started (UTC)", lambda value: str(value or "")[:19].replace("T", " "), "started"),
+    ("compile time", _seconds, "compile_s"),
+    ("run time", _seconds, "run_s"),
+)
 _CONFIG = (
-    ("controllers", "controllers"),
-    ("seeds", "seeds"),
+    *((name, name) for name in ("controllers", "seeds")),
     ("first seed", "seed0"),
     ("budget", "budget"),
     ("proposals at most", "max_proposals"),
@@ -67,9 +65,7 @@ _CONFIG = (
     ("controllers a wave", "wave"),
 )
 _PROVENANCE = (
-    ("layout", "layout"),
-    ("platform", "platform"),
-    ("device", "device"),
+    *((name, name) for name in ("layout", "platform", "device")),
     ("device kind", "device_kind"),
     ("processes", "processes"),
     ("device memory", "memory"),
@@ -82,26 +78,14 @@ _PROVENANCE = (
 )
 
 
-def _time(value: Any) -> str:
-    """Returns a recorded moment to the second."""
-    return str(value or "")[:19].replace("T", " ")
-
-
 def _rate(run: RunData) -> str:
-    """Returns distinct queries of all controllers per second of run time."""
     seconds = run.provenance.get("run_s")
     if run.results is None or not isinstance(seconds, int | float) or seconds <= 0:
         return ""
     return f"{float(run.results.count.sum()) / seconds:,.0f}"
 
 
-def _union(names: Iterable[Iterable[str]]) -> list[str]:
-    """Returns all names in order of appearance."""
-    return list(dict.fromkeys(itertools.chain.from_iterable(names)))
-
-
 def _fields(run: RunData) -> dict[str, Any]:
-    """Returns the static configuration of a run's algorithm."""
     return run.config["algorithm"].get("fields") or {}
 
 
@@ -117,7 +101,6 @@ def _hparam(run: RunData, name: str) -> str:
 
 
 def _plain(value: Any) -> str:
-    """Returns a recorded value as text."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -138,12 +121,7 @@ def data_table(study: Study) -> Table:
     for run in study.runs:
         for name, checksum in (run.provenance.get("data") or {}).items():
             facts.setdefault(f"checksum of {name} in the runs", plain_text(checksum))
-    return Table(
-        title="Data",
-        columns=("", study.task.oracle),
-        rows=tuple(facts.items()),
-        left=(0, 1),
-    )
+    return Table("Data", ("", study.task.oracle), tuple(facts.items()), left=(0, 1))
 
 
 def _known(info: dict[str, Any], names: Sequence[str]) -> list[tuple[str, Any]]:
@@ -164,9 +142,5 @@ def check_table(checks: Sequence[Check]) -> Table:
         failed, looked = sum(c.failures for c in mine), sum(c.checked for c in mine)
         verdict = "holds" if failed == 0 else f"FAILS for {failed:,}"
         rows.append((statement, verdict, f"{looked:,}"))
-    return Table(
-        title="Recomputed from the raw queries",
-        columns=("statement", "result", "controllers"),
-        rows=tuple(rows),
-        left=(0, 1),
-    )
+    columns = ("statement", "result", "controllers")
+    return Table("Recomputed from the raw queries", columns, tuple(rows), left=(0, 1))

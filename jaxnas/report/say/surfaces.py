@@ -1,6 +1,7 @@
 """Response surfaces: what every setting of a sweep reached, over its hyperparameters."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -29,18 +30,17 @@ def draw_surface(study: Study, method: Method) -> Drawing | None:
         final = stats.regret(final, known.optimum, maximise=maximise)
     what = "mean regret" if known is not None else "mean best value"
     where = difference_unit(study) if known is not None else unit(study)
-    label = f"{what}{bracket(where)}"
     less = known is not None or not study.task.objective.maximise
     if not np.isfinite(final).any():
         return None
-    settings = _settings(
-        final, results.count >= study.budget, results.setting, run.num_settings
-    )
+    spent = results.count >= study.budget
+    settings = _settings(final, spent, results.setting, run.num_settings)
     places = {n: _places(run.hparams[n], grid[n]) for n in axes}
     on_grid = np.all([places[n] >= 0 for n in axes], axis=0)
     on_grid &= _others_as_preset(run.hparams, axes, run.preset)
     preset = run.preset if run.preset is not None and on_grid[run.preset] else None
     named = [maps.Axis(HPARAMS.get(n) or n, [short(v) for v in grid[n]]) for n in axes]
+    label = f"{what}{bracket(where)}"
     if len(axes) <= 2:
         figure = _heat_map(named, places, axes, settings, on_grid, preset, label, less)
         around = " ± standard deviation" if np.isfinite(settings[1]).any() else ""
@@ -95,8 +95,7 @@ def _others_as_preset(
     hparams: dict[str, np.ndarray], axes: Sequence[str], preset: int | None
 ) -> np.ndarray:
     """Returns which settings differ from the preset in the swept hyperparameters only."""
-    count = len(next(iter(hparams.values())))
-    keep = np.ones(count, bool)
+    keep = np.ones(len(next(iter(hparams.values()))), bool)
     for name, column in hparams.items():
         if name not in axes and preset is not None:
             keep &= np.isclose(column, column[preset], rtol=1e-5, atol=0)
@@ -113,7 +112,6 @@ def _heat_map(
     label: str,
     less_is_better: bool,
 ) -> plots.Figure:
-    """Returns the heat maps of one or two swept hyperparameters."""
     rows = named[0] if len(named) == 2 else maps.Axis("", [""])
     columns = named[-1]
     layers = np.full((3, len(rows.values), len(columns.values)), np.nan)
@@ -121,12 +119,5 @@ def _heat_map(
     c = places[axes[-1]]
     layers[:, r[on_grid], c[on_grid]] = settings[:, on_grid]
     box = None if preset is None else (int(r[preset]), int(c[preset]))
-    return maps.surface(
-        (rows, columns),
-        layers[0],
-        layers[1],
-        layers[2],
-        box,
-        value_label=label,
-        less_is_better=less_is_better,
-    )
+    words: dict[str, Any] = {"value_label": label, "less_is_better": less_is_better}
+    return maps.surface((rows, columns), *layers, box, **words)

@@ -5,19 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from jaxnas.report.read import stats
+from jaxnas.report.read import compare, stats
 from jaxnas.report.read.anatomy import describe, digits
 from jaxnas.report.read.architectures import Front, Top
-from jaxnas.report.read.compare import (
-    Method,
-    Study,
-    advised,
-    checkpoints,
-    class_floors,
-    feasible,
-    large_class,
-    summarise,
-)
+from jaxnas.report.read.compare import Method, Study
 from jaxnas.report.read.task import RANGES
 from jaxnas.report.say.cells import Table
 from jaxnas.report.say.text import (
@@ -34,12 +25,10 @@ from jaxnas.report.say.text import (
 
 
 def _label(method: Method) -> str:
-    """Returns a method's name and which controllers it stands for."""
     return f"{method.name} ({method.note})" if method.note else method.name
 
 
 def _count(method: Method) -> str:
-    """Returns n, and of how many where some have no value."""
     n, of = int(np.sum(np.isfinite(method.final))), len(method.final)
     count = f"{n:,}" if n == of else f"{n:,} of {of:,}"
     return f"{count} on 1 latent model" if method.latent else count
@@ -48,24 +37,21 @@ def _count(method: Method) -> str:
 def main_table(study: Study, *, compact: bool = False) -> Table:
     """Returns the main table: one row a method, and the known optimum under a rule.
 
-    Args:
-        study: gives the methods.
-        compact: for a terminal, without the column of large classes and the long notes.
+    ``compact`` is for a terminal, without the column of large classes and the long notes.
     """
     known, budget = study.task.known, f"{study.budget:,}"
     where, gap = bracket(unit(study)), bracket(difference_unit(study))
     best = "mean best" if compact else f"mean best {study.task.standing} value"
-    columns = ["method", "queries", f"{best}{where}"]
-    columns.append("95 % interval")
+    columns = ["method", "queries", f"{best}{where}", "95 % interval"]
     if known is not None and compact:
         columns += ["regret", "class regret"]
     elif known is not None:
         columns += [f"regret to optimum{gap}", f"class-mean regret{gap}"]
-        columns.append(f"the same, classes of {large_class(study)}+{gap}")
+        columns.append(f"the same, classes of {compare.large_class(study)}+{gap}")
     columns += ["spent" if compact else "spent the budget", "n"]
     rows = []
     for method in study.methods:
-        found = summarise(study, method)
+        found = compare.summarise(study, method)
         mean = number(found.mean.value) if found.mean.n else "nothing found"
         row = [_label(method), budget, mean, interval(found.mean)]
         if known is not None:
@@ -75,7 +61,7 @@ def main_table(study: Study, *, compact: bool = False) -> Table:
     rule = -1
     if known is not None:
         rule = len(rows)
-        floor, large = class_floors(study)
+        floor, large = compare.class_floors(study)
         allowed = int(np.sum(np.isfinite(known.value)))
         row = ["known optimum", f"{allowed:,}", number(known.optimum), ""]
         row += [number(0.0), number(floor)] + ([] if compact else [number(large)])
@@ -113,7 +99,7 @@ def asked_table(study: Study) -> Table | None:
     columns += ["queries that meet them"] * bool(task.limited) + ["n"]
     rows = []
     for method in study.methods:
-        found, row = advised(study, method), [_label(method)]
+        found, row = compare.advised(study, method), [_label(method)]
         for item in task.objectives:
             within = RANGES.get(item.unit, stats.EVERYWHERE)
             if task.known is not None and item.name in task.known.columns:
@@ -122,16 +108,12 @@ def asked_table(study: Study) -> Table | None:
             mean = stats.mean_interval(found[item.name], within)
             row += [number(mean.value) if mean.n else "nothing found", interval(mean)]
         for name in task.limited:
-            values = found[name][np.isfinite(found[name])]
+            values = np.unique(found[name][np.isfinite(found[name])])
             none = "not recorded" if np.isfinite(method.final).any() else ""
-            ends = (
-                [number(float(v)) for v in np.unique(values)[[0, -1]]]
-                if len(values)
-                else []
-            )
+            ends = [number(float(v)) for v in (*values[:1], *values[-1:])]
             row.append(" to ".join(dict.fromkeys(ends)) or none)
         if task.limited:
-            shares = feasible(study, method)
+            shares = compare.feasible(study, method)
             shares = shares[np.isfinite(shares)]
             row.append(percent(float(np.mean(shares))) if len(shares) else "none succeeded")
         rows.append((*row, _count(method)))
@@ -145,46 +127,29 @@ def asked_table(study: Study) -> Table | None:
             "recommended. Queries that meet them: mean share of a controller's successful "
             "queries."
         )
-    return Table(
-        title="What was asked for, of what is recommended",
-        columns=tuple(columns),
-        rows=tuple(rows),
-        note=note,
-    )
+    title = "What was asked for, of what is recommended"
+    return Table(title, tuple(columns), tuple(rows), note)
 
 
 def robust_table(study: Study) -> Table:
     """Returns medians and interquartile means with their bootstrap intervals."""
     rows = []
     for method in study.methods:
-        found = summarise(study, method)
-        rows.append(
-            (
-                _label(method),
-                number(found.median.value),
-                interval(found.median),
-                number(found.iqm.value),
-                interval(found.iqm),
-            )
-        )
-    where = bracket(unit(study))
+        found = compare.summarise(study, method)
+        pairs = [(number(i.value), interval(i)) for i in (found.median, found.iqm)]
+        rows.append((_label(method), *pairs[0], *pairs[1]))
+    names = [f"{name}{bracket(unit(study))}" for name in ("median", "interquartile mean")]
     return Table(
-        title="Median and interquartile mean",
-        columns=(
-            "method",
-            f"median{where}",
-            "95 % interval",
-            f"interquartile mean{where}",
-            "95 % interval",
-        ),
-        rows=tuple(rows),
-        note=f"Percentile bootstrap, stratified by setting, {stats.RESAMPLES:,} resamples.",
+        "Median and interquartile mean",
+        ("method", names[0], "95 % interval", names[1], "95 % interval"),
+        tuple(rows),
+        f"Percentile bootstrap, stratified by setting, {stats.RESAMPLES:,} resamples.",
     )
 
 
 def checkpoint_table(study: Study) -> Table:
     """Returns mean regret (or value) at some numbers of distinct queries."""
-    known, places = study.task.known, checkpoints(study.budget)
+    known, places = study.task.known, compare.checkpoints(study.budget)
     maximise = study.task.objective.maximise
     within = (0.0, study.task.breadth[1]) if known is not None else study.task.range
 
@@ -202,57 +167,44 @@ def checkpoint_table(study: Study) -> Table:
         (_label(m), *(cell(m.curve[np.isfinite(m.final), q - 1]) for q in places))
         for m in study.methods
     ]
-    what = (
-        "regret to the optimum"
-        if known is not None
-        else f"best {study.task.standing} value"
-    )
-    where = difference_unit(study) if known is not None else unit(study)
+    what, where = f"best {study.task.standing} value", unit(study)
+    if known is not None:
+        what, where = "regret to the optimum", difference_unit(study)
     if known is not None and not any(m.run.algorithm == "random" for m in study.methods):
         finite = known.value[np.isfinite(known.value)]
         exact = stats.expected_best(finite, study.budget, maximise=maximise)
         gaps = stats.regret(exact, known.optimum, maximise=maximise)
         rows.append(("random, exact", *(number(gaps[q - 1]) for q in places)))
+    note = "In brackets: the 95 % Student-t interval of the mean."
     return Table(
-        title=f"Mean {what}{bracket(where)} after so many distinct queries",
-        columns=("method", *(f"{q:,}" for q in places)),
-        rows=tuple(rows),
-        note="In brackets: the 95 % Student-t interval of the mean."
-        if any(m.final.size > 1 for m in study.methods)
-        else "",
+        f"Mean {what}{bracket(where)} after so many distinct queries",
+        ("method", *(f"{q:,}" for q in places)),
+        tuple(rows),
+        note * any(m.final.size > 1 for m in study.methods),
     )
 
 
 def top_table(study: Study, top: Sequence[Top], *, compact: bool = False) -> Table:
-    """Returns the best distinct architectures that any method found.
+    """Returns the best distinct architectures that any method found, best first.
 
-    Args:
-        study: gives the methods.
-        top: the architectures, best first.
-        compact: for a terminal: what each is made of instead of who found it.
+    ``compact`` is for a terminal: what each is made of instead of who found it.
     """
     known = study.task.known
     columns = ["rank", "tokens", f"{study.task.objective.name}{bracket(unit(study))}"]
     apart = study.task.objectives if len(study.task.objectives) > 1 else ()
     apart = [o for o in apart if top and all(o.name in item.metrics for item in top)]
     columns += [f"{o.name}{bracket(o.unit)}" for o in apart]
-    if known is not None:
-        columns += ["rows in class", "class mean"]
-    if compact:
-        columns.append("architecture")
-    else:
-        columns += [f"found by {m.name}" for m in study.methods]
+    columns += ["rows in class", "class mean"] * (known is not None)
+    finders = [f"found by {m.name}" for m in study.methods]
+    columns += ["architecture"] if compact else finders
     rows = []
     for rank, item in enumerate(top, start=1):
         row = [str(rank), digits(item.tokens), number(item.value)]
         row += [number(item.metrics[o.name]) for o in apart]
         if known is not None:
             row += [f"{item.class_size:,}", number(item.class_mean)]
-        if compact:
-            row.append(describe(study.task.space, item.tokens))
-        else:
-            row += [percent(share) for share in item.found]
-        rows.append(tuple(row))
+        what = describe(study.task.space, item.tokens)
+        rows.append((*row, what) if compact else (*row, *map(percent, item.found)))
     note = (
         f"Distinct raw architectures by {study.task.standing} value. Found by: share of "
         "the method's controllers in the main table that queried it."
@@ -262,52 +214,33 @@ def top_table(study: Study, top: Sequence[Top], *, compact: bool = False) -> Tab
             " Rows in class: how many rows of the table are the same network; class mean: "
             "the mean over them, a better guess at what the network will do again."
         )
-    return Table(
-        title=f"The {len(top)} best architectures found",
-        columns=tuple(columns),
-        rows=tuple(rows),
-        note="" if compact else note,
-        left=(0, 1, len(columns) - 1) if compact else (0, 1),
-    )
+    left = (0, 1, len(columns) - 1) if compact else (0, 1)
+    title = f"The {len(top)} best architectures found"
+    return Table(title, tuple(columns), tuple(rows), "" if compact else note, left=left)
 
 
 def cell_table(study: Study, top: Sequence[Top]) -> Table:
     """Returns what the best architectures are made of, in words."""
-    return Table(
-        title="What they are",
-        columns=("tokens", "architecture"),
-        rows=tuple((digits(t.tokens), describe(study.task.space, t.tokens)) for t in top),
-        left=(0, 1),
-    )
+    rows = tuple((digits(t.tokens), describe(study.task.space, t.tokens)) for t in top)
+    return Table("What they are", ("tokens", "architecture"), rows, left=(0, 1))
 
 
 def metrics_table(study: Study, top: Sequence[Top], *, spread: bool = True) -> Table:
     """Returns every metric of the best architectures, one column an architecture.
 
-    Args:
-        study: gives the metrics.
-        top: the architectures.
-        spread: whether the recorded uncertainty stands behind a value.
+    ``spread``: whether the recorded uncertainty stands behind a value.
     """
     rows = []
     for name in top[0].metrics if top else ():
-        cells = []
-        for item in top:
-            text = number(item.metrics[name])
-            around = item.spread.get(name)
+        cells = [number(item.metrics[name]) for item in top]
+        for i, around in enumerate(item.spread.get(name) for item in top):
             if spread and around:
-                text += f" ±\N{NO-BREAK SPACE}{number(around, 1)}"
-            cells.append(text)
+                cells[i] += f" ±\N{NO-BREAK SPACE}{number(around, 1)}"
         rows.append((name, *cells))
-    return Table(
-        title="All their metrics",
-        columns=("metric", *(digits(item.tokens) for item in top)),
-        rows=tuple(rows),
-        note="± is the standard deviation that the table records for one reading."
-        if spread and any(item.spread for item in top)
-        else "",
-        breakable=True,
-    )
+    note = "± is the standard deviation that the table records for one reading."
+    note *= spread and any(item.spread for item in top)
+    columns = ("metric", *(digits(item.tokens) for item in top))
+    return Table("All their metrics", columns, tuple(rows), note, breakable=True)
 
 
 def front_table(study: Study, front: Front) -> Table:
@@ -320,10 +253,10 @@ def front_table(study: Study, front: Front) -> Table:
         rows.append((name, number(x), number(y), *map(percent, front.found[:, i])))
     names = [f"{n}{bracket(u)}" for n, u in zip(front.names, front.units, strict=True)]
     return Table(
-        title=f"The exact front of {' and '.join(front.names)}: {len(rows)} architectures",
-        columns=("tokens", *names, *(f"found by {m.name}" for m in study.methods)),
-        rows=tuple(rows),
-        note="Found by: share of the method's controllers that queried it.",
+        f"The exact front of {' and '.join(front.names)}: {len(rows)} architectures",
+        ("tokens", *names, *(f"found by {m.name}" for m in study.methods)),
+        tuple(rows),
+        "Found by: share of the method's controllers that queried it.",
     )
 
 
@@ -343,23 +276,13 @@ def settings_table(study: Study, method: Method) -> Table:
         values = values[np.isfinite(values)]
         found = stats.mean_interval(values, within)
         deviation = np.std(values, ddof=1) if len(values) > 1 else np.nan
-        name = f"{s} (preset)" if s == run.config.get("preset") else str(s)
-        rows.append(
-            (
-                name,
-                *(short(run.hparams[n][s]) for n in varied),
-                number(found.value),
-                interval(found),
-                number(float(deviation)),
-                percent(float(np.mean(results.count[here] >= study.budget))),
-                f"{found.n:,}",
-            )
-        )
+        row = [f"{s} (preset)" if s == run.config.get("preset") else str(s)]
+        row += [short(run.hparams[n][s]) for n in varied]
+        row += [number(found.value), interval(found), number(float(deviation))]
+        spent = percent(float(np.mean(results.count[here] >= study.budget)))
+        rows.append((*row, spent, f"{found.n:,}"))
     what = "mean regret" if known is not None else f"mean best {study.task.standing} value"
     where = difference_unit(study) if known is not None else unit(study)
     columns = ("setting", *varied, f"{what}{bracket(where)}", "95 % interval")
-    return Table(
-        title=f"Every setting of {method.name}",
-        columns=(*columns, "s.d. over seeds", "spent the budget", "n"),
-        rows=tuple(rows),
-    )
+    columns += ("s.d. over seeds", "spent the budget", "n")
+    return Table(f"Every setting of {method.name}", columns, tuple(rows))

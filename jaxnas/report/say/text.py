@@ -4,16 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxnas.report.read import stats
-from jaxnas.report.read.compare import (
-    Method,
-    Study,
-    advised,
-    class_floors,
-    feasible,
-    large_class,
-    resolution,
-)
+from jaxnas.report.read import compare, stats
+from jaxnas.report.read.compare import Method, Study
 from jaxnas.report.read.stats import Interval
 from jaxnas.report.read.task import spreads_of
 
@@ -141,7 +133,7 @@ def _apart(study: Study, method: Method) -> str:
     objectives = study.task.objectives
     if len(objectives) < 2:
         return ""
-    found = advised(study, method)
+    found = compare.advised(study, method)
     parts = []
     for item in objectives:
         mean = stats.mean_interval(found[item.name]).value
@@ -163,16 +155,12 @@ def headline(study: Study) -> str:
     reached = f"{number(mean.value)}{unit(study)}{_apart(study, best)}"
     if len(some) == 1:
         alone = "nothing else ran" if len(ready) == 1 else "no other method found anything"
-        return (
-            f"{queries}, {best.nice} reaches a mean {name} of {reached} "
-            f"{_estimate(mean)}; {alone}."
-        )
+        around = f"{_estimate(mean)}; {alone}"
+        return f"{queries}, {best.nice} reaches a mean {name} of {reached} {around}."
     gap, second = advantage(study, best, some[1]), some[1].nice
     if tied(gap):
-        return (
-            f"{queries}, {best.nice} and {second} tie at a mean {name} of {reached} "
-            f"{_estimate(mean)}."
-        )
+        both = f"{best.nice} and {second} tie"
+        return f"{queries}, {both} at a mean {name} of {reached} {_estimate(mean)}."
     if decided(gap):
         return (
             f"{queries}, {best.nice} is best with a mean {name} of {reached}, ahead of "
@@ -192,7 +180,7 @@ def headline(study: Study) -> str:
 def _nothing(study: Study) -> str:
     """Returns why there is no result, although runs have finished."""
     task = study.task
-    succeeded = any(np.isfinite(feasible(study, m)).any() for m in study.methods)
+    succeeded = any(np.isfinite(compare.feasible(study, m)).any() for m in study.methods)
     if task.limits and succeeded:
         text = f"{_queries(study, '')}, nothing met {task.limits}"
         if task.why.startswith("none of all"):
@@ -207,9 +195,8 @@ def _nothing(study: Study) -> str:
 def verdicts(study: Study) -> list[str]:
     """Returns one sentence a learned method: does it beat evolution, and random search?"""
     ready = [m for m in compared(study) if np.isfinite(m.final).any()]
-    rivals = [
-        m for name in ("evolution", "random") for m in ready if m.run.algorithm == name
-    ]
+    names = ("evolution", "random")
+    rivals = [m for name in names for m in ready if m.run.algorithm == name]
     sentences = []
     for method in (m for m in ready if m.learns):
         parts = [_verdict(study, method, rival) for rival in rivals]
@@ -286,9 +273,9 @@ def class_note(study: Study) -> str:
     known = study.task.known
     if known is None:
         return ""
-    floor, large = class_floors(study)
+    floor, large = compare.class_floors(study)
     labels = np.unique(known.classes.label)
-    size = large_class(study)
+    size = compare.large_class(study)
     return (
         f"Class-mean regret: {len(known.members):,} architectures fall into "
         f"{len(labels):,} isomorphism classes (the same network once dead parts are "
@@ -301,12 +288,19 @@ def class_note(study: Study) -> str:
 
 
 def caveats(study: Study) -> str:
-    """Returns what a reader of numbers from the analog table has to know; else nothing."""
+    """Returns what a reader of a table's numbers has to know, by its own account."""
+    task = study.task
+    single = _single_trainings(study) if task.fact("trainings") == "1" else ""
+    return " ".join(filter(None, (single, task.fact("caveats")))) if task.known else ""
+
+
+def _single_trainings(study: Study) -> str:
+    """Returns how much luck is in a table of one training an architecture."""
     known = study.task.known
-    if known is None or not study.task.analog:
+    if known is None:
         return ""
     row = known.best_row
-    tokens = "".join(f"{t}," for t in known.members[row]).rstrip(",")
+    tokens = ",".join(map(str, known.members[row]))
     size = int(known.classes.size[row])
     text = (
         f"The table holds one training of each of its {len(known.members):,} "
@@ -318,7 +312,7 @@ def caveats(study: Study) -> str:
             f": it is one of {size} rows that are the same network, and their mean is "
             f"{number(float(known.classes.mean[row]))}{unit(study)}"
         )
-    noise = resolution(study)
+    noise = compare.resolution(study)
     if np.isfinite(noise):
         text += (
             ". Two trainings of one network among the best tenth differ with a standard "
@@ -334,11 +328,7 @@ def caveats(study: Study) -> str:
             f"{number(float(recorded.mean()))}{difference_unit(study)} on average, of "
             f"{number(float(best.mean()))} among the best hundredth"
         )
-    return (
-        text + ". All columns whose names begin with analog come from one training run, as "
-        "do noisy and its drift, so they must not serve to check one another. The numbers "
-        "are simulations of analog hardware, not measurements of a chip."
-    )
+    return f"{text}."
 
 
 def digital_rank(study: Study) -> str:
@@ -354,11 +344,9 @@ def digital_rank(study: Study) -> str:
     where = f" {study.task.metrics.get('digital', {}).get('unit', '')}".rstrip()
     score = study.task.direction * known.value
     rank = 1 + int(np.sum(score > score[best]))
-    return (
-        f"The best digital network ({number(float(known.columns['digital'][best]))}"
-        f"{where}) "
-        f"ranks {rank:,} of {int(allowed.sum()):,} on {study.task.objective.name}."
-    )
+    top = f"{number(float(known.columns['digital'][best]))}{where}"
+    among = f"{int(allowed.sum()):,} on {study.task.objective.name}"
+    return f"The best digital network ({top}) ranks {rank:,} of {among}."
 
 
 def warnings(study: Study, failures: Sequence[str]) -> list[str]:
@@ -413,17 +401,15 @@ def _held_out(study: Study) -> list[str]:
 def _missing(study: Study, method: Method) -> list[str]:
     """Returns which controllers of a method have no value, and why."""
     without = ~np.isfinite(method.final)
-    failed = without & (~np.isfinite(feasible(study, method)) | (not study.task.limits))
+    failed = without & (
+        ~np.isfinite(compare.feasible(study, method)) | (not study.task.limits)
+    )
     of = f"of {len(without):,} controllers of {method.name}"
     found = []
-    if failed.any():
-        found.append(
-            f"{int(failed.sum()):,} {of} never had a successful evaluation and are not in "
-            "its mean."
-        )
-    if (without & ~failed).any():
-        found.append(
-            f"{int((without & ~failed).sum()):,} {of} found nothing that meets "
-            f"{study.task.limits} and are not in its mean."
-        )
+    for which, why in (
+        (failed, "never had a successful evaluation"),
+        (without & ~failed, f"found nothing that meets {study.task.limits}"),
+    ):
+        if which.any():
+            found.append(f"{int(which.sum()):,} {of} {why} and are not in its mean.")
     return found

@@ -36,31 +36,18 @@ def draw(record: dict[str, Any]) -> Drawing:
     items = []
     for row in record["candidates"]:
         chips = 100 * np.asarray(row["aihwkit"])
-        simulated = 100 * np.asarray(row["simulated"])
-        items.append(
-            curves.Drift(
-                label=digits(np.asarray(row["tokens"])),
-                seconds=seconds,
-                value=chips.mean(axis=0),
-                spread=_sd(chips),
-                digital=100 * row["digital"],
-                others=simulated.mean(axis=0)[None],
-            )
-        )
+        others = (100 * np.asarray(row["simulated"])).mean(axis=0)[None]
+        name, level = digits(np.asarray(row["tokens"])), 100 * row["digital"]
+        mean = chips.mean(axis=0)
+        items.append(curves.Drift(name, seconds, mean, _sd(chips), level, others))
     first = record["candidates"][0]
     chips, draws = len(first["aihwkit"]), len(first["simulated"])
     ticks = [_time(t) for t in record["times"]]
+    names = [f"aihwkit, mean{' ± s.d.' * (chips > 1)}, n = {chips}", "digital"]
+    names.append(f"JAX simulator, mean, n = {draws}")
+    label = f"{record['data']} test accuracy (%)"
     with plots.style():
-        figure = curves.drift(
-            items,
-            value_label=f"{record['data']} test accuracy (%)",
-            names=[
-                f"aihwkit, mean{' ± s.d.' * (chips > 1)}, n = {chips}",
-                "digital",
-                f"JAX simulator, mean, n = {draws}",
-            ],
-            ticks=ticks,
-        )
+        figure = curves.drift(items, value_label=label, names=names, ticks=ticks)
     lost = items[0].value[0] - items[0].value[-1]
     verb = "loses" if lost >= 0 else "gains"
     trained = " after hardware-aware training" if record["epochs"] else ""
@@ -83,7 +70,6 @@ def draw(record: dict[str, Any]) -> Drawing:
 def table(record: dict[str, Any]) -> Table:
     """Returns accuracy after each time: digital, aihwkit and simulated, side by side."""
     rows, tests = [], 0
-    times = record["times"]
     for row in record["candidates"]:
         name = digits(np.asarray(row["tokens"]))
         chips, draws = (100 * np.asarray(row[k]) for k in ("aihwkit", "simulated"))
@@ -93,84 +79,44 @@ def table(record: dict[str, Any]) -> Table:
                 f"{number(m)} ± {number(s)}" if len(values) > 1 else number(m)
                 for m, s in zip(values.mean(axis=0), spread, strict=True)
             ]
-            loss = values[:, 0] - values[:, -1]
-            rows.append(
-                (
-                    name,
-                    where,
-                    number(100 * row["digital"]),
-                    *cells,
-                    number(float(loss.mean())),
-                    str(len(values)),
-                )
-            )
+            loss = number(float((values[:, 0] - values[:, -1]).mean()))
+            digital = number(100 * row["digital"])
+            rows.append((name, where, digital, *cells, loss, str(len(values))))
         tested = sum(p is not None for p in row["p_values"])
         tests += tested
-        rows.append(
-            (
-                name,
-                "difference, p",
-                "",
-                *("no test" if p is None else f"{p:.2f}" for p in row["p_values"]),
-                "",
-                f"{tested} tests",
-            )
-        )
-    labels = [_time(t) for t in times]
+        cells = ["no test" if p is None else f"{p:.2f}" for p in row["p_values"]]
+        rows.append((name, "difference, p", "", *cells, "", f"{tested} tests"))
+    labels = [_time(t) for t in record["times"]]
+    aged = [f"{label} (%)" for label in labels]
     return Table(
-        title="Digital, simulated and aihwkit",
-        columns=(
-            "architecture",
-            "measured by",
-            "digital (%)",
-            *(f"{label} (%)" for label in labels),
-            "AVM (points)",
-            "n",
-        ),
-        rows=tuple(rows),
-        note=(
-            f"Test accuracy, mean ± standard deviation over chips. {_how(record)} AVM: "
-            f"accuracy lost between {labels[0]} and {labels[-1]}, mean over chips. "
-            + _tests(tests)
-        ),
+        "Digital, simulated and aihwkit",
+        ("architecture", "measured by", "digital (%)", *aged, "AVM (points)", "n"),
+        tuple(rows),
+        f"Test accuracy, mean ± standard deviation over chips. {_how(record)} AVM: "
+        f"accuracy lost between {labels[0]} and {labels[-1]}, mean over chips. "
+        + _tests(tests),
     )
 
 
 def costs(record: dict[str, Any]) -> Table:
     """Returns what each architecture is and what validating it cost."""
+    columns = ("architecture", "parameters", "FLOPs", "tiles", "validation accuracy (%)")
+    columns += ("test accuracy, digital (%)", "aihwkit CPU (s)", "simulator CPU (s)")
     rows = []
     for row in record["candidates"]:
         training = row["training"]
-        rows.append(
-            (
-                digits(np.asarray(row["tokens"])),
-                f"{training['params']:,}",
-                f"{training['flops']:,}",
-                f"{row['tiles']:,}",
-                number(100 * training["val_accuracy"]),
-                number(100 * training["test_accuracy"]),
-                number(row["aihwkit_cpu_s"]),
-                number(row["simulator_cpu_s"]),
-            )
-        )
+        sizes = (training["params"], training["flops"], row["tiles"])
+        scores = [100 * training[f"{split}_accuracy"] for split in ("val", "test")]
+        rest = map(number, (*scores, row["aihwkit_cpu_s"], row["simulator_cpu_s"]))
+        name = digits(np.asarray(row["tokens"]))
+        rows.append((name, *(f"{size:,}" for size in sizes), *rest))
     versions = ", ".join(f"{k} {v}" for k, v in record["versions"].items())
     return Table(
-        title="The validated networks",
-        columns=(
-            "architecture",
-            "parameters",
-            "FLOPs",
-            "tiles",
-            "validation accuracy (%)",
-            "test accuracy, digital (%)",
-            "aihwkit CPU (s)",
-            "simulator CPU (s)",
-        ),
-        rows=tuple(rows),
-        note=(
-            f"Trained as {record['oracle']}. aihwkit's time holds its training; the "
-            f"simulator's holds its compilation. {versions}."
-        ),
+        "The validated networks",
+        columns,
+        tuple(rows),
+        f"Trained as {record['oracle']}. aihwkit's time holds its training; the "
+        f"simulator's holds its compilation. {versions}.",
     )
 
 
@@ -187,15 +133,12 @@ def _tests(count: int) -> str:
 def _how(record: dict[str, Any]) -> str:
     """Returns in words how the networks came to their tiles."""
     if record["epochs"]:
-        return (
-            f"{record['epochs']} epochs of hardware-aware training in aihwkit, then "
-            f"programmed; model {record['preset']}."
-        )
+        how = f"{record['epochs']} epochs of hardware-aware training in aihwkit, then"
+        return f"{how} programmed; model {record['preset']}."
     return f"Programmed as trained digitally; model {record['preset']}."
 
 
 def _sd(values: np.ndarray) -> np.ndarray:
-    """Returns the standard deviation over chips, 0 for a single one."""
     if len(values) < 2:
         return np.zeros(values.shape[1])
     return values.std(axis=0, ddof=1)
@@ -206,8 +149,7 @@ def _time(seconds: float) -> str:
     for size, name in ((86400, "day"), (3600, "h"), (60, "min")):
         if seconds >= size and seconds % size == 0:
             count = int(seconds // size)
-            many = name == "day" and count != 1
-            return f"{count} {name}{'s' if many else ''}"
+            return f"{count} {name}{'s' * (name == 'day' and count != 1)}"
     return f"{seconds:g} s"
 
 
