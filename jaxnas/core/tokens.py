@@ -167,10 +167,7 @@ def mutate(
 
 
 def crossover(
-    key: Key[Array, ""],
-    space: SearchSpace,
-    first: Int[Array, "L"],
-    second: Int[Array, "L"],
+    key: Key[Array, ""], space: SearchSpace, first: Int[Array, "L"], second: Int[Array, "L"]
 ) -> Int[Array, "L"]:
     """Returns a uniform crossover of two architectures, repaired left to right."""
     uniforms = jax.random.uniform(key, (2, space.length), dtype=jnp.float32)

@@ -136,11 +136,7 @@ class Deferring(Protocol):
         ...
 
     def evaluate_rollout(
-        self,
-        key: Key[Array, ""],
-        params: PyTree,
-        moves: "Moves",
-        ledger: Float[Array, "E"],
+        self, key: Key[Array, ""], params: PyTree, moves: "Moves", ledger: Float[Array, "E"]
     ) -> "Paid":
         """Returns the rewards of a rollout, and what else is known once it is paid.
 

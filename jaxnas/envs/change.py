@@ -92,11 +92,7 @@ class ChangeEnv(OracleEnv):
         return state, self.see(timestep)
 
     def step(
-        self,
-        key: Key[Array, ""],
-        state: ChangeState,
-        action: Array,
-        params: Any = None,
+        self, key: Key[Array, ""], state: ChangeState, action: Array, params: Any = None
     ) -> tuple[ChangeState, Timestep]:
         """Returns the state and time step after ``action``, paid."""
         params = default_params(self, params)

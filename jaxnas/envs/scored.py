@@ -231,11 +231,7 @@ class ScoredEnv(OracleEnv):
         return ScoredState(inner, oracle, jnp.asarray(False)), self.see(timestep)
 
     def step(
-        self,
-        key: Key[Array, ""],
-        state: ScoredState,
-        action: Array,
-        params: Any = None,
+        self, key: Key[Array, ""], state: ScoredState, action: Array, params: Any = None
     ) -> tuple[ScoredState, Timestep]:
         """Returns the state and time step after ``action``, scored at the episode's end."""
         params = default_params(self, params)

@@ -18,11 +18,7 @@ def init(params: PyTree) -> PyTree:
 
 
 def step(
-    params: PyTree,
-    state: PyTree,
-    grads: PyTree,
-    lr: Scalar,
-    max_grad_norm: Scalar,
+    params: PyTree, state: PyTree, grads: PyTree, lr: Scalar, max_grad_norm: Scalar
 ) -> tuple[PyTree, PyTree, Float[Array, ""]]:
     """Returns new parameters, new optimiser state and the norm before clipping.
 

@@ -193,11 +193,7 @@ def _ended(
 
 
 def advance(
-    algo: Algorithm,
-    oracle: Budgeted,
-    params: PyTree,
-    member: Member,
-    step: Int[Array, ""],
+    algo: Algorithm, oracle: Budgeted, params: PyTree, member: Member, step: Int[Array, ""]
 ) -> Member:
     """Returns a member after update ``step``, or unchanged when its budget is spent."""
     key = rng.step_key(rng.wrap(member.key), step)
