@@ -108,7 +108,6 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the run layer, and orbax with it, on first use."""
     if name not in _LAZY:
         raise AttributeError(f"module 'jaxnas' has no attribute {name!r}")
     import importlib

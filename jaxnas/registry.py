@@ -104,7 +104,6 @@ def lookup(kind: str, name: str) -> Callable[..., Any]:
 
 
 def _load(target: str) -> Callable[..., Any]:
-    """Returns the attribute that a ``"module:attribute"`` string names."""
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -158,7 +157,6 @@ def make(kind: str, name: str, **options: Any) -> Any:
 
 
 def _frozen(value: Any) -> Any:
-    """Returns a value with tuples for lists, inside too."""
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 

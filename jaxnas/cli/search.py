@@ -136,7 +136,6 @@ class Common:
         return str(self.objective or ("" if own is inspect.Parameter.empty else own or ""))
 
     def _default(self, option: str) -> Any:
-        """Returns the default of an option of the oracle."""
         found = registry.settable("oracle", self.oracle).get(option)
         return None if found is None else found.default
 
@@ -198,7 +197,6 @@ class Search:
             return self._run()
 
     def _run(self) -> int:
-        """Runs all algorithms in this process, among the others."""
         oracle = self.common.make_oracle()
         names = self.algorithms or DEFAULTS[self.env]
         if len(set(names)) != len(names):
@@ -213,7 +211,6 @@ class Search:
         paths = [self.common.directory / name for name in names]
 
         def make(latent: Path) -> list[Chosen]:
-            """Returns the algorithms, after checking all their settings and grids."""
             chosen = []
             for name in names:
                 options = {"latent": str(latent)} if name in moving else {}

@@ -135,7 +135,6 @@ class ChangeEnv(OracleEnv):
             first = jnp.zeros(shape, jnp.float32)
 
         def pay(held: Float[Array, "E"], step: Any) -> tuple[Array, tuple[Array, Array]]:
-            """Returns the scores held after a step, and those before and after it."""
             begins, first, counts, scored = step
             before = jnp.where(begins, first, held)
             after = jnp.where(counts, scored, before)
@@ -152,7 +151,6 @@ class ChangeEnv(OracleEnv):
         state: ChangeState,
         counts: Bool[Array, ""],
     ) -> ChangeState:
-        """Returns the state with the score of what it holds now, where that counts."""
         tokens = self.dynamics.queries(state.dynamics, params["dynamics"])
         oracle, score = self._scores(
             key, params["oracle"], state.oracle, tokens[None], counts[None]
@@ -175,7 +173,6 @@ class ChangeEnv(OracleEnv):
         rank = jnp.cumsum(begins, dtype=jnp.int32)
 
         def some(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            """Scores the next ``size`` starts."""
             done, scores = carry
             wanted = done + 1 + jnp.arange(size, dtype=jnp.int32)
             rows = jnp.searchsorted(rank, wanted)

@@ -68,7 +68,6 @@ class GymnaxFace:
     joined: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses environments without vector observations."""
         check_vectorial(self.env)
 
     @property
@@ -161,7 +160,6 @@ class GymnaxFace:
 
 
 def _bounds(dtype: Any) -> tuple[Any, Any]:
-    """Returns the least and the greatest value of a type."""
     if jnp.issubdtype(dtype, jnp.bool_):
         return 0, 1
     facts: Any = jnp.finfo if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo

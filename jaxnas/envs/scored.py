@@ -197,7 +197,6 @@ class OracleEnv(abc.ABC):
 
     @property
     def _penalty(self) -> float:
-        """Score of what earned none."""
         return cast(float, self.penalty)
 
 

@@ -118,7 +118,6 @@ class TokenEnv:
         return jnp.append(one_hot.reshape(-1), share)
 
     def _over(self, state: TokenState) -> Bool[Array, ""]:
-        """Returns whether nothing can be written any more."""
         return state.illegal | (state.position == self.space.length)
 
     def _mask(self, state: TokenState) -> Bool[Array, "V"]:
@@ -127,5 +126,4 @@ class TokenEnv:
         return self.space.mask(state.tokens, place) | self._over(state)
 
     def _observe(self, state: TokenState) -> TokenObs:
-        """Returns what the controller sees."""
         return TokenObs(state.tokens, state.position)

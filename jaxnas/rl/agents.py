@@ -74,7 +74,6 @@ def evaluate(
         raise UserError("An environment that restarts itself has no episodes; unwrap it.")
 
     def one(key: Key[Array, ""]) -> Episodes:
-        """Plays one episode."""
         return _episode(key, training, params, env_params, horizon, greedy)
 
     return jax.vmap(one)(jax.random.split(key, episodes))
@@ -88,14 +87,12 @@ def _episode(
     horizon: int,
     greedy: bool,
 ) -> Episodes:
-    """Returns one episode; after its end nothing changes."""
     env: Any = training.env
     module: Any = training.module
     head = head_of(env)
     reset_key, act_key, env_key, score_key = jax.random.split(key, 4)
 
     def act(key: Array, memory: PyTree, seen: Any, first: Array) -> tuple[PyTree, Array]:
-        """Returns the memory and the action of one step."""
         obs, mask = jax.tree.map(lambda x: x[None], (seen.obs, seen.mask))
         memory, out = policy(module, params, memory, obs, first[None])
         if greedy:
@@ -104,7 +101,6 @@ def _episode(
         return memory, head.sample(uniform, out.logits, mask, 1.0)[0]
 
     def step(carried: PyTree, t: Int[Array, ""]) -> tuple[PyTree, None]:
-        """Acts once where the episode still runs."""
         state, seen, memory, played = carried
         at = lambda key: jax.random.fold_in(key, t)
         memory, action = act(at(act_key), memory, seen, t == 0)

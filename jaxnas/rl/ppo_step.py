@@ -99,7 +99,6 @@ def ppo_update(
     gradient = jax.value_and_grad(ppo_loss, has_aux=True)
 
     def step(carry: PyTree, part: PolicyBatch) -> tuple[PyTree, dict[str, Array]]:
-        """Makes one gradient step on a minibatch."""
         params, adam = carry
         (_, parts), grads = gradient(
             params, apply, part, hparams, normalise=normalise, clip_value=clip_value,
@@ -118,7 +117,6 @@ def ppo_update(
     table, unpack = pack(batch)
 
     def epoch(carry: PyTree, order: Int[Array, "N"]) -> tuple[PyTree, dict[str, Array]]:
-        """Makes one pass in a new order: one gather, then its minibatches."""
         rows = table[order].reshape(minibatches, -1, table.shape[1])
         return jax.lax.scan(lambda c, rows: step(c, unpack(rows)), carry, rows)
 

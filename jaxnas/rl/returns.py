@@ -47,7 +47,6 @@ def gae(
     def step(
         following: Float[Array, ""], xs: tuple[Float[Array, ""], Float[Array, ""]]
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Returns ``A_t = delta_t + decay_t A_{t+1}``."""
         advantage = xs[0] + xs[1] * following
         return advantage, advantage
 

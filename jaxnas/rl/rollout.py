@@ -173,7 +173,6 @@ def collect(
     draws, advance = _dynamics(acted, env_params, env_key, shape)
 
     def step(stream: Stream, draw: tuple[Array, PyTree]) -> tuple[Stream, Rollout]:
-        """Acts once in every environment."""
         uniform, chance = draw
         carry, out = policy(module, params, stream.carry, stream.obs, stream.reset)
         mask = None if free else stream.mask
@@ -223,7 +222,6 @@ def _running_returns(
     """Returns the rewards of each episode so far: at the end, and after every step."""
 
     def add(total: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
-        """Adds one step's rewards."""
         total = total + step[0]
         return jnp.where(step[1], 0.0, total), total
 
@@ -248,7 +246,6 @@ def _dynamics(
     if isinstance(env, Continuing):
 
         def go_on(chance: PyTree, state: PyTree, action: Array) -> Any:
-            """Steps; new episodes are the environment's own business."""
             state, after = step(chance, state, action, env_params)
             return state, after, state
 
@@ -257,7 +254,6 @@ def _dynamics(
     reset_keys = jax.random.split(reset_key, shape)
 
     def advance(chance: PyTree, state: PyTree, action: Array) -> Any:
-        """Steps, then begins new episodes where due."""
         step_keys, fresh = chance
         if not drawn:
             fresh = reset(fresh, env_params)
@@ -332,7 +328,6 @@ def _values(
     following = jnp.concatenate([value[1:], last_value[None]])
 
     def of_final(params: PyTree, cut: PyTree, following: Array) -> Float[Array, "T E"]:
-        """Values of what was cut off."""
         carries, final_obs, truncated = cut
         carry, final = jax.tree.map(flat, (carries, final_obs))
         _, out = policy(module, params, carry, final, jnp.zeros(T * E, bool))

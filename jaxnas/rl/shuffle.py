@@ -29,7 +29,6 @@ def shuffled_orders(
     def one_round(
         order: UInt32[Array, "epochs n"], word: UInt32[Array, "epochs 2"]
     ) -> tuple[UInt32[Array, "epochs n"], None]:
-        """Swaps some pairs."""
         pivot, salt = word[:, :1] % n, word[:, 1:]
         partner = jnp.where(pivot >= order, pivot - order, pivot + n - order)
         h = (jnp.maximum(order, partner) ^ salt) * jnp.uint32(0x9E3779B1)
@@ -50,7 +49,6 @@ def pack(tree: Any) -> tuple[Float[Array, "n D"], Callable[[Float[Array, "m D"]]
     kinds = [(leaf.shape[1:], leaf.dtype) for leaf in leaves]
 
     def widen(leaf: Array) -> Float[Array, "n d"]:
-        """Returns a leaf as float32 columns."""
         if leaf.dtype == jnp.int32:
             leaf = jax.lax.bitcast_convert_type(leaf, jnp.float32)
         return leaf.reshape(leaf.shape[0], -1).astype(jnp.float32)
@@ -61,7 +59,6 @@ def pack(tree: Any) -> tuple[Float[Array, "n D"], Callable[[Float[Array, "m D"]]
         ends.append(ends[-1] + column.shape[1])
 
     def unpack(rows: Float[Array, "m D"]) -> Any:
-        """Returns the tree whose leaves are ``[m, ...]``."""
         parts = []
         for (shape, dtype), begin, end in zip(kinds, ends, ends[1:], strict=False):
             part = rows[:, begin:end].reshape(rows.shape[0], *shape)

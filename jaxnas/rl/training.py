@@ -207,7 +207,6 @@ class EnvTraining:
         """
 
         def one(state: TrainState, i: Int[Array, ""]) -> tuple[TrainState, Metrics]:
-            """Makes update ``i``."""
             return self.update(step_key(key, i), state, env_params)
 
         return jax.lax.scan(one, state, start + jnp.arange(num_updates, dtype=jnp.int32))
@@ -247,7 +246,6 @@ class EnvTraining:
         )
 
     def _apply(self, params: PyTree, obs: PyTree) -> PolicyOutput:
-        """Returns policy and value of a minibatch."""
         module: Any = self.module
         if is_recurrent(self.module):
             return module.apply(params, *obs, method="sequence")
@@ -264,7 +262,6 @@ class EnvTraining:
         batch: PolicyBatch,
         hparams: EnvHparams,
     ) -> tuple[PyTree, PyTree, Metrics]:
-        """Returns parameters, optimiser state and metrics after learning from one batch."""
         vector, unravel = ravel_pytree(params)
         apply = lambda vector, obs: self._apply(unravel(vector), obs)
         choice = head_of(self.env).choice
@@ -417,7 +414,6 @@ def train_population(
     spread = lambda leaf: jnp.broadcast_to(jnp.asarray(leaf, jnp.float32), (count,))
 
     def one(item: tuple[Array, EnvHparams]) -> tuple[TrainState, Metrics]:
-        """Trains one controller from scratch."""
         key, hp = item
         state = training.init(stream(key, "init"), hp, env_params)
         return training.train(key, state, env_params, num_updates)

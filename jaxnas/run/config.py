@@ -94,12 +94,10 @@ def grid_settings(
 
 
 def _close(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
-    """Returns whether two settings are the same up to the precision of float32."""
     return all(np.isclose(a[name], b[name], rtol=1e-6, atol=0) for name in a)
 
 
 def _plain(value: Any) -> Any:
-    """Returns a JSON-able form of a configuration field."""
     if isinstance(value, str | int | float | bool | type(None)):
         return value
     if isinstance(value, tuple | list):

@@ -70,7 +70,6 @@ def check_oracle(oracle: Any) -> None:
 
 
 def _check_hash(made: Any) -> None:
-    """Checks that something can be a static argument."""
     try:
         hash(made)
     except TypeError as error:
@@ -189,7 +188,6 @@ def check_tokens(algo: Algorithm, tokens: Int[np.ndarray, "n L"]) -> None:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _legal(space: SearchSpace, tokens: Any) -> Any:
-    """Returns which tokens are legal after those before them."""
     masks = jax.vmap(lambda row: tk.masks(space, row))(tokens)
     return jnp.take_along_axis(masks, tokens[..., None], -1)[..., 0]
 
@@ -223,7 +221,6 @@ def _leaf(where: str, name: str, got: Any, shape: tuple[int, ...], kind: str) ->
 
 
 def _same(where: str, before: PyTree, after: PyTree) -> None:
-    """Checks that a method keeps structure, shapes and dtypes of a state."""
     old, was = jax.tree.flatten_with_path(before)
     new, now = jax.tree.flatten_with_path(after)
     if was != now:

@@ -280,7 +280,6 @@ def _serve(address: str, processes: int) -> subprocess.Popen[str]:
 
 
 def _free(port: int) -> bool:
-    """Returns whether nothing listens on a port of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

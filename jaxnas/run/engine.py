@@ -105,7 +105,6 @@ class Engine:
         return members
 
     def _split_update(self, old: Member, step: np.int32) -> Member:
-        """Returns the members after one update with a host oracle."""
         assert self.cache is not None
         members = old
         for r in range(self.job.algo.rounds):

@@ -29,7 +29,6 @@ class Memory(NamedTuple):
     """``"host"``, ``"device"`` or ``"assumed"``."""
 
     def __str__(self) -> str:
-        """One line for provenance and ``jaxnas doctor``."""
         note = {
             "host": "of the host",
             "device": "as the devices report",

@@ -174,6 +174,5 @@ def initial(run: str | Path, algo: Algorithm) -> Initial:
 
 
 def _like(algo: Any) -> PyTree:
-    """Returns the shapes of a policy's parameters."""
     make = lambda key: algo.policy(algo.init(key, algo.default_hparams()))
     return jax.eval_shape(make, jax.random.key(0))

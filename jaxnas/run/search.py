@@ -131,7 +131,6 @@ def _check_shared(written: Path) -> None:
 
 
 def _options(options: RunOptions | None, settings: dict[str, Any]) -> RunOptions:
-    """Returns options with some fields given by name."""
     names = [field.name for field in dataclasses.fields(RunOptions)]
     for name in settings:
         if name not in names:
@@ -230,7 +229,6 @@ def _plan(
 
 
 def _member_bytes(algo: Algorithm, oracle: Budgeted, updates: int, settings: PyTree) -> int:
-    """Returns the bytes of one controller's state, without computing anything."""
     one = jax.tree.map(lambda _: jax.ShapeDtypeStruct((), jnp.float32), settings)
     names = metric_names(algo)
     root = jax.random.key_data(rng.root_key(0))
@@ -250,7 +248,6 @@ def _run(
     directory: folders.RunDirectory | None,
     options: RunOptions,
 ) -> Result:
-    """Runs all waves and writes what they leave."""
     callbacks = options.callbacks
     warn = functools.partial(_warn, job.label, callbacks)
     made = folders.provenance(list(job.mesh.devices.flat))
@@ -322,7 +319,6 @@ def _collect(saved: Path | None, part: dict[str, np.ndarray]) -> dict[str, np.nd
 
 
 def _layout_in_words(job: Job) -> str:
-    """Returns how the controllers were laid out, for provenance."""
     layout, total = job.layout, distributed.count()
     return (
         f"{layout.kind}, {layout.blocks} blocks of {layout.width} controllers on "
@@ -331,7 +327,6 @@ def _layout_in_words(job: Job) -> str:
 
 
 def _check_host_options(oracle: Oracle, options: RunOptions) -> None:
-    """Refuses what has no meaning for an oracle, rather than ignoring it."""
     if not oracle.traced and distributed.count() > 1:
         raise UserError(
             f"The oracle {oracle.id!r} is not compiled into the search: one process asks "
@@ -357,7 +352,6 @@ def _warn(label: str, callbacks: Sequence[Callback], text: str) -> None:
 
 
 def _checksums(oracle: Oracle) -> dict[str, str]:
-    """Returns the checksum of the data behind an oracle that names one."""
     described = capability(oracle, Described)
     facts = {} if described is None else described.info()
     checksum = facts.get("checksum")

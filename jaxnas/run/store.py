@@ -29,7 +29,6 @@ PLACES = ("store",)
 
 
 def _atomic(path: Path, data: bytes) -> None:
-    """Writes a file so that it is either whole and new, or the old one."""
     with disk_errors(path.name, path.parent), replacing(path) as file:
         file.write(data)
 
@@ -277,7 +276,6 @@ def now() -> str:
 
 
 def _commit() -> str | None:
-    """Returns the commit of the checkout that jaxnas runs from, or None."""
     here = Path(__file__).parent
     try:
         found = subprocess.run(

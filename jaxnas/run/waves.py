@@ -70,7 +70,6 @@ def run_wave(engine: Engine, wave: Wave, timings: dict[str, float]) -> Member:
 def _begin(
     engine: Engine, wave: Wave, saved: Checkpoints | None, timings: dict[str, float]
 ) -> Progress:
-    """Returns the wave's newest checkpoint, or its start."""
     before = engine.compile_s
     at = Progress(engine.start(wave.ids), 0, 0, 0.0)
     timings["compile_s"] += engine.compile_s - before
@@ -90,7 +89,6 @@ def _advance(
     at: Progress,
     timings: dict[str, float],
 ) -> Member:
-    """Advances slice by slice: row, checkpoint, callbacks."""
     job, pace = engine.job, 1
     begun = saved_at = time.perf_counter()
     members, step, rows, _ = at
@@ -188,7 +186,6 @@ def upward(objectives: Sequence[Objective]) -> bool:
 
 
 def _mean(flags: np.ndarray) -> float:
-    """Returns the share that holds; 1 of none."""
     return float(flags.mean()) if flags.size else 1.0
 
 

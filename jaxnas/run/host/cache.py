@@ -90,7 +90,6 @@ class HostCache:
         return stacked(answers)
 
     def _evaluate(self, requests: list[Request]) -> None:
-        """Answers requests through ``evaluate``."""
         for i, got in self.executor.map(Evaluate(self.oracle), requests):
             self._note(got)
             self._answers[requests[i].key] = (requests[i], pick(self.oracle, got))
@@ -125,7 +124,6 @@ class HostCache:
                 self._found.add(request.key)
 
     def _answer(self, request: Request, readings: Readings, whole: Any) -> Answer:
-        """Returns the answer to a request whose parts are all measured."""
         if whole is None:
             (part,) = self._parts
             where = place(part, request.tokens, request.fidelity)

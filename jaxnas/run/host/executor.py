@@ -127,6 +127,5 @@ class Measure:
 
 @functools.lru_cache(maxsize=4)
 def _started(oracle: Oracle) -> tuple[PyTree, PyTree]:
-    """Returns an oracle's params and state, made once in each process."""
     params = oracle.params()
     return params, oracle.init(root_key(0), params)

@@ -40,12 +40,10 @@ def measuring_parts(oracle: Oracle) -> dict[Part, Measuring]:
 
 
 def _part(oracle: Measuring) -> Part:
-    """Returns what tells a measuring oracle from others."""
     return Part(cast(Oracle, oracle).id, int(oracle.seed), oracle.data_checksum)
 
 
 def _inner(oracle: Oracle) -> dict[str, tuple[Oracle, ...]]:
-    """Returns the fields of an oracle that hold oracles."""
     if not dataclasses.is_dataclass(oracle):
         return {}
     found = {}

@@ -68,7 +68,6 @@ class StoreAccess:
                 )
 
     def _say(self, text: str) -> None:
-        """Warns, once for each text."""
         if text not in self.problems:
             self.problems.append(text)
             self.warn(text)

@@ -163,7 +163,6 @@ class Processes:
         return True
 
     def _count_bad_start(self, cause: str) -> None:
-        """Raises where workers keep dying before they are ready."""
         self._bad_starts += 1
         if self._bad_starts >= STARTS:
             self._bad_starts = 0
@@ -246,7 +245,6 @@ class _Worker:
 
 @contextlib.contextmanager
 def _environment(changes: dict[str, str]) -> Iterator[None]:
-    """Changes this process's environment while a child is being started."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:

@@ -111,7 +111,6 @@ class RayExecutor:
         return done
 
     def _late(self, running: dict[Any, tuple[int, float]]) -> list[Any]:
-        """Returns the tasks whose time is over."""
         if self.timeout_s is None:
             return []
         now, limit = time.monotonic(), self.timeout_s
@@ -134,7 +133,6 @@ class RayExecutor:
 
 
 def _call(function: Callable[[Request], Outcome], request: Request) -> Outcome:
-    """What a Ray worker runs."""
     return function(request)
 
 
