@@ -247,25 +247,15 @@ def restart(
 
 
 @dataclass(frozen=True)
-class AutoReset:
-    """Starts a new episode in the step that ends one.
+class EnvWrapper:
+    """An environment around another, with the same actions."""
 
-    ``obs`` and ``mask`` then belong to the new episode; ``reward``, ``terminated``,
-    ``truncated`` and ``final_obs`` to the one that ended. Where nothing ended,
-    ``final_obs`` equals ``obs``.
-    """
-
-    env: Environment
+    env: Any
 
     @property
     def num_actions(self) -> int:
         """Number of actions, ``A``."""
         return self.env.num_actions
-
-    @property
-    def continuing(self) -> bool:
-        """True."""
-        return True
 
     @property
     def action_size(self) -> int:
@@ -276,6 +266,21 @@ class AutoReset:
     def always_legal(self) -> bool:
         """As the environment inside."""
         return always_legal(self.env)
+
+
+@dataclass(frozen=True)
+class AutoReset(EnvWrapper):
+    """Starts a new episode in the step that ends one.
+
+    ``obs`` and ``mask`` then belong to the new episode; ``reward``, ``terminated``,
+    ``truncated`` and ``final_obs`` to the one that ended. Where nothing ended,
+    ``final_obs`` equals ``obs``.
+    """
+
+    @property
+    def continuing(self) -> bool:
+        """True."""
+        return True
 
     def params(self) -> PyTree:
         """Returns the parameters of the environment inside."""

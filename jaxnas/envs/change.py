@@ -12,7 +12,7 @@ from jaxnas.core.oracle import Oracle
 from jaxnas.core.rng import stream
 from jaxnas.core.scalarise import weighted_sum
 from jaxnas.core.types import Timestep
-from jaxnas.envs.base import Editor, Moves, Paid, default_params, done
+from jaxnas.envs.base import Editor, EnvWrapper, Moves, Paid, default_params, done
 from jaxnas.envs.scored import OracleEnv, ScoredEnv
 
 REWARDS = ("delta_from_start", "delta_from_zero")
@@ -188,25 +188,8 @@ class ChangeEnv(OracleEnv):
 
 
 @dataclass(frozen=True)
-class Unpaid:
+class Unpaid(EnvWrapper):
     """The dynamics of a ``ChangeEnv`` with observations as vectors, all rewards zero."""
-
-    env: ChangeEnv
-
-    @property
-    def num_actions(self) -> int:
-        """Number of actions, ``A``."""
-        return self.env.num_actions
-
-    @property
-    def action_size(self) -> int:
-        """Components of an action, 0 where actions are discrete."""
-        return self.env.action_size
-
-    @property
-    def always_legal(self) -> bool:
-        """As the environment."""
-        return self.env.always_legal
 
     def reset(
         self, key: Key[Array, ""], params: dict[str, PyTree]

@@ -167,7 +167,40 @@ def _bounds(dtype: Any) -> tuple[Any, Any]:
 
 
 @dataclass(frozen=True, eq=False)
-class FromGymnax:
+class _OfGymnax:
+    """What both forms of a gymnax environment have: every action is legal."""
+
+    env: Any
+
+    @property
+    def num_actions(self) -> int:
+        """Number of actions, ``A``."""
+        return self.env.num_actions
+
+    @property
+    def always_legal(self) -> bool:
+        """True."""
+        return True
+
+    def params(self) -> PyTree:
+        """Returns gymnax's default parameters as float32 and int32 arrays."""
+        return jax.tree.map(jnp.asarray, self.env.default_params)
+
+    def reset(self, key: Key[Array, ""], params: PyTree = None) -> tuple[PyTree, Timestep]:
+        """Returns the first state and time step of an episode."""
+        obs, state = self._reset(key, default_params(self, params))
+        return jax.tree.map(jnp.asarray, state), timestep(obs, self._mask)
+
+    @property
+    def _reset(self) -> Any:
+        return self.env.reset
+
+    @property
+    def _mask(self) -> Bool[Array, "A"]:
+        return jnp.ones(self.num_actions, bool)
+
+
+class FromGymnax(_OfGymnax):
     """Anything with gymnax 1.0's ``reset`` and ``step``, wrappers too; it restarts itself.
 
     Every action is legal. Where gymnax reports a step as both terminated and truncated it
@@ -177,33 +210,10 @@ class FromGymnax:
         env: what is adapted.
     """
 
-    env: Any
-
-    @property
-    def num_actions(self) -> int:
-        """Number of actions, ``A``."""
-        return self.env.num_actions
-
     @property
     def continuing(self) -> bool:
         """True."""
         return True
-
-    @property
-    def always_legal(self) -> bool:
-        """True."""
-        return True
-
-    def params(self) -> PyTree:
-        """Returns gymnax's default parameters as float32 and int32 arrays."""
-        return jax.tree.map(jnp.asarray, self.env.default_params)
-
-    def reset(self, key: Key[Array, ""], params: PyTree = None) -> tuple[PyTree, Timestep]:
-        """Returns the first state and time step of an episode."""
-        params = default_params(self, params)
-        obs, state = self.env.reset(key, params)
-        opening = timestep(obs, jnp.ones(self.num_actions, bool))
-        return jax.tree.map(jnp.asarray, state), opening
 
     def step(
         self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: Any = None
@@ -213,14 +223,12 @@ class FromGymnax:
         obs, after, reward, terminated, truncated, info = self.env.step(
             key, state, action, params
         )
-        mask = jnp.ones(self.num_actions, bool)
-        seen = timestep(obs, mask, _scalar(reward), terminated, truncated)
+        seen = timestep(obs, self._mask, _scalar(reward), terminated, truncated)
         seen = seen._replace(final_obs=info["final_observation"])
         return jax.tree.map(_as_before, after, state), seen
 
 
-@dataclass(frozen=True, eq=False)
-class FromGymnaxDynamics:
+class FromGymnaxDynamics(_OfGymnax):
     """The dynamics of a gymnax environment without its automatic reset.
 
     Whoever steps it decides when to draw new episodes, which a rollout does all at once:
@@ -230,28 +238,9 @@ class FromGymnaxDynamics:
         env: an instance of gymnax's ``Environment`` that does not override ``step``.
     """
 
-    env: Any
-
     @property
-    def num_actions(self) -> int:
-        """Number of actions, ``A``."""
-        return self.env.num_actions
-
-    @property
-    def always_legal(self) -> bool:
-        """True."""
-        return True
-
-    def params(self) -> PyTree:
-        """Returns gymnax's default parameters as float32 and int32 arrays."""
-        return jax.tree.map(jnp.asarray, self.env.default_params)
-
-    def reset(self, key: Key[Array, ""], params: PyTree = None) -> tuple[PyTree, Timestep]:
-        """Returns the first state and time step of an episode."""
-        params = default_params(self, params)
-        obs, state = self.env.reset_env(key, params)
-        opening = timestep(obs, jnp.ones(self.num_actions, bool))
-        return jax.tree.map(jnp.asarray, state), opening
+    def _reset(self) -> Any:
+        return self.env.reset_env
 
     def step(
         self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: Any = None
@@ -260,8 +249,7 @@ class FromGymnaxDynamics:
         params = default_params(self, params)
         obs, after, reward, terminated, _ = self.env.step_env(key, state, action, params)
         truncated = self.env.is_truncated(after, params)
-        mask = jnp.ones(self.num_actions, bool)
-        seen = timestep(obs, mask, _scalar(reward), terminated, truncated)
+        seen = timestep(obs, self._mask, _scalar(reward), terminated, truncated)
         return jax.tree.map(_as_before, after, state), seen
 
 
