@@ -12,15 +12,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from jaxnas import registry
+from jaxnas.cli.common import options as opts
 from jaxnas.cli.common.evaluating import Evaluating
 from jaxnas.cli.common.latent_parts import copy_file, default_folder, make_folder
-from jaxnas.cli.common.options import (
-    Chosen,
-    for_algorithm,
-    make_algorithm,
-    parse_axis,
-    parse_options,
-)
 from jaxnas.cli.common.progress import Reporter
 from jaxnas.core.algorithm import PolicyBased
 from jaxnas.core.errors import UserError
@@ -126,7 +120,7 @@ class Common:
             noise=self.noise,
             constraints=self.constraint,
             **({"objective": self.metric} if self.metric else {}),
-            **parse_options(self.oracle_set),
+            **opts.parse_options(self.oracle_set),
         )
 
     @property
@@ -153,7 +147,7 @@ class Common:
         """Returns, as a context, what evaluates and keeps outside the compiled search."""
         return self.evaluating.open(oracle, self.out, runs, self.fresh, reporter)
 
-    def initial(self, choice: Chosen) -> Path | None:
+    def initial(self, choice: opts.Chosen) -> Path | None:
         """Returns the run whose policies a method starts from."""
         if self.init is None or not isinstance(choice.algo, PolicyBased):
             return None
@@ -204,18 +198,19 @@ class Search:
                 "Name each algorithm once, for example --algorithms random ppo."
             )
         grids = {
-            name: parse_grid(for_algorithm(self.grid, name, names), name) for name in names
+            name: parse_grid(opts.for_algorithm(self.grid, name, names), name)
+            for name in names
         }
         seeds = SEEDS[self.env] if self.seeds is None else self.seeds
         reporter = self.common.reporter
         paths = [self.common.directory / name for name in names]
 
-        def make(latent: Path) -> list[Chosen]:
+        def make(latent: Path) -> list[opts.Chosen]:
             chosen = []
             for name in names:
                 options = {"latent": str(latent)} if name in moving else {}
-                settings = for_algorithm(self.common.set, name, names)
-                chosen.append(make_algorithm(name, oracle.space, settings, options))
+                settings = opts.for_algorithm(self.common.set, name, names)
+                chosen.append(opts.make_algorithm(name, oracle.space, settings, options))
                 check_grid(chosen[-1], grids[name])
             return chosen
 
@@ -268,14 +263,14 @@ def parse_grid(axes: Sequence[str], algorithm: str) -> dict[str, list[Any]]:
     """
     grid: dict[str, list[Any]] = {}
     for axis in axes:
-        name, values = parse_axis(axis)
+        name, values = opts.parse_axis(axis)
         if name in grid:
             raise UserError(f"The grid of {algorithm!r} names {name!r} twice.")
         grid[name] = values
     return grid
 
 
-def check_grid(choice: Chosen, grid: dict[str, list[Any]]) -> None:
+def check_grid(choice: opts.Chosen, grid: dict[str, list[Any]]) -> None:
     """Refuses values of a grid that are no numbers, or out of their ranges."""
     for name, values in grid.items():
         if not all(isinstance(v, int | float) for v in values):
@@ -286,7 +281,7 @@ def check_grid(choice: Chosen, grid: dict[str, list[Any]]) -> None:
 def run_one(
     common: Common,
     oracle: Oracle,
-    choice: Chosen,
+    choice: opts.Chosen,
     grid: dict[str, list[Any]],
     seeds: int,
     out: Path,

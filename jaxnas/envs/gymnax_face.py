@@ -12,15 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxnas.core.environment import Environment
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Timestep
-from jaxnas.envs.base import (
-    Limited,
-    Vectorial,
-    action_size,
-    default_params,
-    done,
-    restart,
-    timestep,
-)
+from jaxnas.envs import base
 
 UNLIMITED = 2**30
 """Step limit of an environment that has none."""
@@ -83,8 +75,8 @@ class GymnaxFace:
     @property
     def default_params(self) -> EnvParams:
         """The environment's own task, and its step limit where it has one."""
-        limit = self.env.max_steps if isinstance(self.env, Limited) else UNLIMITED
-        return EnvParams(limit, default_params(self.env))
+        limit = self.env.max_steps if isinstance(self.env, base.Limited) else UNLIMITED
+        return EnvParams(limit, base.default_params(self.env))
 
     def reset(
         self, key: Key[Array, ""], params: EnvParams | None = None
@@ -103,7 +95,7 @@ class GymnaxFace:
     ) -> tuple[Any, ...]:
         """Returns observation, state, reward, terminated, truncated and ``info``."""
         params = self.default_params if params is None else params
-        kind = jnp.float32 if action_size(self.env) else jnp.int32
+        kind = jnp.float32 if base.action_size(self.env) else jnp.int32
         step_key, reset_key = jax.random.split(key)
         inner, after = self.env.step(
             step_key, state.inner, jnp.asarray(action, kind), params.task
@@ -111,8 +103,8 @@ class GymnaxFace:
         time = state.time + 1
         cut = after.truncated | (time >= params.max_steps_in_episode)
         after = after._replace(truncated=cut & ~after.terminated)
-        inner, seen = restart(inner, after, *self.env.reset(reset_key, params.task))
-        over = done(seen)
+        inner, seen = base.restart(inner, after, *self.env.reset(reset_key, params.task))
+        over = base.done(seen)
         info = {
             "terminated": seen.terminated,
             "truncated": seen.truncated,
@@ -130,7 +122,7 @@ class GymnaxFace:
         Raises:
             UserError: gymnax is not installed.
         """
-        if size := action_size(self.env):
+        if size := base.action_size(self.env):
             return gymnax_spaces().Box(-1.0, 1.0, (size,), jnp.float32)
         return gymnax_spaces().Discrete(self.num_actions)
 
@@ -140,7 +132,7 @@ class GymnaxFace:
         Raises:
             UserError: gymnax is not installed.
         """
-        env = cast(Vectorial, self.env)
+        env = cast(base.Vectorial, self.env)
         low, high = env.observation_bounds
         shape = (env.observation_size,)
         return gymnax_spaces().Box(low, high, shape, jnp.float32)
@@ -188,8 +180,8 @@ class _OfGymnax:
 
     def reset(self, key: Key[Array, ""], params: PyTree = None) -> tuple[PyTree, Timestep]:
         """Returns the first state and time step of an episode."""
-        obs, state = self._reset(key, default_params(self, params))
-        return jax.tree.map(jnp.asarray, state), timestep(obs, self._mask)
+        obs, state = self._reset(key, base.default_params(self, params))
+        return jax.tree.map(jnp.asarray, state), base.timestep(obs, self._mask)
 
     @property
     def _reset(self) -> Any:
@@ -219,11 +211,11 @@ class FromGymnax(_OfGymnax):
         self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: Any = None
     ) -> tuple[PyTree, Timestep]:
         """Returns the state and time step after ``action`` and, where due, the reset."""
-        params = default_params(self, params)
+        params = base.default_params(self, params)
         obs, after, reward, terminated, truncated, info = self.env.step(
             key, state, action, params
         )
-        seen = timestep(obs, self._mask, _scalar(reward), terminated, truncated)
+        seen = base.timestep(obs, self._mask, _scalar(reward), terminated, truncated)
         seen = seen._replace(final_obs=info["final_observation"])
         return jax.tree.map(_as_before, after, state), seen
 
@@ -246,10 +238,10 @@ class FromGymnaxDynamics(_OfGymnax):
         self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: Any = None
     ) -> tuple[PyTree, Timestep]:
         """Returns the state and time step after ``action``."""
-        params = default_params(self, params)
+        params = base.default_params(self, params)
         obs, after, reward, terminated, _ = self.env.step_env(key, state, action, params)
         truncated = self.env.is_truncated(after, params)
-        seen = timestep(obs, self._mask, _scalar(reward), terminated, truncated)
+        seen = base.timestep(obs, self._mask, _scalar(reward), terminated, truncated)
         return jax.tree.map(_as_before, after, state), seen
 
 
@@ -283,7 +275,7 @@ def _as_before(new: Any, old: Array) -> Array:
 
 def check_vectorial(env: Environment) -> None:
     """Raises a UserError where observations are not float vectors."""
-    if not isinstance(env, Vectorial):
+    if not isinstance(env, base.Vectorial):
         raise UserError(
             f"The observations of {type(env).__name__} are not vectors; wrap it in "
             "ScoredEnv, or give it `observation_size` and `observation_bounds`."

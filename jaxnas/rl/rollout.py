@@ -17,14 +17,7 @@ from jaxnas.core.environment import Environment
 from jaxnas.core.layout import branch, per_controller
 from jaxnas.core.trees import num_bytes
 from jaxnas.core.types import PolicyOutput, Timestep
-from jaxnas.envs.base import (
-    Continuing,
-    Deferring,
-    Moves,
-    action_size,
-    always_legal,
-    restart,
-)
+from jaxnas.envs import base
 from jaxnas.rl.returns import gae
 
 Scalar = float | Float[Array, ""]
@@ -105,17 +98,17 @@ def policy(
 
 def head_of(env: Environment) -> ActionHead:
     """Returns what a controller's logits mean in an environment."""
-    return action_head(env.num_actions, action_size(env))
+    return action_head(env.num_actions, base.action_size(env))
 
 
 def defers(env: Environment, env_params: PyTree) -> bool:
     """Returns whether an environment's rewards are paid after the rollout."""
-    return isinstance(env, Deferring) and env.defers(env_params)
+    return isinstance(env, base.Deferring) and env.defers(env_params)
 
 
 def acted_on(env: Environment, env_params: PyTree) -> Environment:
     """Returns what a rollout steps: the environment, or its form without rewards."""
-    if isinstance(env, Deferring) and env.defers(env_params):
+    if isinstance(env, base.Deferring) and env.defers(env_params):
         return env.unpaid()
     return env
 
@@ -167,7 +160,7 @@ def collect(
     """
     shape, remembers = (num_steps, stream.reset.shape[0]), is_recurrent(module)
     act_key, env_key = jax.random.split(key)
-    head, deferring, free = head_of(env), defers(env, env_params), always_legal(env)
+    head, deferring, free = head_of(env), defers(env, env_params), base.always_legal(env)
     uniforms = jax.random.uniform(act_key, (*shape, *head.num_uniforms), dtype=jnp.float32)
     acted = acted_on(env, env_params)
     draws, advance = _dynamics(acted, env_params, env_key, shape)
@@ -201,11 +194,11 @@ def collect(
         return Stream(state, after.obs, after.mask, carry, over, running, ledger), seen
 
     after, rollout = jax.lax.scan(step, stream, (uniforms, draws))
-    if not isinstance(env, Deferring) or not deferring:
+    if not isinstance(env, base.Deferring) or not deferring:
         return after, rollout
     pay_key = jax.random.fold_in(env_key, num_steps)
     before, reached = rollout.moves or ((), ())
-    moves = Moves(before, reached, rollout.reset, rollout.terminated)
+    moves = base.Moves(before, reached, rollout.reset, rollout.terminated)
     paid = per_controller(env.evaluate_rollout)(pay_key, env_params, moves, stream.ledger)
     ended = rollout.terminated | rollout.truncated
     running, returns = _running_returns(stream.returns, paid.reward, ended)
@@ -243,7 +236,7 @@ def _dynamics(
     step_key, reset_key = jax.random.split(key)
     step_keys = jax.random.split(step_key, shape)
     step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
-    if isinstance(env, Continuing):
+    if isinstance(env, base.Continuing):
 
         def go_on(chance: PyTree, state: PyTree, action: Array) -> Any:
             state, after = step(chance, state, action, env_params)
@@ -258,7 +251,7 @@ def _dynamics(
         if not drawn:
             fresh = reset(fresh, env_params)
         reached, after = step(step_keys, state, action, env_params)
-        return *jax.vmap(restart)(reached, after, *fresh), reached
+        return *jax.vmap(base.restart)(reached, after, *fresh), reached
 
     everything = jax.vmap(reset, in_axes=(0, None))
     drawn = num_bytes(jax.eval_shape(everything, reset_keys, env_params)) <= DRAWN_BYTES

@@ -29,20 +29,10 @@ from jaxnas.core.trees import masked_mean
 from jaxnas.core.types import PolicyOutput
 from jaxnas.envs.base import default_params
 from jaxnas.rl import optimise
+from jaxnas.rl import rollout as ro
 from jaxnas.rl.a2c_step import a2c_update
 from jaxnas.rl.batch import PolicyBatch
 from jaxnas.rl.ppo_step import check_minibatches, ppo_update
-from jaxnas.rl.rollout import (
-    Estimates,
-    Rollout,
-    Stream,
-    collect,
-    compute_gae,
-    head_of,
-    is_recurrent,
-    open_stream,
-    policy,
-)
 from jaxnas.rl.shuffle import shuffled_orders
 
 Metrics = dict[str, Float[Array, "*t"]]
@@ -73,7 +63,7 @@ class TrainState(NamedTuple):
     params: PyTree
     adam: PyTree
     """Moments of the parameters laid end to end as one vector."""
-    stream: Stream
+    stream: ro.Stream
 
 
 @dataclass(frozen=True)
@@ -137,7 +127,7 @@ class EnvTraining:
         self, key: Key[Array, ""], hparams: EnvHparams, env_params: PyTree
     ) -> TrainState:
         """Returns a fresh controller in fresh episodes."""
-        begun = open_stream(
+        begun = ro.open_stream(
             stream(key, "envs"), self.env, self.module, env_params, self.num_envs
         )
         params: Any = self.module.init(
@@ -158,7 +148,7 @@ class EnvTraining:
         """
         hp = state.hparams
         rollout_key, shuffle_key = jax.random.split(key)
-        after, rollout = collect(
+        after, rollout = ro.collect(
             rollout_key,
             self.env,
             self.module,
@@ -170,8 +160,8 @@ class EnvTraining:
         )
         # lambda = 1 makes the advantage G_t - V(s_t), G_t cut only where the stream is.
         gae_lambda = 1.0 if self.method == "reinforce" else hp.gae_lambda
-        estimates = compute_gae(
-            head_of(self.env),
+        estimates = ro.compute_gae(
+            ro.head_of(self.env),
             self.module,
             state.params,
             rollout,
@@ -215,16 +205,18 @@ class EnvTraining:
         """Returns policy and value of first observations, memory empty."""
         module: Any = self.module
         begin = jnp.ones(obs.shape[0], bool)
-        return policy(module, params, module.initial_carry(obs.shape[0]), obs, begin)[1]
+        return ro.policy(module, params, module.initial_carry(obs.shape[0]), obs, begin)[1]
 
     @property
     def _samples(self) -> int:
         """Number of rows that are shuffled and cut into minibatches."""
-        return self.num_envs * (1 if is_recurrent(self.module) else self.num_steps)
+        return self.num_envs * (1 if ro.is_recurrent(self.module) else self.num_steps)
 
-    def _batch(self, rollout: Rollout, before: Stream, estimates: Estimates) -> PolicyBatch:
+    def _batch(
+        self, rollout: ro.Rollout, before: ro.Stream, estimates: ro.Estimates
+    ) -> PolicyBatch:
         """Returns samples ``[T E, ...]``, or with memory sequences ``[E, T, ...]``."""
-        if is_recurrent(self.module):
+        if ro.is_recurrent(self.module):
             order = lambda leaf: jnp.swapaxes(leaf, 0, 1)
             obs: PyTree = (
                 jax.tree.map(order, rollout.obs),
@@ -247,10 +239,10 @@ class EnvTraining:
 
     def _apply(self, params: PyTree, obs: PyTree) -> PolicyOutput:
         module: Any = self.module
-        if is_recurrent(self.module):
+        if ro.is_recurrent(self.module):
             return module.apply(params, *obs, method="sequence")
         rows = jax.tree.leaves(obs)[0].shape[0]
-        return policy(
+        return ro.policy(
             module, params, module.initial_carry(rows), obs, jnp.zeros(rows, bool)
         )[1]
 
@@ -264,7 +256,7 @@ class EnvTraining:
     ) -> tuple[PyTree, PyTree, Metrics]:
         vector, unravel = ravel_pytree(params)
         apply = lambda vector, obs: self._apply(unravel(vector), obs)
-        choice = head_of(self.env).choice
+        choice = ro.head_of(self.env).choice
         if self.method == "ppo":
             vector, adam, metrics = ppo_update(
                 apply, vector, adam, orders, batch, hparams, minibatches=self.minibatches,
@@ -341,7 +333,7 @@ def train(
         if name not in known:
             raise unknown_name("option of train:", name, known)
     module = controller or registry.make_controller(
-        "mlp", num_actions=head_of(env).num_logits
+        "mlp", num_actions=ro.head_of(env).num_logits
     )
     training = EnvTraining(env, module, method, num_envs, num_steps, **options)
     try:

@@ -26,19 +26,13 @@ from jaxnas.core.oracle import Described, Oracle, capability
 from jaxnas.data.store.evaluations import Store
 from jaxnas.oracles.budget import Budgeted, budgeted
 from jaxnas.run import contracts, distributed, policies
+from jaxnas.run import memory as mem
 from jaxnas.run import store as folders
 from jaxnas.run.config import describe_run, expand_hparams
 from jaxnas.run.devices import population_mesh
 from jaxnas.run.engine import Engine, Job
 from jaxnas.run.host.cache import HostCache
 from jaxnas.run.host.measurements import measuring_parts
-from jaxnas.run.memory import (
-    COPIES,
-    check_results,
-    controllers_that_fit,
-    free_memory,
-    peak_memory,
-)
 from jaxnas.run.options import RunOptions
 from jaxnas.run.population import Layout, Member, init_member, metric_names
 from jaxnas.run.result import Result, best_distinct, gather
@@ -196,21 +190,21 @@ def _plan(
     count = num_settings * options.seeds
     updates = -(-oracle.max_proposals // (algo.batch * algo.rounds))
     row = oracle.space.length * 2 + len(oracle.objectives) * 4 + 8
-    check_results(count, oracle.budget * row + 4 * updates * len(metric_names(algo)))
+    mem.check_results(count, oracle.budget * row + 4 * updates * len(metric_names(algo)))
     if options.layout == "auto" and "layout" in here:
         kind = here["layout"]
     else:
         kind = resolve(options.layout, mesh.devices.flat[0].platform)
-    each = _member_bytes(algo, oracle, updates, settings) * COPIES[kind]
-    memory = distributed.shared(free_memory(mesh.local_devices))
+    each = _member_bytes(algo, oracle, updates, settings) * mem.COPIES[kind]
+    memory = distributed.shared(mem.free_memory(mesh.local_devices))
     share = -(-count // mesh.size)
     width = options.width or here.get("width")
     if width is None and kind == "wide":
-        width = controllers_that_fit(count, each, mesh.size, memory.free) // mesh.size
+        width = mem.controllers_that_fit(count, each, mesh.size, memory.free) // mesh.size
     width = max(1, min(width or algo.preferred_width, share))
     wave = here.get("wave")
     if wave is None:
-        wave = controllers_that_fit(count, each, width * mesh.size, memory.free)
+        wave = mem.controllers_that_fit(count, each, width * mesh.size, memory.free)
     return Job(
         algo=algo,
         oracle=oracle,
@@ -287,7 +281,7 @@ def _run(
         params = jax.tree.map(lambda x: x.addressable_data(0), params)
     best = best_distinct(job.oracle, params, parts, options.archive)
     made |= {**timings, "finished": folders.now()}
-    made["peak_memory"] = peak_memory(job.mesh.local_devices)
+    made["peak_memory"] = mem.peak_memory(job.mesh.local_devices)
     asked = None if cache is None else cache.summary()
     if asked is not None:
         made |= {"failed_evaluations": asked["failed"], "failures": asked["failures"]}
