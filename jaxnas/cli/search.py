@@ -115,13 +115,10 @@ class Common:
                 "--space nb201."
             )
         return registry.make_oracle(
-            self.oracle,
-            space=space,
-            noise=self.noise,
-            constraints=self.constraint,
+            self.oracle, space=space, noise=self.noise, constraints=self.constraint,
             **({"objective": self.metric} if self.metric else {}),
             **opts.parse_options(self.oracle_set),
-        )
+        )  # fmt: skip
 
     @property
     def metric(self) -> str:
@@ -279,16 +276,10 @@ def check_grid(choice: opts.Chosen, grid: dict[str, list[Any]]) -> None:
 
 
 def run_one(
-    common: Common,
-    oracle: Oracle,
-    choice: opts.Chosen,
-    grid: dict[str, list[Any]],
-    seeds: int,
-    out: Path,
-    reporter: Reporter,
-    label: str | None = None,
+    common: Common, oracle: Oracle, choice: opts.Chosen, grid: dict[str, list[Any]],
+    seeds: int, out: Path, reporter: Reporter, label: str | None = None,
     host: dict[str, Any] | None = None,
-) -> Any:
+) -> Any:  # fmt: skip
     """Runs one algorithm over its grid into its own directory and returns the result."""
     from jaxnas.run.search import search
 
@@ -300,25 +291,13 @@ def run_one(
         hparams = dict(columns)
     try:
         result = search(
-            choice.algo,
-            oracle,
-            budget=common.budget,
-            seeds=seeds,
-            seed0=common.seed0,
-            hparams=hparams,
-            out=out,
-            max_proposals=common.max_proposals,
-            weights=common.weights or None,
-            layout=common.layout,
-            width=common.width,
-            init=common.initial(choice),
-            callbacks=[reporter],
-            resume="never" if common.fresh else "auto",
-            grid=grid,
-            grid_cells=cells,
-            label=label or choice.name,
-            **(host or {}),
-        )
+            choice.algo, oracle, budget=common.budget, seeds=seeds, seed0=common.seed0,
+            hparams=hparams, out=out, max_proposals=common.max_proposals,
+            weights=common.weights or None, layout=common.layout, width=common.width,
+            init=common.initial(choice), callbacks=[reporter],
+            resume="never" if common.fresh else "auto", grid=grid, grid_cells=cells,
+            label=label or choice.name, **(host or {}),
+        )  # fmt: skip
     finally:
         reporter.close()
     if result.evaluations is not None:

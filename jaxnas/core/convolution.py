@@ -39,16 +39,11 @@ def native_convolutions() -> Iterator[None]:
 
 
 def fast_conv(
-    lhs: Float[Array, "B H W C"],
-    rhs: Float[Array, "kh kw c F"],
-    window_strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    lhs_dilation: Sequence[int] | None = None,
-    rhs_dilation: Sequence[int] | None = None,
-    dimension_numbers: Any = None,
-    feature_group_count: int = 1,
-    **options: Any,
-) -> Float[Array, "B h w F"]:
+    lhs: Float[Array, "B H W C"], rhs: Float[Array, "kh kw c F"],
+    window_strides: Sequence[int], padding: Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None, rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None, feature_group_count: int = 1, **options: Any,
+) -> Float[Array, "B h w F"]:  # fmt: skip
     """Returns the convolution of ``lax.conv_general_dilated`` in NHWC and HWIO layout.
 
     Takes the place of that function in ``nn.Conv(conv_general_dilated=fast_conv)``. On CPU
@@ -70,16 +65,9 @@ def fast_conv(
     native = _native.get() or jax.default_backend() != "cpu"
     if native or dilated or not numeric:
         return lax.conv_general_dilated(
-            lhs,
-            rhs,
-            window_strides,
-            padding,
-            lhs_dilation,
-            rhs_dilation,
-            dimension_numbers or ("NHWC", "HWIO", "NHWC"),
-            feature_group_count,
-            **options,
-        )
+            lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation,
+            dimension_numbers or ("NHWC", "HWIO", "NHWC"), feature_group_count, **options,
+        )  # fmt: skip
     parts = windows(lhs, rhs.shape[:2], window_strides, padding)
     kernel = rhs.reshape(-1, *rhs.shape[2:])
     height, width, batch = parts[0].shape[1:]

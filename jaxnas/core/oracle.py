@@ -56,14 +56,9 @@ class Oracle(Protocol):
         ...
 
     def evaluate(
-        self,
-        key: Key[Array, ""],
-        params: PyTree,
-        state: PyTree,
-        tokens: Int[Array, "B L"],
-        fidelity: Int[Array, "B"],
-        active: Bool[Array, "B"],
-    ) -> tuple[PyTree, Evaluation]:
+        self, key: Key[Array, ""], params: PyTree, state: PyTree, tokens: Int[Array, "B L"],
+        fidelity: Int[Array, "B"], active: Bool[Array, "B"],
+    ) -> tuple[PyTree, Evaluation]:  # fmt: skip
         """Returns the new state and what was measured; inactive lanes are SKIPPED.
 
         ``objectives`` is ``float32[B, M]``, also where ``M`` is 1; ``violation``, ``cost``
@@ -287,14 +282,9 @@ class OracleWrapper:
         return self.oracle.init(key, params)
 
     def evaluate(
-        self,
-        key: Key[Array, ""],
-        params: PyTree,
-        state: PyTree,
-        tokens: Any,
-        fidelity: Any,
-        active: Any,
-    ) -> tuple[PyTree, Evaluation]:
+        self, key: Key[Array, ""], params: PyTree, state: PyTree, tokens: Any,
+        fidelity: Any, active: Any,
+    ) -> tuple[PyTree, Evaluation]:  # fmt: skip
         """Returns what the inner oracle does."""
         return self.oracle.evaluate(key, params, state, tokens, fidelity, active)
 

@@ -206,12 +206,9 @@ def done(timestep: Timestep) -> Bool[Array, "*b"]:
 
 
 def timestep(
-    obs: PyTree,
-    mask: Bool[Array, "A"] | None = None,
-    reward: Any = 0.0,
-    terminated: Any = False,
-    truncated: Any = False,
-) -> Timestep:
+    obs: PyTree, mask: Bool[Array, "A"] | None = None, reward: Any = 0.0,
+    terminated: Any = False, truncated: Any = False,
+) -> Timestep:  # fmt: skip
     """Returns a time step before any reset; with ``obs`` alone, one that opens an episode.
 
     Args:

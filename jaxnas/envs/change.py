@@ -115,12 +115,9 @@ class ChangeEnv(OracleEnv):
         return Unpaid(self)
 
     def evaluate_rollout(
-        self,
-        key: Key[Array, ""],
-        params: dict[str, PyTree],
-        moves: Moves,
+        self, key: Key[Array, ""], params: dict[str, PyTree], moves: Moves,
         ledger: Float[Array, "E"],
-    ) -> Paid:
+    ) -> Paid:  # fmt: skip
         """Returns the rewards of a rollout, and the scores that it went through."""
         after_key, start_key = jax.random.split(key)
         shape, rows = moves.begins.shape, moves.begins.size
@@ -145,12 +142,9 @@ class ChangeEnv(OracleEnv):
         return Paid(after - before, before, after, ledger)
 
     def _held(
-        self,
-        key: Key[Array, ""],
-        params: dict[str, PyTree],
-        state: ChangeState,
+        self, key: Key[Array, ""], params: dict[str, PyTree], state: ChangeState,
         counts: Bool[Array, ""],
-    ) -> ChangeState:
+    ) -> ChangeState:  # fmt: skip
         tokens = self.dynamics.queries(state.dynamics, params["dynamics"])
         oracle, score = self._scores(
             key, params["oracle"], state.oracle, tokens[None], counts[None]
@@ -159,12 +153,9 @@ class ChangeEnv(OracleEnv):
         return state._replace(oracle=oracle, score=held)
 
     def _score_starts(
-        self,
-        key: Key[Array, ""],
-        params: dict[str, PyTree],
-        states: PyTree,
+        self, key: Key[Array, ""], params: dict[str, PyTree], states: PyTree,
         begins: Bool[Array, "n"],
-    ) -> Float[Array, "n"]:
+    ) -> Float[Array, "n"]:  # fmt: skip
         """Returns the scores where an episode begins, 0 elsewhere; a few states at a time.
 
         Episodes are longer than one step, so most states are no start.
@@ -209,12 +200,9 @@ class Unpaid(EnvWrapper):
 
 
 def scored(
-    dynamics: Any,
-    oracle: Oracle,
-    reward: str | None = None,
-    penalty: float | None = None,
+    dynamics: Any, oracle: Oracle, reward: str | None = None, penalty: float | None = None,
     weights: tuple[float, ...] | None = None,
-) -> OracleEnv:
+) -> OracleEnv:  # fmt: skip
     """Returns dynamics that an oracle pays.
 
     Args:

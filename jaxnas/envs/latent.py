@@ -209,14 +209,9 @@ class Latent(abc.ABC):
         return params.data[row]
 
     def _moved(
-        self,
-        state: LatentState,
-        latent: Float[Array, "Z"],
-        action: Array,
-        counts: Bool[Array, ""],
-        ends: Bool[Array, ""],
-        params: LatentParams,
-    ) -> tuple[LatentState, Timestep]:
+        self, state: LatentState, latent: Float[Array, "Z"], action: Array,
+        counts: Bool[Array, ""], ends: Bool[Array, ""], params: LatentParams,
+    ) -> tuple[LatentState, Timestep]:  # fmt: skip
         """Returns what follows: ``latent`` and ``action`` are taken where ``counts``.
 
         After the end nothing changes any more: the state is absorbing.
@@ -288,12 +283,9 @@ class LatentEnv(Latent):
         return size + self.history * (codes + size)
 
     def step(
-        self,
-        key: Key[Array, ""],
-        state: LatentState,
-        action: Int[Array, ""],
+        self, key: Key[Array, ""], state: LatentState, action: Int[Array, ""],
         params: Any = None,
-    ) -> tuple[LatentState, Timestep]:
+    ) -> tuple[LatentState, Timestep]:  # fmt: skip
         """Returns the state and time step after ``action``; ``key`` is not used."""
         params = default_params(self, params)
         size = self.model.latent_size
@@ -355,12 +347,9 @@ class ContinuousLatentEnv(Latent):
         return self.model.latent_size * (1 + self.history)
 
     def step(
-        self,
-        key: Key[Array, ""],
-        state: LatentState,
-        action: Float[Array, "Z"],
+        self, key: Key[Array, ""], state: LatentState, action: Float[Array, "Z"],
         params: Any = None,
-    ) -> tuple[LatentState, Timestep]:
+    ) -> tuple[LatentState, Timestep]:  # fmt: skip
         """Returns the state and time step after ``action``; ``key`` is not used."""
         params = default_params(self, params)
         action = jnp.clip(action, -1.0, 1.0)

@@ -154,12 +154,9 @@ class OracleEnv(abc.ABC):
         return self.dynamics.complete(state.dynamics)
 
     def score(
-        self,
-        key: Key[Array, ""],
-        params: dict[str, PyTree],
-        states: PyTree,
+        self, key: Key[Array, ""], params: dict[str, PyTree], states: PyTree,
         wanted: Bool[Array, "n"],
-    ) -> Float[Array, "n"]:
+    ) -> Float[Array, "n"]:  # fmt: skip
         """Returns the scores of what many states of the dynamics hold, by a fresh oracle.
 
         Args:
@@ -180,13 +177,9 @@ class OracleEnv(abc.ABC):
         return timestep._replace(obs=obs, final_obs=final)
 
     def _scores(
-        self,
-        key: Key[Array, ""],
-        params: PyTree,
-        state: PyTree,
-        tokens: Int[Array, "B L"],
+        self, key: Key[Array, ""], params: PyTree, state: PyTree, tokens: Int[Array, "B L"],
         active: Bool[Array, "B"],
-    ) -> tuple[PyTree, Float[Array, "B"]]:
+    ) -> tuple[PyTree, Float[Array, "B"]]:  # fmt: skip
         """Returns the oracle's state and scores; those not ``active`` mean nothing."""
         fidelity = jnp.zeros(tokens.shape[0], jnp.int32)
         state, found = self.oracle.evaluate(key, params, state, tokens, fidelity, active)
@@ -241,12 +234,9 @@ class ScoredEnv(OracleEnv):
         finished = ends & self.dynamics.complete(inner)
         tokens = self.dynamics.queries(inner, params["dynamics"])
         oracle, score = self._scores(
-            stream(key, "oracle"),
-            params["oracle"],
-            state.oracle,
-            tokens[None],
+            stream(key, "oracle"), params["oracle"], state.oracle, tokens[None],
             finished[None],
-        )
+        )  # fmt: skip
         failed = ends & timestep.terminated & ~finished
         reward = jnp.where(finished, score[0], jnp.where(failed, self._penalty, 0.0))
         timestep = timestep._replace(reward=timestep.reward + reward)

@@ -14,12 +14,9 @@ from jaxnas.rl.batch import PolicyBatch
 
 
 def a2c_loss(
-    params: PyTree,
-    apply: Callable[[PyTree, PyTree], PolicyOutput],
-    batch: PolicyBatch,
-    hparams: Any,
-    choice: Choose = choose,
-) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    params: PyTree, apply: Callable[[PyTree, PyTree], PolicyOutput], batch: PolicyBatch,
+    hparams: Any, choice: Choose = choose,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:  # fmt: skip
     """Returns policy-gradient + weighted value loss - entropy bonus, and its parts."""
     out = apply(params, batch.obs)
     drawn = choice(out.logits, batch.mask, hparams.temperature, batch.action)
@@ -31,13 +28,9 @@ def a2c_loss(
 
 
 def a2c_update(
-    apply: Callable[[PyTree, PyTree], PolicyOutput],
-    params: PyTree,
-    adam: PyTree,
-    batch: PolicyBatch,
-    hparams: Any,
-    choice: Choose = choose,
-) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
+    apply: Callable[[PyTree, PyTree], PolicyOutput], params: PyTree, adam: PyTree,
+    batch: PolicyBatch, hparams: Any, choice: Choose = choose,
+) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:  # fmt: skip
     """Returns parameters, optimiser state and metrics after one step on a whole batch.
 
     Args:

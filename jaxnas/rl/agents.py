@@ -29,15 +29,9 @@ class Episodes(NamedTuple):
 
 
 def evaluate(
-    key: Key[Array, ""],
-    training: EnvTraining,
-    params: PyTree,
-    env_params: PyTree,
-    *,
-    episodes: int = 100,
-    horizon: int = 200,
-    greedy: bool = True,
-) -> Episodes:
+    key: Key[Array, ""], training: EnvTraining, params: PyTree, env_params: PyTree, *,
+    episodes: int = 100, horizon: int = 200, greedy: bool = True,
+) -> Episodes:  # fmt: skip
     """Returns what a trained controller does in ``episodes`` fresh episodes; pure.
 
     Args:
@@ -59,13 +53,9 @@ def evaluate(
 
 
 def _episode(
-    key: Key[Array, ""],
-    training: EnvTraining,
-    params: PyTree,
-    env_params: PyTree,
-    horizon: int,
-    greedy: bool,
-) -> Episodes:
+    key: Key[Array, ""], training: EnvTraining, params: PyTree, env_params: PyTree,
+    horizon: int, greedy: bool,
+) -> Episodes:  # fmt: skip
     env: Any = training.env
     module: Any = training.module
     head = head_of(env)

@@ -114,38 +114,25 @@ def acted_on(env: Environment, env_params: PyTree) -> Environment:
 
 
 def open_stream(
-    key: Key[Array, ""],
-    env: Environment,
-    module: nn.Module,
-    env_params: PyTree,
+    key: Key[Array, ""], env: Environment, module: nn.Module, env_params: PyTree,
     num_envs: int,
-) -> Stream:
+) -> Stream:  # fmt: skip
     """Returns ``num_envs`` fresh episodes."""
     keys = jax.random.split(key, num_envs)
     env = acted_on(env, env_params)
     state, timestep = jax.vmap(env.reset, in_axes=(0, None))(keys, env_params)
     controller: Any = module
     return Stream(
-        state=state,
-        obs=timestep.obs,
-        mask=timestep.mask,
-        carry=controller.initial_carry(num_envs),
-        reset=jnp.ones(num_envs, bool),
-        returns=jnp.zeros(num_envs, jnp.float32),
-        ledger=jnp.zeros(num_envs, jnp.float32),
-    )
+        state=state, obs=timestep.obs, mask=timestep.mask,
+        carry=controller.initial_carry(num_envs), reset=jnp.ones(num_envs, bool),
+        returns=jnp.zeros(num_envs, jnp.float32), ledger=jnp.zeros(num_envs, jnp.float32),
+    )  # fmt: skip
 
 
 def collect(
-    key: Key[Array, ""],
-    env: Environment,
-    module: nn.Module,
-    params: PyTree,
-    env_params: PyTree,
-    stream: Stream,
-    temperature: Scalar,
-    num_steps: int,
-) -> tuple[Stream, Rollout]:
+    key: Key[Array, ""], env: Environment, module: nn.Module, params: PyTree,
+    env_params: PyTree, stream: Stream, temperature: Scalar, num_steps: int,
+) -> tuple[Stream, Rollout]:  # fmt: skip
     """Returns ``num_steps`` steps in each environment, and where the stream then stands.
 
     Args:
@@ -174,21 +161,12 @@ def collect(
         over = after.terminated | after.truncated
         returns = stream.returns + after.reward
         seen = Rollout(
-            obs=stream.obs,
-            mask=mask,
-            reset=stream.reset,
-            action=action,
-            logits=out.logits,
-            value=out.value if remembers else None,
-            carry=carry,
-            reward=after.reward,
-            terminated=after.terminated,
-            truncated=after.truncated,
-            final_obs=after.final_obs,
-            returns=returns,
-            moves=(stream.state, reached) if deferring else None,
-            potential=None,
-        )
+            obs=stream.obs, mask=mask, reset=stream.reset, action=action, logits=out.logits,
+            value=out.value if remembers else None, carry=carry, reward=after.reward,
+            terminated=after.terminated, truncated=after.truncated,
+            final_obs=after.final_obs, returns=returns,
+            moves=(stream.state, reached) if deferring else None, potential=None,
+        )  # fmt: skip
         running = jnp.where(over, 0.0, returns)
         ledger = stream.ledger
         return Stream(state, after.obs, after.mask, carry, over, running, ledger), seen
@@ -259,15 +237,9 @@ def _dynamics(
 
 
 def compute_gae(
-    head: ActionHead,
-    module: nn.Module,
-    params: PyTree,
-    rollout: Rollout,
-    stream: Stream,
-    temperature: Scalar,
-    gamma: Scalar,
-    gae_lambda: Scalar,
-) -> Estimates:
+    head: ActionHead, module: nn.Module, params: PyTree, rollout: Rollout, stream: Stream,
+    temperature: Scalar, gamma: Scalar, gae_lambda: Scalar,
+) -> Estimates:  # fmt: skip
     """Returns values, advantages and log-probabilities of a rollout.
 
     A truncated step is bootstrapped from its ``final_obs``, a terminated one from nothing,
@@ -287,14 +259,9 @@ def compute_gae(
     before, after = rollout.potential or (0.0, 0.0)
     lanes = jax.vmap(gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
     advantage = lanes(
-        rollout.reward,
-        value - before,
-        next_value - after,
-        rollout.terminated,
-        rollout.truncated,
-        gamma,
-        gae_lambda,
-    )
+        rollout.reward, value - before, next_value - after, rollout.terminated,
+        rollout.truncated, gamma, gae_lambda,
+    )  # fmt: skip
     drawn = head.choice(rollout.logits, rollout.mask, temperature, rollout.action)
     return Estimates(value, advantage, drawn.log_prob)
 

@@ -149,27 +149,15 @@ class EnvTraining:
         hp = state.hparams
         rollout_key, shuffle_key = jax.random.split(key)
         after, rollout = ro.collect(
-            rollout_key,
-            self.env,
-            self.module,
-            state.params,
-            env_params,
-            state.stream,
-            hp.temperature,
-            self.num_steps,
-        )
+            rollout_key, self.env, self.module, state.params, env_params, state.stream,
+            hp.temperature, self.num_steps,
+        )  # fmt: skip
         # lambda = 1 makes the advantage G_t - V(s_t), G_t cut only where the stream is.
         gae_lambda = 1.0 if self.method == "reinforce" else hp.gae_lambda
         estimates = ro.compute_gae(
-            ro.head_of(self.env),
-            self.module,
-            state.params,
-            rollout,
-            after,
-            hp.temperature,
-            hp.gamma,
-            gae_lambda,
-        )
+            ro.head_of(self.env), self.module, state.params, rollout, after, hp.temperature,
+            hp.gamma, gae_lambda,
+        )  # fmt: skip
         batch = self._batch(rollout, state.stream, estimates)
         orders = shuffled_orders(shuffle_key, self._samples, self.epochs)
         params, adam, metrics = per_controller(self._fit)(
@@ -184,13 +172,9 @@ class EnvTraining:
         return TrainState(hp, params, adam, after), metrics
 
     def train(
-        self,
-        key: Key[Array, ""],
-        state: TrainState,
-        env_params: PyTree,
-        num_updates: int,
+        self, key: Key[Array, ""], state: TrainState, env_params: PyTree, num_updates: int,
         start: int | Int[Array, ""] = 0,
-    ) -> tuple[TrainState, Metrics]:
+    ) -> tuple[TrainState, Metrics]:  # fmt: skip
         """Returns the state after ``num_updates`` updates, and metrics ``[num_updates]``.
 
         Update ``i`` uses key ``step_key(key, start + i)``, so a run may be cut anywhere.
@@ -227,15 +211,11 @@ class EnvTraining:
             order = lambda leaf: leaf.reshape(self._samples, *leaf.shape[2:])
             obs = jax.tree.map(order, rollout.obs)
         return PolicyBatch(
-            obs=obs,
-            mask=None if rollout.mask is None else order(rollout.mask),
-            action=order(rollout.action),
-            log_prob=order(estimates.log_prob),
-            value=order(estimates.value),
-            advantage=order(estimates.advantage),
-            target=order(estimates.advantage + estimates.value),
-            valid=None,
-        )
+            obs=obs, mask=None if rollout.mask is None else order(rollout.mask),
+            action=order(rollout.action), log_prob=order(estimates.log_prob),
+            value=order(estimates.value), advantage=order(estimates.advantage),
+            target=order(estimates.advantage + estimates.value), valid=None,
+        )  # fmt: skip
 
     def _apply(self, params: PyTree, obs: PyTree) -> PolicyOutput:
         module: Any = self.module
@@ -247,13 +227,9 @@ class EnvTraining:
         )[1]
 
     def _fit(
-        self,
-        orders: Int[Array, "epochs n"],
-        params: PyTree,
-        adam: PyTree,
-        batch: PolicyBatch,
-        hparams: EnvHparams,
-    ) -> tuple[PyTree, PyTree, Metrics]:
+        self, orders: Int[Array, "epochs n"], params: PyTree, adam: PyTree,
+        batch: PolicyBatch, hparams: EnvHparams,
+    ) -> tuple[PyTree, PyTree, Metrics]:  # fmt: skip
         vector, unravel = ravel_pytree(params)
         apply = lambda vector, obs: self._apply(unravel(vector), obs)
         choice = ro.head_of(self.env).choice
@@ -281,20 +257,11 @@ class Trained(NamedTuple):
 
 
 def train(
-    env: Environment,
-    method: str = "ppo",
-    *,
-    seeds: int = 1,
-    seed0: Any = 0,
-    hparams: Mapping[str, Any] | EnvHparams | None = None,
-    updates: int | None = None,
-    total_steps: int | None = None,
-    num_envs: int = 8,
-    num_steps: int = 128,
-    controller: nn.Module | None = None,
-    env_params: PyTree = None,
-    **options: Any,
-) -> Trained:
+    env: Environment, method: str = "ppo", *, seeds: int = 1, seed0: Any = 0,
+    hparams: Mapping[str, Any] | EnvHparams | None = None, updates: int | None = None,
+    total_steps: int | None = None, num_envs: int = 8, num_steps: int = 128,
+    controller: nn.Module | None = None, env_params: PyTree = None, **options: Any,
+) -> Trained:  # fmt: skip
     """Returns controllers trained on an environment, all in one compiled program.
 
     Pure: it may itself be under ``jit`` and ``vmap``, over ``hparams`` and ``seed0``. Seed
@@ -383,14 +350,9 @@ def _columns(hparams: Mapping[str, Any] | EnvHparams | None) -> tuple[EnvHparams
 
 
 def train_population(
-    training: EnvTraining,
-    keys: Key[Array, "P"],
-    hparams: EnvHparams,
-    env_params: PyTree,
-    num_updates: int,
-    *,
-    block: int = 16,
-) -> tuple[TrainState, Metrics]:
+    training: EnvTraining, keys: Key[Array, "P"], hparams: EnvHparams, env_params: PyTree,
+    num_updates: int, *, block: int = 16,
+) -> tuple[TrainState, Metrics]:  # fmt: skip
     """Returns ``P`` trained controllers and their metrics ``[P, num_updates]``.
 
     Args:

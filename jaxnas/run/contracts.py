@@ -127,12 +127,9 @@ def check_shapes(algo: Algorithm, oracle: Oracle) -> None:
         check_evaluation(oracle, found, lanes)
     leaf: Any = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
     seen = Evaluation(
-        objectives=leaf((lanes, len(oracle.objectives))),
-        violation=leaf((lanes,)),
-        cost=leaf((lanes,)),
-        status=leaf((lanes,), dtype=jnp.int32),
-        reward=leaf((lanes,)),
-    )
+        objectives=leaf((lanes, len(oracle.objectives))), violation=leaf((lanes,)),
+        cost=leaf((lanes,)), status=leaf((lanes,), dtype=jnp.int32), reward=leaf((lanes,)),
+    )  # fmt: skip
     _same(f"{name}.tell", state, jax.eval_shape(algo.tell, key, state, proposal, seen))
     learnt, metrics = _pair(f"{name}.learn", jax.eval_shape(algo.learn, key, state))
     _same(f"{name}.learn", state, learnt)

@@ -156,12 +156,9 @@ def local(x: Any) -> np.ndarray:
 
 @contextlib.contextmanager
 def joined(
-    coordinator: str | None,
-    process: int | None = None,
-    processes: int | None = None,
-    options: Mapping[str, Any] | None = None,
-    wait_s: float = WAIT_S,
-) -> Iterator[None]:
+    coordinator: str | None, process: int | None = None, processes: int | None = None,
+    options: Mapping[str, Any] | None = None, wait_s: float = WAIT_S,
+) -> Iterator[None]:  # fmt: skip
     """Joins the processes of a run; a run of one process where no coordinator is given.
 
     Call it before any JAX computation. Where a process ends or falls silent, the others
@@ -267,12 +264,9 @@ def _serve(address: str, processes: int) -> subprocess.Popen[str]:
         time.sleep(1.0)
     service = subprocess.Popen(
         [sys.executable, "-c", _SERVICE, f"[::]:{port}", str(processes)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         start_new_session=True,
-    )
+    )  # fmt: skip
     assert service.stdout is not None
     if service.stdout.readline().strip() != "ready":
         raise UserError(f"The coordinator could not be started on port {port}.")

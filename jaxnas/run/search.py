@@ -206,20 +206,13 @@ def _plan(
     if wave is None:
         wave = mem.controllers_that_fit(count, each, width * mesh.size, memory.free)
     return Job(
-        algo=algo,
-        oracle=oracle,
-        settings=settings,
-        seeds=options.seeds,
-        seed0=options.seed0,
-        updates=updates,
+        algo=algo, oracle=oracle, settings=settings, seeds=options.seeds,
+        seed0=options.seed0, updates=updates,
         chunk=options.chunk or max(1, -(-updates // ROWS)),
-        layout=Layout(min(wave, count), width, mesh.size, kind),
-        wave=wave,
-        mesh=mesh,
+        layout=Layout(min(wave, count), width, mesh.size, kind), wave=wave, mesh=mesh,
         init=None if options.init is None else policies.initial(options.init, algo),
-        label=options.label or algo.id.rsplit("-v", 1)[0],
-        memory=memory,
-    )
+        label=options.label or algo.id.rsplit("-v", 1)[0], memory=memory,
+    )  # fmt: skip
 
 
 def _member_bytes(algo: Algorithm, oracle: Budgeted, updates: int, settings: PyTree) -> int:

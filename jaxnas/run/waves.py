@@ -83,12 +83,9 @@ def _begin(
 
 
 def _advance(
-    engine: Engine,
-    wave: Wave,
-    saved: Checkpoints | None,
-    at: Progress,
+    engine: Engine, wave: Wave, saved: Checkpoints | None, at: Progress,
     timings: dict[str, float],
-) -> Member:
+) -> Member:  # fmt: skip
     job, pace = engine.job, 1
     begun = saved_at = time.perf_counter()
     members, step, rows, _ = at

@@ -75,14 +75,9 @@ class Recalled(OracleWrapper):
         return ()
 
     def evaluate(
-        self,
-        key: Any,
-        params: PyTree,
-        state: PyTree,
-        tokens: Any,
-        fidelity: Any,
+        self, key: Any, params: PyTree, state: PyTree, tokens: Any, fidelity: Any,
         active: Any,
-    ) -> tuple[PyTree, Evaluation]:
+    ) -> tuple[PyTree, Evaluation]:  # fmt: skip
         """Returns what was measured; inactive lanes are SKIPPED."""
         part = _part(cast(Measuring, self.oracle))
         answers = [
