@@ -237,13 +237,11 @@ def make_env(name: str, *, oracle: Oracle | None = None, **options: Any) -> Any:
     """
     known = inspect.signature(lookup("env", name)).parameters
     if oracle is None or "oracle" in known:
-        return make(
-            "env", name, **options, **({} if oracle is None else {"oracle": oracle})
-        )
+        own = {} if oracle is None else {"oracle": oracle}
+        return make("env", name, **options, **own)
     names = [n for n in ("reward", "penalty", "weights") if n in options and n not in known]
     paying = {n: _frozen(options.pop(n)) for n in names}
     if "space" in known:
         options.setdefault("space", oracle.space)
-    return _load("jaxnas.envs.change:scored")(
-        make("env", name, **options), oracle, **paying
-    )
+    scored = _load("jaxnas.envs.change:scored")
+    return scored(make("env", name, **options), oracle, **paying)

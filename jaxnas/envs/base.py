@@ -140,11 +140,8 @@ class Deferring(Protocol):
     ) -> "Paid":
         """Returns the rewards of a rollout, and what else is known once it is paid.
 
-        Args:
-            key: of the oracle.
-            params: the task.
-            moves: what happened.
-            ledger: where the running episodes stand; not read where one begins.
+        ``key`` is the oracle's; ``ledger``, where the running episodes stand, is not read
+        where one begins.
         """
         ...
 
@@ -229,11 +226,7 @@ def restart(
 ) -> tuple[PyTree, Timestep]:
     """Returns ``state, after`` with a new episode begun where ``after`` ends one.
 
-    Args:
-        state: after a step.
-        after: what the step returned.
-        fresh: first state of the new episode.
-        opening: its first time step.
+    ``fresh`` and ``opening`` are its first state and time step.
     """
     over = done(after)
     seen = after._replace(
@@ -304,12 +297,7 @@ def continuing(env: Environment) -> Environment:
 
 @dataclass(frozen=True)
 class Batch:
-    """``width`` independent copies: states and time steps gain a leading axis ``E``.
-
-    Args:
-        env: what is copied.
-        width: number of copies, ``E >= 1``.
-    """
+    """``width >= 1`` independent copies: states and time steps gain a first axis ``E``."""
 
     env: Environment
     width: int

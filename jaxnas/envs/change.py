@@ -48,12 +48,8 @@ class ChangeEnv(OracleEnv):
 
     A failed evaluation counts as a score of ``penalty``.
 
-    Args:
-        dynamics: an environment that edits architectures, such as ``LatentEnv``.
-        oracle: scores them; it must be traced.
-        penalty: score of an architecture whose evaluation failed.
-        scalariser: objectives to reward; weights of one by default.
-        reward: ``delta_from_start`` or ``delta_from_zero``.
+    Arguments are those of :class:`OracleEnv`, with dynamics that edit architectures, such
+    as ``LatentEnv``; and ``reward``, the mode.
 
     Raises:
         UserError: an unknown mode, dynamics that do not hold an architecture at every

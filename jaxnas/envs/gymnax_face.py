@@ -194,9 +194,6 @@ class FromGymnax(_OfGymnax):
 
     Every action is legal. Where gymnax reports a step as both terminated and truncated it
     counts as terminated. :func:`from_gymnax` chooses the faster form where there is one.
-
-    Args:
-        env: what is adapted.
     """
 
     @property
@@ -221,10 +218,8 @@ class FromGymnaxDynamics(_OfGymnax):
     """The dynamics of a gymnax environment without its automatic reset.
 
     Whoever steps it decides when to draw new episodes, which a rollout does all at once:
-    random bits inside a step loop cost more on CPU than a small environment does.
-
-    Args:
-        env: an instance of gymnax's ``Environment`` that does not override ``step``.
+    random bits inside a step loop cost more on CPU than a small environment does. It must
+    be an instance of gymnax's ``Environment`` that does not override ``step``.
     """
 
     @property
@@ -243,11 +238,7 @@ class FromGymnaxDynamics(_OfGymnax):
 
 
 def from_gymnax(env: Any) -> FromGymnax | FromGymnaxDynamics:
-    """Returns a gymnax 1.0 environment under the protocol of this library.
-
-    Args:
-        env: an environment, or a wrapper around one.
-    """
+    """Returns a gymnax 1.0 environment, or a wrapper, under this library's protocol."""
     try:
         from gymnax.environments.environment import Environment as GymnaxEnvironment
     except ModuleNotFoundError:  # the signature without the package

@@ -137,11 +137,7 @@ class OracleEnv(abc.ABC):
         return self.dynamics.flat_bounds
 
     def params(self, dynamics: PyTree = None) -> dict[str, PyTree]:
-        """Returns the task: ``dynamics`` and ``oracle`` parameters.
-
-        Args:
-            dynamics: parameters of the dynamics; their own where None.
-        """
+        """Returns the task: parameters of dynamics (their own if None) and oracle."""
         own = default_params(self.dynamics) if dynamics is None else dynamics
         return {"dynamics": own, "oracle": self.oracle.params()}
 
@@ -159,11 +155,8 @@ class OracleEnv(abc.ABC):
     ) -> Float[Array, "n"]:  # fmt: skip
         """Returns the scores of what many states of the dynamics hold, by a fresh oracle.
 
-        Args:
-            key: of the oracle.
-            params: the task.
-            states: of the *dynamics*, ``[n, ...]``.
-            wanted: which to score; what is returned elsewhere means nothing.
+        ``states`` are those of the *dynamics*, ``[n, ...]``; what is returned where a state
+        is not ``wanted`` means nothing. ``key`` is the oracle's.
         """
         queries = jax.vmap(self.dynamics.queries, in_axes=(0, None))
         tokens = queries(states, params["dynamics"])
@@ -201,11 +194,7 @@ class ScoredEnv(OracleEnv):
     that makes larger better (several objectives: a weighted sum), or ``penalty`` where the
     episode terminated without a legal architecture or the evaluation failed.
 
-    Args:
-        dynamics: an environment that builds architectures, such as ``TokenEnv``.
-        oracle: scores them; it must be traced.
-        penalty: reward of an illegal or failed episode; zero by default.
-        scalariser: objectives to reward; weights of one by default.
+    Arguments are those of :class:`OracleEnv`.
     """
 
     @property

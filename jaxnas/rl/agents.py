@@ -34,14 +34,8 @@ def evaluate(
 ) -> Episodes:  # fmt: skip
     """Returns what a trained controller does in ``episodes`` fresh episodes; pure.
 
-    Args:
-        key: of starts, dynamics and draws.
-        training: names the environment and the controller.
-        params: of the controller, ``TrainState.params``.
-        env_params: the task.
-        episodes: ``N``.
-        horizon: steps after which an episode counts as cut off.
-        greedy: the most likely action, or a draw at temperature 1.
+    ``params`` are the controller's, ``TrainState.params``; an episode counts as cut off
+    after ``horizon`` steps; actions are the most likely, or draws at temperature 1.
 
     Raises:
         UserError: an environment that restarts itself, so that its episodes have no end.

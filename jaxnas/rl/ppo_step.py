@@ -53,8 +53,7 @@ def ppo_loss(
         value = losses.value_loss(out.value, batch.target, valid)
     entropy = jnp.mean(drawn.entropy)
     loss = policy + hparams.value_weight * value - hparams.entropy * entropy
-    parts = {"loss": loss, "value_loss": value, "entropy": entropy}
-    return loss, parts
+    return loss, {"loss": loss, "value_loss": value, "entropy": entropy}
 
 
 def ppo_update(
@@ -65,7 +64,7 @@ def ppo_update(
     """Returns parameters and optimiser state after ``E * minibatches`` gradient steps.
 
     Args:
-        apply: policy and value of a minibatch of observations.
+        apply: policy and value of a minibatch of observations, logits before masking.
         params: of the policy.
         adam: optimiser state, :func:`optimise.init`.
         orders: an order of the samples for each of ``E`` passes; with one minibatch only

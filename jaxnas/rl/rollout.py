@@ -5,7 +5,7 @@ the whole rollout in one pass; a separate critic is then never run inside the lo
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -108,9 +108,7 @@ def defers(env: Environment, env_params: PyTree) -> bool:
 
 def acted_on(env: Environment, env_params: PyTree) -> Environment:
     """Returns what a rollout steps: the environment, or its form without rewards."""
-    if isinstance(env, base.Deferring) and env.defers(env_params):
-        return env.unpaid()
-    return env
+    return cast(Any, env).unpaid() if defers(env, env_params) else env
 
 
 def open_stream(
@@ -135,15 +133,9 @@ def collect(
 ) -> tuple[Stream, Rollout]:  # fmt: skip
     """Returns ``num_steps`` steps in each environment, and where the stream then stands.
 
-    Args:
-        key: used up; all uniforms that choose actions come from one draw of it.
-        env: need not restart itself.
-        module: the controller.
-        params: of the controller.
-        env_params: of the environment, shared by the ``E`` copies.
-        stream: where to go on.
-        temperature: of the policy, > 0.
-        num_steps: ``T``.
+    ``key`` is used up: all uniforms that choose actions come from one draw of it. The
+    environment need not restart itself; ``env_params`` are shared by its ``E`` copies;
+    ``temperature`` > 0 is the policy's; ``num_steps`` is ``T``.
     """
     shape, remembers = (num_steps, stream.reset.shape[0]), is_recurrent(module)
     act_key, env_key = jax.random.split(key)

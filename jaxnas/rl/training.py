@@ -355,14 +355,9 @@ def train_population(
 ) -> tuple[TrainState, Metrics]:  # fmt: skip
     """Returns ``P`` trained controllers and their metrics ``[P, num_updates]``.
 
-    Args:
-        training: what each does.
-        keys: one a controller.
-        hparams: leaves ``[P]``, or scalars that all share.
-        env_params: shared by all.
-        num_updates: updates of each.
-        block: controllers advanced together; one block is finished before the next begins,
-            so that it stays in the processor's cache. A remainder is compiled again.
+    ``hparams`` have leaves ``[P]``, or scalars that all share, as they do ``env_params``.
+    ``block`` controllers are advanced together; one block is finished before the next
+    begins, so that it stays in the processor's cache. A remainder is compiled again.
     """
     count = keys.shape[0]
     spread = lambda leaf: jnp.broadcast_to(jnp.asarray(leaf, jnp.float32), (count,))

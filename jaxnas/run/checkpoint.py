@@ -55,11 +55,9 @@ def _flat(tree: PyTree) -> dict[str, Any]:
 
 
 class Checkpoints:
-    """The checkpoints of one run directory; only the newest is kept.
+    """The checkpoints of one run directory, made on first use; only the newest is kept.
 
-    Args:
-        directory: where they live; made on first use. Several processes share it, and each
-            writes what its devices hold.
+    Several processes share it, and each writes what its devices hold.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -97,9 +97,7 @@ def _check_members(made: Any, protocol: type) -> str:
 def check_shapes(algo: Algorithm, oracle: Oracle) -> None:
     """Checks the shapes and dtypes of everything that the search hands on.
 
-    Args:
-        algo: proposes.
-        oracle: scores; of one on the host ``evaluate`` is not called.
+    Of an oracle on the host ``evaluate`` is not called.
 
     Raises:
         UserError: a leaf of another shape or dtype, with method and leaf.

@@ -94,18 +94,10 @@ def update(
     """Returns the states after ``rounds`` of ask, evaluate and tell, and then one learn.
 
     Pure: ``vmap`` it over keys and states (whose ``hparams`` are leaves), ``scan`` it over
-    keys. Params are shared: ``in_axes=None``.
-
-    Args:
-        algo: proposes and learns.
-        oracle: of :func:`jaxnas.budgeted`, traced.
-        key: of this update.
-        params: ``oracle.params()``.
-        state: of ``algo.init(key, hparams)``.
-        oracle_state: of ``oracle.init(key, params)``.
-
-    Returns:
-        Both states, and the scalar metrics of ``learn``.
+    keys. ``params`` are ``oracle.params()``, shared: ``in_axes=None``. The states are first
+    those of ``algo.init(key, hparams)`` and ``oracle.init(key, params)``; returned are
+    both, and the scalar metrics of ``learn``. The oracle is one of :func:`jaxnas.budgeted`,
+    traced.
 
     Raises:
         UserError: the oracle has no budget, or lives on the host.
@@ -219,12 +211,7 @@ def _put(tree: PyTree, sharding: NamedSharding) -> PyTree:
 class Programs:
     """The compiled programs of one population: ``init`` and ``run`` (or ask and tell).
 
-    Args:
-        algo: the algorithm of every controller.
-        oracle: the budgeted oracle that they ask.
-        layout: blocks and devices.
-        mesh: where the blocks live.
-        updates: upper bound on updates, the length of the logs.
+    ``updates`` is the upper bound on updates, the length of the logs.
     """
 
     def __init__(

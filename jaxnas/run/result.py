@@ -103,14 +103,10 @@ def carry_forward(curve: np.ndarray) -> np.ndarray:
 def gather(
     algo: Algorithm, oracle: Budgeted, members: Member, ids: np.ndarray, seeds: int
 ) -> dict[str, np.ndarray]:
-    """Returns the raw arrays of the controllers ``ids``, padding left out.
+    """Returns the raw arrays of controllers, padding left out.
 
-    Args:
-        algo: may keep arrays of its own.
-        oracle: knows the unit of the curve.
-        members: ``[blocks, width, ...]``.
-        ids: global controller ids, ``[padded]``, -1 for padding.
-        seeds: controllers of each setting.
+    ``members`` are ``[blocks, width, ...]`` and ``ids`` their global ids, ``[padded]``, -1
+    for padding; ``seeds`` is the number of controllers of each setting.
     """
     real = ids >= 0
 

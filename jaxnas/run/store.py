@@ -115,18 +115,13 @@ class RunDirectory:
             else:
                 child.unlink()
 
-    @property
-    def config(self) -> dict[str, Any] | None:
-        """The configuration of the run that is here, if any."""
-        return read_config(self.path)
-
     def adopt(self, config: dict[str, Any]) -> None:
         """Makes this the run's configuration, or checks that it already is.
 
         Raises:
             UserError: another configuration is here; the text lists what differs.
         """
-        here = self.config
+        here = read_config(self.path)
         if here is None:
             self._refuse_strangers()
             write_json(self.path / "config.json", config)
@@ -174,12 +169,8 @@ class RunDirectory:
     def truncate_rows(self, lengths: Sequence[int]) -> int:
         """Drops what was appended after the checkpoint that is being resumed.
 
-        Args:
-            lengths: bytes of each process's rows at the checkpoint. Process 0 also sees to
-                the rows of processes that there are no more.
-
-        Returns:
-            The bytes of this process's rows.
+        ``lengths`` are the bytes of each process's rows then; returned are those of this
+        one. Process 0 also sees to the rows of processes that there are no more.
         """
         me, total = distributed.index(), distributed.count()
         mine = [me] if me else [0, *range(total, len(self.row_lengths()))]
@@ -193,9 +184,7 @@ class RunDirectory:
 def join_rows(rows: Sequence[dict[str, Any]], *, upward: bool) -> dict[str, Any]:
     """Returns the row of all controllers from those of each process, at one update.
 
-    Args:
-        rows: as they stand in the processes' ``rows.jsonl``.
-        upward: whether a greater best value is a better one.
+    ``upward`` says whether a greater best value is a better one.
     """
     if len(rows) == 1:
         return rows[0]
