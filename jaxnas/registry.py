@@ -81,7 +81,6 @@ TABLES = {
 
 @functools.cache
 def _plugins(kind: str) -> dict[str, str]:
-    """Returns the entry points that installed packages declare for a kind."""
     found = importlib.metadata.entry_points(group=f"jaxnas.{kind}s")
     return {point.name: point.value for point in found}
 

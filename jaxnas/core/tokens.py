@@ -62,7 +62,6 @@ def _wide_inverse_cdf(
 
 
 def _ones_above(size: int, offset: int) -> Float[np.ndarray, "n n"]:
-    """Returns ones where the column is at least ``offset`` beyond the row, else zeros."""
     return np.triu(np.ones((size, size), np.float32), offset)
 
 

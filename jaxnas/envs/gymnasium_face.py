@@ -267,7 +267,6 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         return {"action_mask": legal, "_action_mask": np.ones(len(legal), bool)}
 
     def _streams(self, seed: Any) -> tuple[Key[Array, "E"], Int[Array, "E"]]:
-        """Returns every lane's key and the number of its next episode."""
         if isinstance(seed, int):
             seeds: list[int | None] = [seed + i for i in range(self.num_envs)]
         else:
@@ -333,7 +332,6 @@ def _legal(env: Environment, mask: Any, lanes: tuple[int, ...] = ()) -> np.ndarr
 
 
 def _final(final_obs: np.ndarray, mask: np.ndarray, over: np.ndarray) -> dict[str, Any]:
-    """Returns what gymnasium keeps of the episodes that ended, as its own batches do."""
     observations = np.full(len(over), None, dtype=object)
     for lane in np.flatnonzero(over):
         observations[lane] = final_obs[lane]

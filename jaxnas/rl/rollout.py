@@ -182,8 +182,6 @@ def collect(
 def _running_returns(
     start: Float[Array, "E"], reward: Float[Array, "T E"], ended: Bool[Array, "T E"]
 ) -> tuple[Float[Array, "E"], Float[Array, "T E"]]:
-    """Returns the rewards of each episode so far: at the end, and after every step."""
-
     def add(total: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
         total = total + step[0]
         return jnp.where(step[1], 0.0, total), total
@@ -265,7 +263,6 @@ def _values(
     remembered: tuple[Float[Array, "T E"] | None, PyTree],
     last: tuple[PyTree, PyTree, Bool[Array, "E"]],
 ) -> tuple[Float[Array, "T E"], Float[Array, "T E"]]:
-    """Returns the values of what was acted on and of what followed each step."""
     obs, final_obs, truncated = seen
     value, carries = remembered
     last_obs, last_carry, last_reset = last

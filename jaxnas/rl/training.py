@@ -193,7 +193,6 @@ class EnvTraining:
 
     @property
     def _samples(self) -> int:
-        """Number of rows that are shuffled and cut into minibatches."""
         return self.num_envs * (1 if ro.is_recurrent(self.module) else self.num_steps)
 
     def _batch(

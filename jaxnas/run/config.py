@@ -152,5 +152,4 @@ def describe_run(job: Job, options: RunOptions) -> dict[str, Any]:
 
 
 def _json_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a maker's options without the space, which is described apart."""
     return {name: _plain(v) for name, v in options.items() if name != "space"}

@@ -231,7 +231,6 @@ def _same(where: str, before: PyTree, after: PyTree) -> None:
 
 
 def _shown(got: Any) -> str:
-    """Returns an array as ``float32[8, 1]``, anything else as its type."""
     if hasattr(got, "dtype") and hasattr(got, "shape"):
         return f"{got.dtype}{list(got.shape)}"
     return type(got).__name__

@@ -223,7 +223,6 @@ def _leave(code: int) -> None:
 def _place(
     coordinator: str, process: int | None, processes: int | None
 ) -> tuple[str, int, int, Any]:
-    """Returns the coordinator, which process of how many this is, and its device ids."""
     if coordinator == "auto":
         if process is not None or processes is not None:
             raise UserError("--coordinator auto finds --process and --processes itself.")
@@ -252,7 +251,6 @@ def _place(
 
 
 def _serve(address: str, processes: int) -> subprocess.Popen[str]:
-    """Returns the running coordination service, a child that outlives this process."""
     port = address.rpartition(":")[2]
     limit = time.monotonic() + LINGER_S[1]  # that of a run which has just ended lingers
     while not _free(int(port)):

@@ -123,7 +123,6 @@ class Engine:
         return self.programs.learn((old, members), step)
 
     def _check_first(self, members: Member) -> None:
-        """Checks what some controllers of this process asked for in their first update."""
         ledger, algo = members.oracle.ledger, self.job.algo
         tokens, queries = (
             x.addressable_shards[0].data for x in (ledger.tokens, ledger.queries)

@@ -158,8 +158,6 @@ def best_distinct(
 
 @functools.lru_cache(maxsize=32)
 def _evaluate_program(oracle: Budgeted) -> Any:
-    """Returns the jitted ``(params, tokens, measured) -> (objectives, reward)``."""
-
     def evaluate(params: PyTree, tokens: Any, measured: Any) -> Any:
         values = measured
         if oracle.truthful:

@@ -331,7 +331,6 @@ def _check_host_options(oracle: Oracle, options: RunOptions) -> None:
 
 
 def _warn(label: str, callbacks: Sequence[Callback], text: str) -> None:
-    """Tells the callbacks a sentence; where there are none, it is a Python warning."""
     if not callbacks:
         warnings.warn(text, RuntimeWarning, stacklevel=2)
     for callback in callbacks:
@@ -351,7 +350,6 @@ def _finish(
     best: dict[str, np.ndarray],
     made: dict[str, Any],
 ) -> None:
-    """Writes the results, ``results.npz`` last, and drops what only a resume needs."""
     folders.write_json(directory.path / "provenance.json", made)
     folders.write_arrays(directory.path / "archive.npz", best)
     folders.write_arrays(directory.path / "results.npz", arrays)

@@ -137,7 +137,6 @@ class RunDirectory:
             )
 
     def _refuse_strangers(self) -> None:
-        """Raises where the directory holds files but no run."""
         others = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
         if others and not (self.path / "config.json").exists():
             raise UserError(

@@ -121,7 +121,6 @@ def _advance(
 
 
 def _save(engine: Engine, saved: Checkpoints, at: Progress) -> None:
-    """Saves the population and, with a host oracle, all answers so far."""
     answers = engine.cache.to_arrays() if engine.cache is not None else {}
     shapes = {name: list(a.shape) for name, a in answers.items()}
     rows = distributed.exchange(at.rows)

@@ -110,7 +110,6 @@ class Processes:
         self._payload = payload
 
     def _hand_out(self, todo: list[Request], waiting: "collections.deque[int]") -> None:
-        """Gives waiting requests to idle workers, and starts workers that are missing."""
         for worker in self._team:
             if worker.ready and worker.place is None and waiting:
                 worker.give(waiting.popleft(), todo, self.timeout_s)
@@ -119,7 +118,6 @@ class Processes:
         self._team += [_Worker(self._payload) for _ in range(missing)]
 
     def _collect(self) -> "list[tuple[int, Outcome | _Death]]":
-        """Waits for news and returns what has arrived; dead workers leave the team."""
         deadlines = [w.deadline for w in self._team if w.deadline is not None]
         patience = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
         handles = [h for w in self._team for h in (w.pipe, w.process.sentinel)]
