@@ -139,10 +139,8 @@ def shared(memory: Memory) -> Memory:
     if len(found) == 1:
         return memory
     nodes = [node for node, *_ in found]
-    each = [
-        free / (nodes.count(node) if source == "host" else 1)
-        for node, free, source in found
-    ]
+    share = lambda node, source: nodes.count(node) if source == "host" else 1
+    each = [free / share(node, source) for node, free, source in found]
     return Memory(min(each) * len(each), memory.source)
 
 

@@ -61,8 +61,7 @@ class Result:
         Raises:
             UserError: the method learns none, or this one was not saved.
         """
-        header: dict[str, Any] = {}
-        found = self.learned
+        header, found = {}, self.learned
         if found is None and self.path is not None:
             header, found = policies.KIND.read(self.path / policies.FILE)
         if not found:
@@ -82,14 +81,10 @@ class Result:
     def best(self, k: int = 1) -> list[dict[str, Any]]:
         """Returns the ``k`` best distinct architectures: tokens and objectives by name."""
         names = [o["name"] for o in self.config["objectives"]]
+        best = zip(self.archive["tokens"][:k], self.archive["objectives"][:k], strict=True)
         return [
-            {
-                "tokens": tuple(int(t) for t in tokens),
-                **{n: float(v) for n, v in zip(names, values, strict=True)},
-            }
-            for tokens, values in zip(
-                self.archive["tokens"][:k], self.archive["objectives"][:k], strict=True
-            )
+            {"tokens": tuple(map(int, tokens)), **dict(zip(names, map(float, values)))}
+            for tokens, values in best
         ]
 
 

@@ -222,32 +222,22 @@ def read_config(directory: Path) -> dict[str, Any] | None:
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
     """Returns ``"name: old -> new"`` for every leaf that two JSON values differ in."""
     if isinstance(old, dict) and isinstance(new, dict):
-        names = sorted(set(old) | set(new))
-        return [
-            line
-            for name in names
-            for line in differences(
-                old.get(name), new.get(name), f"{path}.{name}".lstrip(".")
-            )
-        ]
+        inner = lambda n: differences(old.get(n), new.get(n), f"{path}.{n}".lstrip("."))
+        return [line for name in sorted(set(old) | set(new)) for line in inner(name)]
     if old == new:
         return []
-    short = lambda value: (
-        text if len(text := json.dumps(value)) <= 60 else text[:57] + "..."
-    )
-    return [f"{path}: {short(old)} -> {short(new)}"]
+    short = lambda text: text if len(text) <= 60 else text[:57] + "..."
+    return [f"{path}: {short(json.dumps(old))} -> {short(json.dumps(new))}"]
 
 
 def provenance(devices: Sequence[Any]) -> dict[str, Any]:
     """Returns who made a run: command, versions, devices, commit, time."""
-    versions = {}
-    for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"):
-        versions[name] = metadata.version(name)
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "jaxnas": VERSION,
         "python": platform.python_version(),
-        **versions,
+        **{name: metadata.version(name) for name in packages},
         "os": platform.platform(),
         "platform": devices[0].platform,
         "device_kind": devices[0].device_kind,

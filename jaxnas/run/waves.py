@@ -199,15 +199,7 @@ def _newest(column: Any, real: np.ndarray) -> float | None:
 
 def tell(engine: Engine, wave: Wave, event: str, step: int, **more: Any) -> None:
     """Calls every callback."""
+    job, first = engine.job, int(wave.ids[0])
+    said = {"event": event, "label": job.label, "update": step, "updates": job.updates}
     for callback in wave.callbacks:
-        callback(
-            {
-                "event": event,
-                "label": engine.job.label,
-                "update": step,
-                "updates": engine.job.updates,
-                "first": int(wave.ids[0]),
-                "controllers": wave.total,
-                **more,
-            }
-        )
+        callback({**said, "first": first, "controllers": wave.total, **more})

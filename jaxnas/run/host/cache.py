@@ -175,12 +175,9 @@ class HostCache:
         for i in range(len(arrays["status"])):
             row, fidelity = arrays["tokens"][i], int(arrays["fidelity"][i])
             request = Request(self._key(row, fidelity), row, fidelity)
-            answer = Answer(
-                arrays["objectives"][i],
-                float(arrays["violation"][i]),
-                float(arrays["cost"][i]),
-                int(arrays["status"][i]),
-            )
+            violation, cost = float(arrays["violation"][i]), float(arrays["cost"][i])
+            status = int(arrays["status"][i])
+            answer = Answer(arrays["objectives"][i], violation, cost, status)
             self._answers[request.key] = (request, answer)
             if found[i]:
                 self._found.add(request.key)
