@@ -51,44 +51,13 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 __all__ = [
-    "FAILED",
-    "OK",
-    "SKIPPED",
-    "Algorithm",
-    "DiskFullError",
-    "Evaluation",
-    "Graph",
-    "JaxnasError",
-    "Measurement",
-    "Objective",
-    "Oracle",
-    "OracleWrapper",
-    "Processes",
-    "Proposal",
-    "RayExecutor",
-    "Result",
-    "RunOptions",
-    "SearchSpace",
-    "Store",
-    "UserError",
-    "budgeted",
-    "capability",
-    "configure_host",
-    "grid_settings",
-    "load_result",
-    "make_algorithm",
-    "make_controller",
-    "make_env",
-    "make_oracle",
-    "make_space",
-    "names",
-    "oracle_from",
-    "rl",
-    "search",
-    "timestep",
-    "update",
-]
-
+    "FAILED", "OK", "SKIPPED", "Algorithm", "DiskFullError", "Evaluation", "Graph",
+    "JaxnasError", "Measurement", "Objective", "Oracle", "OracleWrapper", "Processes",
+    "Proposal", "RayExecutor", "Result", "RunOptions", "SearchSpace", "Store",
+    "UserError", "budgeted", "capability", "configure_host", "grid_settings",
+    "load_result", "make_algorithm", "make_controller", "make_env", "make_oracle",
+    "make_space", "names", "oracle_from", "rl", "search", "timestep", "update",
+]  # fmt: skip
 _LAZY = {
     "Processes": "jaxnas.run.host.processes",
     "RayExecutor": "jaxnas.run.host.ray_cluster",
@@ -108,7 +77,6 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the run layer, and orbax with it, on first use."""
     if name not in _LAZY:
         raise AttributeError(f"module 'jaxnas' has no attribute {name!r}")
     import importlib

@@ -81,7 +81,6 @@ TABLES = {
 
 @functools.cache
 def _plugins(kind: str) -> dict[str, str]:
-    """Returns the entry points that installed packages declare for a kind."""
     found = importlib.metadata.entry_points(group=f"jaxnas.{kind}s")
     return {point.name: point.value for point in found}
 
@@ -104,7 +103,6 @@ def lookup(kind: str, name: str) -> Callable[..., Any]:
 
 
 def _load(target: str) -> Callable[..., Any]:
-    """Returns the attribute that a ``"module:attribute"`` string names."""
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -158,7 +156,6 @@ def make(kind: str, name: str, **options: Any) -> Any:
 
 
 def _frozen(value: Any) -> Any:
-    """Returns a value with tuples for lists, inside too."""
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
@@ -179,13 +176,9 @@ def make_space(name: str, **options: Any) -> SearchSpace:
 
 
 def make_oracle(
-    name: str,
-    *,
-    space: SearchSpace | None = None,
-    noise: str = "none",
-    constraints: Sequence[str] = (),
-    **options: Any,
-) -> Oracle:
+    name: str, *, space: SearchSpace | None = None, noise: str = "none",
+    constraints: Sequence[str] = (), **options: Any,
+) -> Oracle:  # fmt: skip
     """Returns an oracle by name, for example ``make_oracle("analog-nasbench")``.
 
     Args:
@@ -243,13 +236,11 @@ def make_env(name: str, *, oracle: Oracle | None = None, **options: Any) -> Any:
     """
     known = inspect.signature(lookup("env", name)).parameters
     if oracle is None or "oracle" in known:
-        return make(
-            "env", name, **options, **({} if oracle is None else {"oracle": oracle})
-        )
+        own = {} if oracle is None else {"oracle": oracle}
+        return make("env", name, **options, **own)
     names = [n for n in ("reward", "penalty", "weights") if n in options and n not in known]
     paying = {n: _frozen(options.pop(n)) for n in names}
     if "space" in known:
         options.setdefault("space", oracle.space)
-    return _load("jaxnas.envs.change:scored")(
-        make("env", name, **options), oracle, **paying
-    )
+    scored = _load("jaxnas.envs.change:scored")
+    return scored(make("env", name, **options), oracle, **paying)

@@ -12,15 +12,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from jaxnas import registry
+from jaxnas.cli.common import options as opts
 from jaxnas.cli.common.evaluating import Evaluating
 from jaxnas.cli.common.latent_parts import copy_file, default_folder, make_folder
-from jaxnas.cli.common.options import (
-    Chosen,
-    for_algorithm,
-    make_algorithm,
-    parse_axis,
-    parse_options,
-)
 from jaxnas.cli.common.progress import Reporter
 from jaxnas.core.algorithm import PolicyBased
 from jaxnas.core.errors import UserError
@@ -121,13 +115,10 @@ class Common:
                 "--space nb201."
             )
         return registry.make_oracle(
-            self.oracle,
-            space=space,
-            noise=self.noise,
-            constraints=self.constraint,
+            self.oracle, space=space, noise=self.noise, constraints=self.constraint,
             **({"objective": self.metric} if self.metric else {}),
-            **parse_options(self.oracle_set),
-        )
+            **opts.parse_options(self.oracle_set),
+        )  # fmt: skip
 
     @property
     def metric(self) -> str:
@@ -136,7 +127,6 @@ class Common:
         return str(self.objective or ("" if own is inspect.Parameter.empty else own or ""))
 
     def _default(self, option: str) -> Any:
-        """Returns the default of an option of the oracle."""
         found = registry.settable("oracle", self.oracle).get(option)
         return None if found is None else found.default
 
@@ -154,7 +144,7 @@ class Common:
         """Returns, as a context, what evaluates and keeps outside the compiled search."""
         return self.evaluating.open(oracle, self.out, runs, self.fresh, reporter)
 
-    def initial(self, choice: Chosen) -> Path | None:
+    def initial(self, choice: opts.Chosen) -> Path | None:
         """Returns the run whose policies a method starts from."""
         if self.init is None or not isinstance(choice.algo, PolicyBased):
             return None
@@ -198,7 +188,6 @@ class Search:
             return self._run()
 
     def _run(self) -> int:
-        """Runs all algorithms in this process, among the others."""
         oracle = self.common.make_oracle()
         names = self.algorithms or DEFAULTS[self.env]
         if len(set(names)) != len(names):
@@ -206,19 +195,19 @@ class Search:
                 "Name each algorithm once, for example --algorithms random ppo."
             )
         grids = {
-            name: parse_grid(for_algorithm(self.grid, name, names), name) for name in names
+            name: parse_grid(opts.for_algorithm(self.grid, name, names), name)
+            for name in names
         }
         seeds = SEEDS[self.env] if self.seeds is None else self.seeds
         reporter = self.common.reporter
         paths = [self.common.directory / name for name in names]
 
-        def make(latent: Path) -> list[Chosen]:
-            """Returns the algorithms, after checking all their settings and grids."""
+        def make(latent: Path) -> list[opts.Chosen]:
             chosen = []
             for name in names:
                 options = {"latent": str(latent)} if name in moving else {}
-                settings = for_algorithm(self.common.set, name, names)
-                chosen.append(make_algorithm(name, oracle.space, settings, options))
+                settings = opts.for_algorithm(self.common.set, name, names)
+                chosen.append(opts.make_algorithm(name, oracle.space, settings, options))
                 check_grid(chosen[-1], grids[name])
             return chosen
 
@@ -271,14 +260,14 @@ def parse_grid(axes: Sequence[str], algorithm: str) -> dict[str, list[Any]]:
     """
     grid: dict[str, list[Any]] = {}
     for axis in axes:
-        name, values = parse_axis(axis)
+        name, values = opts.parse_axis(axis)
         if name in grid:
             raise UserError(f"The grid of {algorithm!r} names {name!r} twice.")
         grid[name] = values
     return grid
 
 
-def check_grid(choice: Chosen, grid: dict[str, list[Any]]) -> None:
+def check_grid(choice: opts.Chosen, grid: dict[str, list[Any]]) -> None:
     """Refuses values of a grid that are no numbers, or out of their ranges."""
     for name, values in grid.items():
         if not all(isinstance(v, int | float) for v in values):
@@ -287,16 +276,10 @@ def check_grid(choice: Chosen, grid: dict[str, list[Any]]) -> None:
 
 
 def run_one(
-    common: Common,
-    oracle: Oracle,
-    choice: Chosen,
-    grid: dict[str, list[Any]],
-    seeds: int,
-    out: Path,
-    reporter: Reporter,
-    label: str | None = None,
+    common: Common, oracle: Oracle, choice: opts.Chosen, grid: dict[str, list[Any]],
+    seeds: int, out: Path, reporter: Reporter, label: str | None = None,
     host: dict[str, Any] | None = None,
-) -> Any:
+) -> Any:  # fmt: skip
     """Runs one algorithm over its grid into its own directory and returns the result."""
     from jaxnas.run.search import search
 
@@ -308,25 +291,13 @@ def run_one(
         hparams = dict(columns)
     try:
         result = search(
-            choice.algo,
-            oracle,
-            budget=common.budget,
-            seeds=seeds,
-            seed0=common.seed0,
-            hparams=hparams,
-            out=out,
-            max_proposals=common.max_proposals,
-            weights=common.weights or None,
-            layout=common.layout,
-            width=common.width,
-            init=common.initial(choice),
-            callbacks=[reporter],
-            resume="never" if common.fresh else "auto",
-            grid=grid,
-            grid_cells=cells,
-            label=label or choice.name,
-            **(host or {}),
-        )
+            choice.algo, oracle, budget=common.budget, seeds=seeds, seed0=common.seed0,
+            hparams=hparams, out=out, max_proposals=common.max_proposals,
+            weights=common.weights or None, layout=common.layout, width=common.width,
+            init=common.initial(choice), callbacks=[reporter],
+            resume="never" if common.fresh else "auto", grid=grid, grid_cells=cells,
+            label=label or choice.name, **(host or {}),
+        )  # fmt: skip
     finally:
         reporter.close()
     if result.evaluations is not None:

@@ -39,47 +39,26 @@ def native_convolutions() -> Iterator[None]:
 
 
 def fast_conv(
-    lhs: Float[Array, "B H W C"],
-    rhs: Float[Array, "kh kw c F"],
-    window_strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    lhs_dilation: Sequence[int] | None = None,
-    rhs_dilation: Sequence[int] | None = None,
-    dimension_numbers: Any = None,
-    feature_group_count: int = 1,
-    **options: Any,
-) -> Float[Array, "B h w F"]:
+    lhs: Float[Array, "B H W C"], rhs: Float[Array, "kh kw c F"],
+    window_strides: Sequence[int], padding: Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None, rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None, feature_group_count: int = 1, **options: Any,
+) -> Float[Array, "B h w F"]:  # fmt: skip
     """Returns the convolution of ``lax.conv_general_dilated`` in NHWC and HWIO layout.
 
     Takes the place of that function in ``nn.Conv(conv_general_dilated=fast_conv)``. On CPU
-    it is a product of patches; up to rounding the numbers are the same.
-
-    Args:
-        lhs: images.
-        rhs: kernel; ``c`` is ``C`` over the number of groups.
-        window_strides: of both axes.
-        padding: (before, after) of both axes, as numbers.
-        lhs_dilation: 1 or None; others go to the native convolution.
-        rhs_dilation: 1 or None; others go to the native convolution.
-        dimension_numbers: NHWC, HWIO, NHWC, as flax writes them.
-        feature_group_count: groups of channels.
-        **options: passed on to the native convolution.
+    it is a product of patches; up to rounding the numbers are the same. Dilations other
+    than 1, and padding by name instead of (before, after) of both axes, go to the native
+    one, as do ``options``; ``c`` is ``C`` over the groups, ``feature_group_count``.
     """
     dilated = any(d != 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ())))
     numeric = not isinstance(padding, str) and all(len(p) == 2 for p in padding)
     native = _native.get() or jax.default_backend() != "cpu"
     if native or dilated or not numeric:
         return lax.conv_general_dilated(
-            lhs,
-            rhs,
-            window_strides,
-            padding,
-            lhs_dilation,
-            rhs_dilation,
-            dimension_numbers or ("NHWC", "HWIO", "NHWC"),
-            feature_group_count,
-            **options,
-        )
+            lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation,
+            dimension_numbers or ("NHWC", "HWIO", "NHWC"), feature_group_count, **options,
+        )  # fmt: skip
     parts = windows(lhs, rhs.shape[:2], window_strides, padding)
     kernel = rhs.reshape(-1, *rhs.shape[2:])
     height, width, batch = parts[0].shape[1:]
@@ -106,11 +85,7 @@ def windows(
 ) -> list[Float[Array, "C h w B"]]:
     """Returns what each place of a kernel sees, row by row; zeros where there is padding.
 
-    Args:
-        images: channels last.
-        kernel: height and width.
-        strides: of both axes.
-        padding: (before, after) of both axes.
+    ``kernel`` and ``strides`` are of height and width, ``padding`` (before, after) of each.
     """
     # Without the constraint XLA copies whatever made the images into each of the windows.
     held = with_layout_constraint(images, BATCH_FASTEST)
@@ -120,18 +95,10 @@ def windows(
     rows, columns = (
         (padded.shape[1 + axis] - kernel[axis]) // strides[axis] + 1 for axis in (0, 1)
     )
+    high, wide = strides[0] * (rows - 1) + 1, strides[1] * (columns - 1) + 1
+    every, last = padded.shape[0], padded.shape[3]
     return [
-        lax.slice(
-            padded,
-            (0, i, j, 0),
-            (
-                padded.shape[0],
-                i + strides[0] * (rows - 1) + 1,
-                j + strides[1] * (columns - 1) + 1,
-                padded.shape[3],
-            ),
-            (1, strides[0], strides[1], 1),
-        )
+        lax.slice(padded, (0, i, j, 0), (every, i + high, j + wide, last), (1, *strides, 1))
         for i in range(kernel[0])
         for j in range(kernel[1])
     ]

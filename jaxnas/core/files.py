@@ -17,10 +17,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     The bytes are on the disk before the name changes. When the block fails or is
     interrupted, ``path`` is as it was and nothing is left behind. Writers of the same path
-    do not meet: the last one to end wins.
-
-    Args:
-        path: in a folder that exists.
+    do not meet: the last one to end wins. The folder must exist.
 
     Raises:
         OSError: it cannot be written.
@@ -58,12 +55,9 @@ def lock(file: IO[Any]) -> None:
 def check_name(option: str, name: str) -> str:
     """Returns a name that is one component of a path, whatever the system.
 
-    Args:
-        option: where it was given, for the sentence.
-        name: letters, digits, dots, underscores and hyphens; a letter or digit first.
-
     Raises:
-        UserError: another text.
+        UserError: other than letters, digits, dots, underscores and hyphens, or a dot or a
+            hyphen first; the text names the ``option``.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}", name):
         raise UserError(

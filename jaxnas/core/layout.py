@@ -81,7 +81,6 @@ def per_controller(function: Callable[..., Any]) -> Callable[..., Any]:
 def _choose(
     function: Callable[..., Any], axis_size: int, mapped: Any, args: tuple[PyTree, ...]
 ) -> PyTree:
-    """Returns the outputs of all controllers, ``[axis_size, ...]``."""
     leaves, structure = jax.tree.flatten(args)
     flags = jax.tree.leaves(mapped)
     axes = [0 if flag else None for flag in flags]

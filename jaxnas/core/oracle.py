@@ -56,14 +56,9 @@ class Oracle(Protocol):
         ...
 
     def evaluate(
-        self,
-        key: Key[Array, ""],
-        params: PyTree,
-        state: PyTree,
-        tokens: Int[Array, "B L"],
-        fidelity: Int[Array, "B"],
-        active: Bool[Array, "B"],
-    ) -> tuple[PyTree, Evaluation]:
+        self, key: Key[Array, ""], params: PyTree, state: PyTree, tokens: Int[Array, "B L"],
+        fidelity: Int[Array, "B"], active: Bool[Array, "B"],
+    ) -> tuple[PyTree, Evaluation]:  # fmt: skip
         """Returns the new state and what was measured; inactive lanes are SKIPPED.
 
         ``objectives`` is ``float32[B, M]``, also where ``M`` is 1; ``violation``, ``cost``
@@ -204,11 +199,8 @@ class Composed(Protocol):
 def capability(oracle: Oracle, kind: type[Kind]) -> Kind | None:
     """Returns the object with a capability, found through wrappers, or None.
 
-    Its methods take the ``params`` of ``oracle``. Ask this instead of ``isinstance``.
-
-    Args:
-        oracle: bare or wrapped.
-        kind: one of ``CAPABILITIES``, or any protocol that is checkable at run time.
+    Its methods take the ``params`` of ``oracle``. Ask this instead of ``isinstance``, for
+    one of ``CAPABILITIES`` or any protocol that is checkable at run time.
     """
     if isinstance(oracle, Composed):
         return oracle.capability(kind)
@@ -238,9 +230,6 @@ class OracleWrapper:
     It has exactly the capabilities of what it wraps, so a subclass may define a
     capability's methods for any oracle: they count where the inner one has them too. A
     subclass whose ``params`` are not the inner one's defines every method that takes them.
-
-    Args:
-        oracle: what is wrapped.
     """
 
     oracle: Oracle
@@ -287,14 +276,9 @@ class OracleWrapper:
         return self.oracle.init(key, params)
 
     def evaluate(
-        self,
-        key: Key[Array, ""],
-        params: PyTree,
-        state: PyTree,
-        tokens: Any,
-        fidelity: Any,
-        active: Any,
-    ) -> tuple[PyTree, Evaluation]:
+        self, key: Key[Array, ""], params: PyTree, state: PyTree, tokens: Any,
+        fidelity: Any, active: Any,
+    ) -> tuple[PyTree, Evaluation]:  # fmt: skip
         """Returns what the inner oracle does."""
         return self.oracle.evaluate(key, params, state, tokens, fidelity, active)
 

@@ -50,10 +50,8 @@ HPARAMS = {
 def check(name: str, value: Any, interval: str) -> None:
     """Raises a UserError unless every number of ``value`` lies in the interval; NaN never.
 
-    Args:
-        name: what the number is called by who gave it.
-        value: a number, or any nesting of arrays and sequences of numbers.
-        interval: brackets include an end, parentheses do not; ends may be ``inf``.
+    ``value`` is a number, or any nesting of arrays and sequences of numbers. Brackets of
+    the interval include an end, parentheses do not; ends may be ``inf``.
     """
     low, high = map(float, interval[1:-1].split(","))
     for number in np.ravel(np.asarray(value, dtype=object)):
@@ -68,10 +66,8 @@ def check_hparams(
 ) -> None:
     """Raises a UserError where a value is outside the range that its record states.
 
-    Args:
-        hparams: a record of hyperparameters, or its class.
-        values: numbers or sequences by name.
-        prefix: of the names in the sentence, such as ``"ppo."``.
+    ``hparams`` is a record or its class, ``values`` are numbers or sequences by name, and
+    ``prefix``, such as ``"ppo."``, stands before the names in the sentence.
     """
     for name, interval in getattr(hparams, "RANGES", {}).items():
         if values.get(name) is not None:
@@ -79,11 +75,7 @@ def check_hparams(
 
 
 def check_command(command: Any) -> None:
-    """Raises a UserError where a number of a command's options is out of its range.
-
-    Args:
-        command: a dataclass of options; dataclasses in it are checked too.
-    """
+    """Raises a UserError where a number of a dataclass of options is out of its range."""
     for field in dataclasses.fields(command):
         value = getattr(command, field.name)
         if dataclasses.is_dataclass(value):
@@ -105,11 +97,8 @@ def interval_of(owner: type, name: str, value: Any) -> str | None:
 def check_option(what: str, kind: Any, value: Any) -> None:
     """Raises a UserError where an option's value is not of the type that its maker states.
 
-    Args:
-        what: the option, for the sentence.
-        kind: the annotation; other than ``int``, ``float``, ``bool`` and ``str``, with or
-            without ``None``, everything passes.
-        value: of the option.
+    ``kind`` is the annotation; other than ``int``, ``float`` and ``bool``, with or without
+    ``None``, everything passes. ``what`` is the option, for the sentence.
     """
     kind = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
     kind, _, optional = str(kind).partition(" | ")

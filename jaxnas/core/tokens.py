@@ -62,7 +62,6 @@ def _wide_inverse_cdf(
 
 
 def _ones_above(size: int, offset: int) -> Float[np.ndarray, "n n"]:
-    """Returns ones where the column is at least ``offset`` beyond the row, else zeros."""
     return np.triu(np.ones((size, size), np.float32), offset)
 
 
@@ -132,9 +131,8 @@ def _fix(
 
 def masks(space: SearchSpace, tokens: Int[Array, "L"]) -> Bool[Array, "L V"]:
     """Returns the legal tokens at every position of an architecture."""
-    return jax.vmap(lambda t: space.mask(tokens, t))(
-        jnp.arange(space.length, dtype=jnp.int32)
-    )
+    places = jnp.arange(space.length, dtype=jnp.int32)
+    return jax.vmap(lambda t: space.mask(tokens, t))(places)
 
 
 def is_valid(space: SearchSpace, tokens: Int[Array, "L"]) -> Bool[Array, ""]:
@@ -167,10 +165,7 @@ def mutate(
 
 
 def crossover(
-    key: Key[Array, ""],
-    space: SearchSpace,
-    first: Int[Array, "L"],
-    second: Int[Array, "L"],
+    key: Key[Array, ""], space: SearchSpace, first: Int[Array, "L"], second: Int[Array, "L"]
 ) -> Int[Array, "L"]:
     """Returns a uniform crossover of two architectures, repaired left to right."""
     uniforms = jax.random.uniform(key, (2, space.length), dtype=jnp.float32)
@@ -215,12 +210,8 @@ def enumerate_space(space: SearchSpace) -> Int[np.ndarray, "n L"]:
     members = np.zeros((1, space.length), np.int32)
     with jax.ensure_compile_time_eval():
         for t in range(space.length):
-            legal = np.asarray(
-                jax.vmap(space.mask, in_axes=(0, None))(
-                    jnp.asarray(members), jnp.asarray(t)
-                )
-            )
-            rows, choices = np.nonzero(legal)
+            legal = jax.vmap(space.mask, (0, None))(jnp.asarray(members), jnp.asarray(t))
+            rows, choices = np.nonzero(np.asarray(legal))
             if len(rows) > ENUMERABLE:
                 raise too_many
             members = members[rows].copy()

@@ -51,12 +51,9 @@ def empty(space: SearchSpace, capacity: int) -> Visited:
 
 
 def insert(
-    space: SearchSpace,
-    visited: Visited,
-    tokens: Int[Array, "B L"],
-    active: Bool[Array, "B"],
-    room: Int[Array, ""],
-) -> tuple[Visited, Bool[Array, "B"], Bool[Array, "B"], Int[Array, "B"]]:
+    space: SearchSpace, visited: Visited, tokens: Int[Array, "B L"],
+    active: Bool[Array, "B"], room: Int[Array, ""],
+) -> tuple[Visited, Bool[Array, "B"], Bool[Array, "B"], Int[Array, "B"]]:  # fmt: skip
     """Adds the active architectures not known yet, in lane order, at most ``room``.
 
     Returns:
@@ -69,12 +66,9 @@ def insert(
 
 
 def _insert_bits(
-    space: SearchSpace,
-    visited: Visited,
-    tokens: Int[Array, "B L"],
-    active: Bool[Array, "B"],
-    room: Int[Array, ""],
-) -> tuple[Visited, Bool[Array, "B"], Bool[Array, "B"], Int[Array, "B"]]:
+    space: SearchSpace, visited: Visited, tokens: Int[Array, "B L"],
+    active: Bool[Array, "B"], room: Int[Array, ""],
+) -> tuple[Visited, Bool[Array, "B"], Bool[Array, "B"], Int[Array, "B"]]:  # fmt: skip
     """:func:`insert` on the bitmap."""
     slot = tk.index(space, tokens)
     word, bit = slot >> 5, jnp.uint32(1) << (slot & 31).astype(jnp.uint32)
@@ -90,12 +84,9 @@ def _insert_bits(
 
 
 def _insert_hashed(
-    space: SearchSpace,
-    visited: Visited,
-    tokens: Int[Array, "B L"],
-    active: Bool[Array, "B"],
-    room: Int[Array, ""],
-) -> tuple[Visited, Bool[Array, "B"], Bool[Array, "B"], Int[Array, "B"]]:
+    space: SearchSpace, visited: Visited, tokens: Int[Array, "B L"],
+    active: Bool[Array, "B"], room: Int[Array, ""],
+) -> tuple[Visited, Bool[Array, "B"], Bool[Array, "B"], Int[Array, "B"]]:  # fmt: skip
     """:func:`insert` on the hash table: linear probing, one lane after the other."""
     words = jax.vmap(lambda row: tk.digest(space, row))(tokens)
     mask = visited.used.shape[0] - 1

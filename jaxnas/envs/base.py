@@ -136,19 +136,12 @@ class Deferring(Protocol):
         ...
 
     def evaluate_rollout(
-        self,
-        key: Key[Array, ""],
-        params: PyTree,
-        moves: "Moves",
-        ledger: Float[Array, "E"],
+        self, key: Key[Array, ""], params: PyTree, moves: "Moves", ledger: Float[Array, "E"]
     ) -> "Paid":
         """Returns the rewards of a rollout, and what else is known once it is paid.
 
-        Args:
-            key: of the oracle.
-            params: the task.
-            moves: what happened.
-            ledger: where the running episodes stand; not read where one begins.
+        ``key`` is the oracle's; ``ledger``, where the running episodes stand, is not read
+        where one begins.
         """
         ...
 
@@ -210,12 +203,9 @@ def done(timestep: Timestep) -> Bool[Array, "*b"]:
 
 
 def timestep(
-    obs: PyTree,
-    mask: Bool[Array, "A"] | None = None,
-    reward: Any = 0.0,
-    terminated: Any = False,
-    truncated: Any = False,
-) -> Timestep:
+    obs: PyTree, mask: Bool[Array, "A"] | None = None, reward: Any = 0.0,
+    terminated: Any = False, truncated: Any = False,
+) -> Timestep:  # fmt: skip
     """Returns a time step before any reset; with ``obs`` alone, one that opens an episode.
 
     Args:
@@ -236,11 +226,7 @@ def restart(
 ) -> tuple[PyTree, Timestep]:
     """Returns ``state, after`` with a new episode begun where ``after`` ends one.
 
-    Args:
-        state: after a step.
-        after: what the step returned.
-        fresh: first state of the new episode.
-        opening: its first time step.
+    ``fresh`` and ``opening`` are its first state and time step.
     """
     over = done(after)
     seen = after._replace(
@@ -251,25 +237,15 @@ def restart(
 
 
 @dataclass(frozen=True)
-class AutoReset:
-    """Starts a new episode in the step that ends one.
+class EnvWrapper:
+    """An environment around another, with the same actions."""
 
-    ``obs`` and ``mask`` then belong to the new episode; ``reward``, ``terminated``,
-    ``truncated`` and ``final_obs`` to the one that ended. Where nothing ended,
-    ``final_obs`` equals ``obs``.
-    """
-
-    env: Environment
+    env: Any
 
     @property
     def num_actions(self) -> int:
         """Number of actions, ``A``."""
         return self.env.num_actions
-
-    @property
-    def continuing(self) -> bool:
-        """True."""
-        return True
 
     @property
     def action_size(self) -> int:
@@ -280,6 +256,21 @@ class AutoReset:
     def always_legal(self) -> bool:
         """As the environment inside."""
         return always_legal(self.env)
+
+
+@dataclass(frozen=True)
+class AutoReset(EnvWrapper):
+    """Starts a new episode in the step that ends one.
+
+    ``obs`` and ``mask`` then belong to the new episode; ``reward``, ``terminated``,
+    ``truncated`` and ``final_obs`` to the one that ended. Where nothing ended,
+    ``final_obs`` equals ``obs``.
+    """
+
+    @property
+    def continuing(self) -> bool:
+        """True."""
+        return True
 
     def params(self) -> PyTree:
         """Returns the parameters of the environment inside."""
@@ -306,12 +297,7 @@ def continuing(env: Environment) -> Environment:
 
 @dataclass(frozen=True)
 class Batch:
-    """``width`` independent copies: states and time steps gain a leading axis ``E``.
-
-    Args:
-        env: what is copied.
-        width: number of copies, ``E >= 1``.
-    """
+    """``width >= 1`` independent copies: states and time steps gain a first axis ``E``."""
 
     env: Environment
     width: int

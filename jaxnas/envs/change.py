@@ -12,7 +12,7 @@ from jaxnas.core.oracle import Oracle
 from jaxnas.core.rng import stream
 from jaxnas.core.scalarise import weighted_sum
 from jaxnas.core.types import Timestep
-from jaxnas.envs.base import Editor, Moves, Paid, default_params, done
+from jaxnas.envs.base import Editor, EnvWrapper, Moves, Paid, default_params, done
 from jaxnas.envs.scored import OracleEnv, ScoredEnv
 
 REWARDS = ("delta_from_start", "delta_from_zero")
@@ -48,12 +48,8 @@ class ChangeEnv(OracleEnv):
 
     A failed evaluation counts as a score of ``penalty``.
 
-    Args:
-        dynamics: an environment that edits architectures, such as ``LatentEnv``.
-        oracle: scores them; it must be traced.
-        penalty: score of an architecture whose evaluation failed.
-        scalariser: objectives to reward; weights of one by default.
-        reward: ``delta_from_start`` or ``delta_from_zero``.
+    Arguments are those of :class:`OracleEnv`, with dynamics that edit architectures, such
+    as ``LatentEnv``; and ``reward``, the mode.
 
     Raises:
         UserError: an unknown mode, dynamics that do not hold an architecture at every
@@ -92,11 +88,7 @@ class ChangeEnv(OracleEnv):
         return state, self.see(timestep)
 
     def step(
-        self,
-        key: Key[Array, ""],
-        state: ChangeState,
-        action: Array,
-        params: Any = None,
+        self, key: Key[Array, ""], state: ChangeState, action: Array, params: Any = None
     ) -> tuple[ChangeState, Timestep]:
         """Returns the state and time step after ``action``, paid."""
         params = default_params(self, params)
@@ -119,12 +111,9 @@ class ChangeEnv(OracleEnv):
         return Unpaid(self)
 
     def evaluate_rollout(
-        self,
-        key: Key[Array, ""],
-        params: dict[str, PyTree],
-        moves: Moves,
+        self, key: Key[Array, ""], params: dict[str, PyTree], moves: Moves,
         ledger: Float[Array, "E"],
-    ) -> Paid:
+    ) -> Paid:  # fmt: skip
         """Returns the rewards of a rollout, and the scores that it went through."""
         after_key, start_key = jax.random.split(key)
         shape, rows = moves.begins.shape, moves.begins.size
@@ -139,7 +128,6 @@ class ChangeEnv(OracleEnv):
             first = jnp.zeros(shape, jnp.float32)
 
         def pay(held: Float[Array, "E"], step: Any) -> tuple[Array, tuple[Array, Array]]:
-            """Returns the scores held after a step, and those before and after it."""
             begins, first, counts, scored = step
             before = jnp.where(begins, first, held)
             after = jnp.where(counts, scored, before)
@@ -150,13 +138,9 @@ class ChangeEnv(OracleEnv):
         return Paid(after - before, before, after, ledger)
 
     def _held(
-        self,
-        key: Key[Array, ""],
-        params: dict[str, PyTree],
-        state: ChangeState,
+        self, key: Key[Array, ""], params: dict[str, PyTree], state: ChangeState,
         counts: Bool[Array, ""],
-    ) -> ChangeState:
-        """Returns the state with the score of what it holds now, where that counts."""
+    ) -> ChangeState:  # fmt: skip
         tokens = self.dynamics.queries(state.dynamics, params["dynamics"])
         oracle, score = self._scores(
             key, params["oracle"], state.oracle, tokens[None], counts[None]
@@ -165,12 +149,9 @@ class ChangeEnv(OracleEnv):
         return state._replace(oracle=oracle, score=held)
 
     def _score_starts(
-        self,
-        key: Key[Array, ""],
-        params: dict[str, PyTree],
-        states: PyTree,
+        self, key: Key[Array, ""], params: dict[str, PyTree], states: PyTree,
         begins: Bool[Array, "n"],
-    ) -> Float[Array, "n"]:
+    ) -> Float[Array, "n"]:  # fmt: skip
         """Returns the scores where an episode begins, 0 elsewhere; a few states at a time.
 
         Episodes are longer than one step, so most states are no start.
@@ -179,7 +160,6 @@ class ChangeEnv(OracleEnv):
         rank = jnp.cumsum(begins, dtype=jnp.int32)
 
         def some(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            """Scores the next ``size`` starts."""
             done, scores = carry
             wanted = done + 1 + jnp.arange(size, dtype=jnp.int32)
             rows = jnp.searchsorted(rank, wanted)
@@ -195,25 +175,8 @@ class ChangeEnv(OracleEnv):
 
 
 @dataclass(frozen=True)
-class Unpaid:
+class Unpaid(EnvWrapper):
     """The dynamics of a ``ChangeEnv`` with observations as vectors, all rewards zero."""
-
-    env: ChangeEnv
-
-    @property
-    def num_actions(self) -> int:
-        """Number of actions, ``A``."""
-        return self.env.num_actions
-
-    @property
-    def action_size(self) -> int:
-        """Components of an action, 0 where actions are discrete."""
-        return self.env.action_size
-
-    @property
-    def always_legal(self) -> bool:
-        """As the environment."""
-        return self.env.always_legal
 
     def reset(
         self, key: Key[Array, ""], params: dict[str, PyTree]
@@ -233,12 +196,9 @@ class Unpaid:
 
 
 def scored(
-    dynamics: Any,
-    oracle: Oracle,
-    reward: str | None = None,
-    penalty: float | None = None,
+    dynamics: Any, oracle: Oracle, reward: str | None = None, penalty: float | None = None,
     weights: tuple[float, ...] | None = None,
-) -> OracleEnv:
+) -> OracleEnv:  # fmt: skip
     """Returns dynamics that an oracle pays.
 
     Args:

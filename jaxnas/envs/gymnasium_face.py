@@ -47,7 +47,6 @@ class Lane(NamedTuple):
 def _open(
     env: Environment, params: PyTree, key: Key[Array, ""], episode: Int[Array, ""]
 ) -> tuple[Lane, Timestep]:
-    """Returns a lane at the start of an episode."""
     here = jax.random.fold_in(jax.random.fold_in(key, episode), 0)
     state, timestep = env.reset(here, params)
     return Lane(key, jnp.asarray(episode, jnp.int32), jnp.int32(0), state), timestep
@@ -56,7 +55,6 @@ def _open(
 def _advance(
     env: Environment, params: PyTree, lane: Lane, action: Array
 ) -> tuple[Lane, Timestep]:
-    """Returns a lane after one action, without any reset."""
     time = lane.time + 1
     here = jax.random.fold_in(jax.random.fold_in(lane.key, lane.episode), time)
     state, timestep = env.step(here, lane.state, action, params)
@@ -80,7 +78,6 @@ _advance_one = functools.partial(jax.jit, static_argnums=0)(_advance)
 def _open_all(
     env: Environment, params: PyTree, keys: Key[Array, "E"], episode: Int[Array, "E"]
 ) -> tuple[Lane, Timestep]:
-    """:func:`_open` for every lane."""
     return jax.vmap(lambda key, e: _open(env, params, key, e))(keys, episode)
 
 
@@ -88,7 +85,6 @@ def _open_all(
 def _advance_all(
     env: Environment, params: PyTree, lanes: Lane, actions: Array
 ) -> tuple[Lane, Timestep, Array | None]:
-    """:func:`_advance_restarting` for every lane."""
     return jax.vmap(lambda lane, a: _advance_restarting(env, params, lane, a))(
         lanes, actions
     )
@@ -149,7 +145,6 @@ class GymnasiumEnv(gymnasium.Env):
         return self._mask.astype(bool)
 
     def _info(self, timestep: Timestep) -> dict[str, Any]:
-        """Returns the legal actions, after noting them."""
         self._mask = _legal(self.env, timestep.mask)
         return {"action_mask": self._mask}
 
@@ -268,12 +263,10 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
         return np.asarray(seen.obs), reward, seen.terminated, seen.truncated, info
 
     def _info(self, mask: Any) -> dict[str, Any]:
-        """Returns the legal actions of all lanes."""
         legal = _legal(self.env, mask, (self.num_envs,))
         return {"action_mask": legal, "_action_mask": np.ones(len(legal), bool)}
 
     def _streams(self, seed: Any) -> tuple[Key[Array, "E"], Int[Array, "E"]]:
-        """Returns every lane's key and the number of its next episode."""
         if isinstance(seed, int):
             seeds: list[int | None] = [seed + i for i in range(self.num_envs)]
         else:
@@ -295,13 +288,11 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv):
 
 
 def _box(env: Any) -> spaces.Box:
-    """Returns the space of an environment's observations."""
     low, high = env.observation_bounds
     return spaces.Box(low, high, (env.observation_size,), np.float32)
 
 
 def _actions(env: Environment) -> spaces.Discrete | spaces.Box:
-    """Returns the space of an environment's actions."""
     if size := action_size(env):
         return spaces.Box(-1.0, 1.0, (size,), np.float32)
     return spaces.Discrete(env.num_actions)
@@ -329,7 +320,6 @@ def _checked(env: Environment, actions: Any, lanes: tuple[int, ...]) -> np.ndarr
 
 
 def _seeded(seed: int) -> Key[Array, ""]:
-    """Returns the key of a seed of any size."""
     key = root_key(seed % 2**32)
     return jax.random.fold_in(key, seed >> 32) if seed >> 32 else key
 
@@ -342,7 +332,6 @@ def _legal(env: Environment, mask: Any, lanes: tuple[int, ...] = ()) -> np.ndarr
 
 
 def _final(final_obs: np.ndarray, mask: np.ndarray, over: np.ndarray) -> dict[str, Any]:
-    """Returns what gymnasium keeps of the episodes that ended, as its own batches do."""
     observations = np.full(len(over), None, dtype=object)
     for lane in np.flatnonzero(over):
         observations[lane] = final_obs[lane]

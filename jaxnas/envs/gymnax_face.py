@@ -12,15 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxnas.core.environment import Environment
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Timestep
-from jaxnas.envs.base import (
-    Limited,
-    Vectorial,
-    action_size,
-    default_params,
-    done,
-    restart,
-    timestep,
-)
+from jaxnas.envs import base
 
 UNLIMITED = 2**30
 """Step limit of an environment that has none."""
@@ -68,7 +60,6 @@ class GymnaxFace:
     joined: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses environments without vector observations."""
         check_vectorial(self.env)
 
     @property
@@ -84,8 +75,8 @@ class GymnaxFace:
     @property
     def default_params(self) -> EnvParams:
         """The environment's own task, and its step limit where it has one."""
-        limit = self.env.max_steps if isinstance(self.env, Limited) else UNLIMITED
-        return EnvParams(limit, default_params(self.env))
+        limit = self.env.max_steps if isinstance(self.env, base.Limited) else UNLIMITED
+        return EnvParams(limit, base.default_params(self.env))
 
     def reset(
         self, key: Key[Array, ""], params: EnvParams | None = None
@@ -96,15 +87,12 @@ class GymnaxFace:
         return seen.obs, GymnaxState(state, seen.mask, jnp.int32(0))
 
     def step(
-        self,
-        key: Key[Array, ""],
-        state: GymnaxState,
-        action: int | float | Array,
+        self, key: Key[Array, ""], state: GymnaxState, action: int | float | Array,
         params: EnvParams | None = None,
-    ) -> tuple[Any, ...]:
+    ) -> tuple[Any, ...]:  # fmt: skip
         """Returns observation, state, reward, terminated, truncated and ``info``."""
         params = self.default_params if params is None else params
-        kind = jnp.float32 if action_size(self.env) else jnp.int32
+        kind = jnp.float32 if base.action_size(self.env) else jnp.int32
         step_key, reset_key = jax.random.split(key)
         inner, after = self.env.step(
             step_key, state.inner, jnp.asarray(action, kind), params.task
@@ -112,8 +100,8 @@ class GymnaxFace:
         time = state.time + 1
         cut = after.truncated | (time >= params.max_steps_in_episode)
         after = after._replace(truncated=cut & ~after.terminated)
-        inner, seen = restart(inner, after, *self.env.reset(reset_key, params.task))
-        over = done(seen)
+        inner, seen = base.restart(inner, after, *self.env.reset(reset_key, params.task))
+        over = base.done(seen)
         info = {
             "terminated": seen.terminated,
             "truncated": seen.truncated,
@@ -131,7 +119,7 @@ class GymnaxFace:
         Raises:
             UserError: gymnax is not installed.
         """
-        if size := action_size(self.env):
+        if size := base.action_size(self.env):
             return gymnax_spaces().Box(-1.0, 1.0, (size,), jnp.float32)
         return gymnax_spaces().Discrete(self.num_actions)
 
@@ -141,7 +129,7 @@ class GymnaxFace:
         Raises:
             UserError: gymnax is not installed.
         """
-        env = cast(Vectorial, self.env)
+        env = cast(base.Vectorial, self.env)
         low, high = env.observation_bounds
         shape = (env.observation_size,)
         return gymnax_spaces().Box(low, high, shape, jnp.float32)
@@ -161,7 +149,6 @@ class GymnaxFace:
 
 
 def _bounds(dtype: Any) -> tuple[Any, Any]:
-    """Returns the least and the greatest value of a type."""
     if jnp.issubdtype(dtype, jnp.bool_):
         return 0, 1
     facts: Any = jnp.finfo if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo
@@ -169,15 +156,8 @@ def _bounds(dtype: Any) -> tuple[Any, Any]:
 
 
 @dataclass(frozen=True, eq=False)
-class FromGymnax:
-    """Anything with gymnax 1.0's ``reset`` and ``step``, wrappers too; it restarts itself.
-
-    Every action is legal. Where gymnax reports a step as both terminated and truncated it
-    counts as terminated. :func:`from_gymnax` chooses the faster form where there is one.
-
-    Args:
-        env: what is adapted.
-    """
+class _OfGymnax:
+    """What both forms of a gymnax environment have: every action is legal."""
 
     env: Any
 
@@ -185,94 +165,80 @@ class FromGymnax:
     def num_actions(self) -> int:
         """Number of actions, ``A``."""
         return self.env.num_actions
+
+    @property
+    def always_legal(self) -> bool:
+        """True."""
+        return True
+
+    def params(self) -> PyTree:
+        """Returns gymnax's default parameters as float32 and int32 arrays."""
+        return jax.tree.map(jnp.asarray, self.env.default_params)
+
+    def reset(self, key: Key[Array, ""], params: PyTree = None) -> tuple[PyTree, Timestep]:
+        """Returns the first state and time step of an episode."""
+        obs, state = self._reset(key, base.default_params(self, params))
+        return jax.tree.map(jnp.asarray, state), base.timestep(obs, self._mask)
+
+    @property
+    def _reset(self) -> Any:
+        return self.env.reset
+
+    @property
+    def _mask(self) -> Bool[Array, "A"]:
+        return jnp.ones(self.num_actions, bool)
+
+
+class FromGymnax(_OfGymnax):
+    """Anything with gymnax 1.0's ``reset`` and ``step``, wrappers too; it restarts itself.
+
+    Every action is legal. Where gymnax reports a step as both terminated and truncated it
+    counts as terminated. :func:`from_gymnax` chooses the faster form where there is one.
+    """
 
     @property
     def continuing(self) -> bool:
         """True."""
         return True
 
-    @property
-    def always_legal(self) -> bool:
-        """True."""
-        return True
-
-    def params(self) -> PyTree:
-        """Returns gymnax's default parameters as float32 and int32 arrays."""
-        return jax.tree.map(jnp.asarray, self.env.default_params)
-
-    def reset(self, key: Key[Array, ""], params: PyTree = None) -> tuple[PyTree, Timestep]:
-        """Returns the first state and time step of an episode."""
-        params = default_params(self, params)
-        obs, state = self.env.reset(key, params)
-        opening = timestep(obs, jnp.ones(self.num_actions, bool))
-        return jax.tree.map(jnp.asarray, state), opening
-
     def step(
         self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: Any = None
     ) -> tuple[PyTree, Timestep]:
         """Returns the state and time step after ``action`` and, where due, the reset."""
-        params = default_params(self, params)
+        params = base.default_params(self, params)
         obs, after, reward, terminated, truncated, info = self.env.step(
             key, state, action, params
         )
-        mask = jnp.ones(self.num_actions, bool)
-        seen = timestep(obs, mask, _scalar(reward), terminated, truncated)
+        seen = base.timestep(obs, self._mask, _scalar(reward), terminated, truncated)
         seen = seen._replace(final_obs=info["final_observation"])
         return jax.tree.map(_as_before, after, state), seen
 
 
-@dataclass(frozen=True, eq=False)
-class FromGymnaxDynamics:
+class FromGymnaxDynamics(_OfGymnax):
     """The dynamics of a gymnax environment without its automatic reset.
 
     Whoever steps it decides when to draw new episodes, which a rollout does all at once:
-    random bits inside a step loop cost more on CPU than a small environment does.
-
-    Args:
-        env: an instance of gymnax's ``Environment`` that does not override ``step``.
+    random bits inside a step loop cost more on CPU than a small environment does. It must
+    be an instance of gymnax's ``Environment`` that does not override ``step``.
     """
 
-    env: Any
-
     @property
-    def num_actions(self) -> int:
-        """Number of actions, ``A``."""
-        return self.env.num_actions
-
-    @property
-    def always_legal(self) -> bool:
-        """True."""
-        return True
-
-    def params(self) -> PyTree:
-        """Returns gymnax's default parameters as float32 and int32 arrays."""
-        return jax.tree.map(jnp.asarray, self.env.default_params)
-
-    def reset(self, key: Key[Array, ""], params: PyTree = None) -> tuple[PyTree, Timestep]:
-        """Returns the first state and time step of an episode."""
-        params = default_params(self, params)
-        obs, state = self.env.reset_env(key, params)
-        opening = timestep(obs, jnp.ones(self.num_actions, bool))
-        return jax.tree.map(jnp.asarray, state), opening
+    def _reset(self) -> Any:
+        return self.env.reset_env
 
     def step(
         self, key: Key[Array, ""], state: PyTree, action: Int[Array, ""], params: Any = None
     ) -> tuple[PyTree, Timestep]:
         """Returns the state and time step after ``action``."""
-        params = default_params(self, params)
+        params = base.default_params(self, params)
         obs, after, reward, terminated, _ = self.env.step_env(key, state, action, params)
         truncated = self.env.is_truncated(after, params)
-        mask = jnp.ones(self.num_actions, bool)
-        seen = timestep(obs, mask, _scalar(reward), terminated, truncated)
+        seen = base.timestep(obs, self._mask, _scalar(reward), terminated, truncated)
         return jax.tree.map(_as_before, after, state), seen
 
 
 def from_gymnax(env: Any) -> FromGymnax | FromGymnaxDynamics:
-    """Returns a gymnax 1.0 environment under the protocol of this library.
-
-    Args:
-        env: an environment, or a wrapper around one.
-    """
+    """Returns a gymnax 1.0 environment, or a wrapper, under this library's protocol."""
     try:
         from gymnax.environments.environment import Environment as GymnaxEnvironment
     except ModuleNotFoundError:  # the signature without the package
@@ -297,7 +263,7 @@ def _as_before(new: Any, old: Array) -> Array:
 
 def check_vectorial(env: Environment) -> None:
     """Raises a UserError where observations are not float vectors."""
-    if not isinstance(env, Vectorial):
+    if not isinstance(env, base.Vectorial):
         raise UserError(
             f"The observations of {type(env).__name__} are not vectors; wrap it in "
             "ScoredEnv, or give it `observation_size` and `observation_bounds`."

@@ -91,7 +91,6 @@ class Latent(abc.ABC):
     start: str = "codebook"
 
     def __post_init__(self) -> None:
-        """Refuses options that make no sense, before anything is traced."""
         if isinstance(self.model, str):
             object.__setattr__(self, "model", FileModel(self.model))
         if self.history < 0 or self.max_steps < 1:
@@ -200,7 +199,6 @@ class Latent(abc.ABC):
         return jnp.asarray(True)
 
     def _begin(self, key: Key[Array, ""], params: LatentParams) -> Float[Array, "Z"]:
-        """Returns the latent vector that an episode starts from."""
         codes, size = params.entries.shape
         if self.start == "normal":
             return jax.random.normal(key, (size,), dtype=jnp.float32)
@@ -211,14 +209,9 @@ class Latent(abc.ABC):
         return params.data[row]
 
     def _moved(
-        self,
-        state: LatentState,
-        latent: Float[Array, "Z"],
-        action: Array,
-        counts: Bool[Array, ""],
-        ends: Bool[Array, ""],
-        params: LatentParams,
-    ) -> tuple[LatentState, Timestep]:
+        self, state: LatentState, latent: Float[Array, "Z"], action: Array,
+        counts: Bool[Array, ""], ends: Bool[Array, ""], params: LatentParams,
+    ) -> tuple[LatentState, Timestep]:  # fmt: skip
         """Returns what follows: ``latent`` and ``action`` are taken where ``counts``.
 
         After the end nothing changes any more: the state is absorbing.
@@ -244,12 +237,10 @@ class Latent(abc.ABC):
         )
 
     def _observe(self, state: LatentState, params: LatentParams) -> LatentObs:
-        """Returns what the controller sees."""
         latent = jnp.arcsinh(state.latent / params.spread)
         return LatentObs(jnp.clip(latent, -BOUND, BOUND), state.actions)
 
     def _mask(self) -> Bool[Array, "A"]:
-        """Returns that every action is legal."""
         return jnp.ones(self.num_actions, bool)
 
     @property
@@ -292,12 +283,9 @@ class LatentEnv(Latent):
         return size + self.history * (codes + size)
 
     def step(
-        self,
-        key: Key[Array, ""],
-        state: LatentState,
-        action: Int[Array, ""],
+        self, key: Key[Array, ""], state: LatentState, action: Int[Array, ""],
         params: Any = None,
-    ) -> tuple[LatentState, Timestep]:
+    ) -> tuple[LatentState, Timestep]:  # fmt: skip
         """Returns the state and time step after ``action``; ``key`` is not used."""
         params = default_params(self, params)
         size = self.model.latent_size
@@ -323,7 +311,6 @@ class LatentEnv(Latent):
         return jnp.concatenate([obs.latent, past.reshape(-1)])
 
     def _no_action(self) -> Int[Array, ""]:
-        """Returns -1."""
         return jnp.int32(NONE)
 
 
@@ -360,12 +347,9 @@ class ContinuousLatentEnv(Latent):
         return self.model.latent_size * (1 + self.history)
 
     def step(
-        self,
-        key: Key[Array, ""],
-        state: LatentState,
-        action: Float[Array, "Z"],
+        self, key: Key[Array, ""], state: LatentState, action: Float[Array, "Z"],
         params: Any = None,
-    ) -> tuple[LatentState, Timestep]:
+    ) -> tuple[LatentState, Timestep]:  # fmt: skip
         """Returns the state and time step after ``action``; ``key`` is not used."""
         params = default_params(self, params)
         action = jnp.clip(action, -1.0, 1.0)
@@ -380,5 +364,4 @@ class ContinuousLatentEnv(Latent):
         return jnp.concatenate([obs.latent, obs.actions.reshape(-1)])
 
     def _no_action(self) -> Float[Array, "Z"]:
-        """Returns zeros."""
         return jnp.zeros(self.model.latent_size, jnp.float32)

@@ -137,11 +137,7 @@ class OracleEnv(abc.ABC):
         return self.dynamics.flat_bounds
 
     def params(self, dynamics: PyTree = None) -> dict[str, PyTree]:
-        """Returns the task: ``dynamics`` and ``oracle`` parameters.
-
-        Args:
-            dynamics: parameters of the dynamics; their own where None.
-        """
+        """Returns the task: parameters of dynamics (their own if None) and oracle."""
         own = default_params(self.dynamics) if dynamics is None else dynamics
         return {"dynamics": own, "oracle": self.oracle.params()}
 
@@ -154,19 +150,13 @@ class OracleEnv(abc.ABC):
         return self.dynamics.complete(state.dynamics)
 
     def score(
-        self,
-        key: Key[Array, ""],
-        params: dict[str, PyTree],
-        states: PyTree,
+        self, key: Key[Array, ""], params: dict[str, PyTree], states: PyTree,
         wanted: Bool[Array, "n"],
-    ) -> Float[Array, "n"]:
+    ) -> Float[Array, "n"]:  # fmt: skip
         """Returns the scores of what many states of the dynamics hold, by a fresh oracle.
 
-        Args:
-            key: of the oracle.
-            params: the task.
-            states: of the *dynamics*, ``[n, ...]``.
-            wanted: which to score; what is returned elsewhere means nothing.
+        ``states`` are those of the *dynamics*, ``[n, ...]``; what is returned where a state
+        is not ``wanted`` means nothing. ``key`` is the oracle's.
         """
         queries = jax.vmap(self.dynamics.queries, in_axes=(0, None))
         tokens = queries(states, params["dynamics"])
@@ -180,13 +170,9 @@ class OracleEnv(abc.ABC):
         return timestep._replace(obs=obs, final_obs=final)
 
     def _scores(
-        self,
-        key: Key[Array, ""],
-        params: PyTree,
-        state: PyTree,
-        tokens: Int[Array, "B L"],
+        self, key: Key[Array, ""], params: PyTree, state: PyTree, tokens: Int[Array, "B L"],
         active: Bool[Array, "B"],
-    ) -> tuple[PyTree, Float[Array, "B"]]:
+    ) -> tuple[PyTree, Float[Array, "B"]]:  # fmt: skip
         """Returns the oracle's state and scores; those not ``active`` mean nothing."""
         fidelity = jnp.zeros(tokens.shape[0], jnp.int32)
         state, found = self.oracle.evaluate(key, params, state, tokens, fidelity, active)
@@ -197,7 +183,6 @@ class OracleEnv(abc.ABC):
 
     @property
     def _penalty(self) -> float:
-        """Score of what earned none."""
         return cast(float, self.penalty)
 
 
@@ -209,11 +194,7 @@ class ScoredEnv(OracleEnv):
     that makes larger better (several objectives: a weighted sum), or ``penalty`` where the
     episode terminated without a legal architecture or the evaluation failed.
 
-    Args:
-        dynamics: an environment that builds architectures, such as ``TokenEnv``.
-        oracle: scores them; it must be traced.
-        penalty: reward of an illegal or failed episode; zero by default.
-        scalariser: objectives to reward; weights of one by default.
+    Arguments are those of :class:`OracleEnv`.
     """
 
     @property
@@ -231,11 +212,7 @@ class ScoredEnv(OracleEnv):
         return ScoredState(inner, oracle, jnp.asarray(False)), self.see(timestep)
 
     def step(
-        self,
-        key: Key[Array, ""],
-        state: ScoredState,
-        action: Array,
-        params: Any = None,
+        self, key: Key[Array, ""], state: ScoredState, action: Array, params: Any = None
     ) -> tuple[ScoredState, Timestep]:
         """Returns the state and time step after ``action``, scored at the episode's end."""
         params = default_params(self, params)
@@ -246,12 +223,9 @@ class ScoredEnv(OracleEnv):
         finished = ends & self.dynamics.complete(inner)
         tokens = self.dynamics.queries(inner, params["dynamics"])
         oracle, score = self._scores(
-            stream(key, "oracle"),
-            params["oracle"],
-            state.oracle,
-            tokens[None],
+            stream(key, "oracle"), params["oracle"], state.oracle, tokens[None],
             finished[None],
-        )
+        )  # fmt: skip
         failed = ends & timestep.terminated & ~finished
         reward = jnp.where(finished, score[0], jnp.where(failed, self._penalty, 0.0))
         timestep = timestep._replace(reward=timestep.reward + reward)

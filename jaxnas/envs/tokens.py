@@ -75,12 +75,9 @@ class TokenEnv:
         return state, timestep(self._observe(state), self._mask(state))
 
     def step(
-        self,
-        key: Key[Array, ""],
-        state: TokenState,
-        action: Int[Array, ""],
+        self, key: Key[Array, ""], state: TokenState, action: Int[Array, ""],
         params: PyTree = (),
-    ) -> tuple[TokenState, Timestep]:
+    ) -> tuple[TokenState, Timestep]:  # fmt: skip
         """Returns the prefix with ``action`` appended if it may be; ``key`` is not used."""
         token = jnp.clip(action, 0, self.space.vocab - 1)
         legal = self._mask(state)[token] & (token == action)
@@ -118,7 +115,6 @@ class TokenEnv:
         return jnp.append(one_hot.reshape(-1), share)
 
     def _over(self, state: TokenState) -> Bool[Array, ""]:
-        """Returns whether nothing can be written any more."""
         return state.illegal | (state.position == self.space.length)
 
     def _mask(self, state: TokenState) -> Bool[Array, "V"]:
@@ -127,5 +123,4 @@ class TokenEnv:
         return self.space.mask(state.tokens, place) | self._over(state)
 
     def _observe(self, state: TokenState) -> TokenObs:
-        """Returns what the controller sees."""
         return TokenObs(state.tokens, state.position)

@@ -9,7 +9,6 @@ __all__ = ["EnvHparams", "EnvTraining", "Trained", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the training on first use."""
     if name not in __all__:
         raise AttributeError(f"module 'jaxnas.rl' has no attribute {name!r}")
     import importlib

@@ -14,12 +14,9 @@ from jaxnas.rl.batch import PolicyBatch
 
 
 def a2c_loss(
-    params: PyTree,
-    apply: Callable[[PyTree, PyTree], PolicyOutput],
-    batch: PolicyBatch,
-    hparams: Any,
-    choice: Choose = choose,
-) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    params: PyTree, apply: Callable[[PyTree, PyTree], PolicyOutput], batch: PolicyBatch,
+    hparams: Any, choice: Choose = choose,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:  # fmt: skip
     """Returns policy-gradient + weighted value loss - entropy bonus, and its parts."""
     out = apply(params, batch.obs)
     drawn = choice(out.logits, batch.mask, hparams.temperature, batch.action)
@@ -31,23 +28,13 @@ def a2c_loss(
 
 
 def a2c_update(
-    apply: Callable[[PyTree, PyTree], PolicyOutput],
-    params: PyTree,
-    adam: PyTree,
-    batch: PolicyBatch,
-    hparams: Any,
-    choice: Choose = choose,
-) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
+    apply: Callable[[PyTree, PyTree], PolicyOutput], params: PyTree, adam: PyTree,
+    batch: PolicyBatch, hparams: Any, choice: Choose = choose,
+) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:  # fmt: skip
     """Returns parameters, optimiser state and metrics after one step on a whole batch.
 
-    Args:
-        apply: policy and value of the observations, logits before masking.
-        params: of the policy.
-        adam: optimiser state, :func:`optimise.init`.
-        batch: fresh experience: the policy that acted is ``params``.
-        hparams: anything with the fields ``lr``, ``entropy``, ``temperature``,
-            ``value_weight`` and ``max_grad_norm``.
-        choice: what logits mean; a choice among tokens or actions by default.
+    As :func:`jaxnas.rl.ppo_step.ppo_update`, but that ``batch`` must be fresh experience
+    (the policy that acted is ``params``) and ``hparams`` need no ``clip``.
     """
     gradient = jax.value_and_grad(a2c_loss, has_aux=True)
     (_, parts), grads = gradient(params, apply, batch, hparams, choice)

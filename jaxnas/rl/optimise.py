@@ -7,8 +7,6 @@ from jaxtyping import Array, Float, PyTree
 
 ADAM = optax.scale_by_adam(eps=1e-5)
 """The moments; the step size is traced, so that a grid of them is one program."""
-
-
 Scalar = float | Float[Array, ""]
 
 
@@ -18,20 +16,12 @@ def init(params: PyTree) -> PyTree:
 
 
 def step(
-    params: PyTree,
-    state: PyTree,
-    grads: PyTree,
-    lr: Scalar,
-    max_grad_norm: Scalar,
+    params: PyTree, state: PyTree, grads: PyTree, lr: Scalar, max_grad_norm: Scalar
 ) -> tuple[PyTree, PyTree, Float[Array, ""]]:
     """Returns new parameters, new optimiser state and the norm before clipping.
 
-    Args:
-        params: current parameters.
-        state: of :func:`init`.
-        grads: of the loss; one non-finite leaf makes the whole step a zero gradient.
-        lr: step size, >= 0.
-        max_grad_norm: gradients of a larger global norm are scaled down to it.
+    ``lr`` >= 0 is the step size. Gradients of a larger global norm than ``max_grad_norm``
+    are scaled down to it; one non-finite leaf makes the whole step a zero gradient.
     """
     squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(grads)]
     norm = jnp.sqrt(sum(squares, jnp.float32(0)))

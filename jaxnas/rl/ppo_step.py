@@ -32,15 +32,9 @@ def check_minibatches(samples: int, epochs: int, minibatches: int) -> None:
 
 
 def ppo_loss(
-    params: PyTree,
-    apply: Apply,
-    batch: PolicyBatch,
-    hparams: Any,
-    *,
-    normalise: bool,
-    clip_value: bool,
-    choice: Choose = choose,
-) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    params: PyTree, apply: Apply, batch: PolicyBatch, hparams: Any, *, normalise: bool,
+    clip_value: bool, choice: Choose = choose,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:  # fmt: skip
     """Returns clipped surrogate + weighted value loss - entropy bonus, and its parts.
 
     Reference: Schulman et al., 2017, equation 9, with the sign of a loss.
@@ -59,27 +53,18 @@ def ppo_loss(
         value = losses.value_loss(out.value, batch.target, valid)
     entropy = jnp.mean(drawn.entropy)
     loss = policy + hparams.value_weight * value - hparams.entropy * entropy
-    parts = {"loss": loss, "value_loss": value, "entropy": entropy}
-    return loss, parts
+    return loss, {"loss": loss, "value_loss": value, "entropy": entropy}
 
 
 def ppo_update(
-    apply: Apply,
-    params: PyTree,
-    adam: PyTree,
-    orders: Int[Array, "E N"],
-    batch: PolicyBatch,
-    hparams: Any,
-    *,
-    minibatches: int,
-    normalise: bool = True,
-    clip_value: bool = False,
-    choice: Choose = choose,
-) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
+    apply: Apply, params: PyTree, adam: PyTree, orders: Int[Array, "E N"],
+    batch: PolicyBatch, hparams: Any, *, minibatches: int, normalise: bool = True,
+    clip_value: bool = False, choice: Choose = choose,
+) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:  # fmt: skip
     """Returns parameters and optimiser state after ``E * minibatches`` gradient steps.
 
     Args:
-        apply: policy and value of a minibatch of observations.
+        apply: policy and value of a minibatch of observations, logits before masking.
         params: of the policy.
         adam: optimiser state, :func:`optimise.init`.
         orders: an order of the samples for each of ``E`` passes; with one minibatch only
@@ -99,7 +84,6 @@ def ppo_update(
     gradient = jax.value_and_grad(ppo_loss, has_aux=True)
 
     def step(carry: PyTree, part: PolicyBatch) -> tuple[PyTree, dict[str, Array]]:
-        """Makes one gradient step on a minibatch."""
         params, adam = carry
         (_, parts), grads = gradient(
             params, apply, part, hparams, normalise=normalise, clip_value=clip_value,
@@ -118,7 +102,6 @@ def ppo_update(
     table, unpack = pack(batch)
 
     def epoch(carry: PyTree, order: Int[Array, "N"]) -> tuple[PyTree, dict[str, Array]]:
-        """Makes one pass in a new order: one gather, then its minibatches."""
         rows = table[order].reshape(minibatches, -1, table.shape[1])
         return jax.lax.scan(lambda c, rows: step(c, unpack(rows)), carry, rows)
 

@@ -16,14 +16,10 @@ Scalar = float | Float[Array, ""]
 
 
 def gae(
-    reward: Float[Array, "T"],
-    value: Float[Array, "T"],
-    next_value: Float[Array, "T"],
-    terminated: Bool[Array, "T"],
-    truncated: Bool[Array, "T"],
-    gamma: Scalar,
+    reward: Float[Array, "T"], value: Float[Array, "T"], next_value: Float[Array, "T"],
+    terminated: Bool[Array, "T"], truncated: Bool[Array, "T"], gamma: Scalar,
     gae_lambda: Scalar,
-) -> Float[Array, "T"]:
+) -> Float[Array, "T"]:  # fmt: skip
     """Returns the generalised advantage estimates.
 
         delta_t = r_t + gamma (1 - terminated_t) v'_t - v_t
@@ -47,7 +43,6 @@ def gae(
     def step(
         following: Float[Array, ""], xs: tuple[Float[Array, ""], Float[Array, ""]]
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Returns ``A_t = delta_t + decay_t A_{t+1}``."""
         advantage = xs[0] + xs[1] * following
         return advantage, advantage
 

@@ -5,7 +5,7 @@ the whole rollout in one pass; a separate critic is then never run inside the lo
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,7 @@ from jaxnas.core.environment import Environment
 from jaxnas.core.layout import branch, per_controller
 from jaxnas.core.trees import num_bytes
 from jaxnas.core.types import PolicyOutput, Timestep
-from jaxnas.envs.base import (
-    Continuing,
-    Deferring,
-    Moves,
-    action_size,
-    always_legal,
-    restart,
-)
+from jaxnas.envs import base
 from jaxnas.rl.returns import gae
 
 Scalar = float | Float[Array, ""]
@@ -105,75 +98,53 @@ def policy(
 
 def head_of(env: Environment) -> ActionHead:
     """Returns what a controller's logits mean in an environment."""
-    return action_head(env.num_actions, action_size(env))
+    return action_head(env.num_actions, base.action_size(env))
 
 
 def defers(env: Environment, env_params: PyTree) -> bool:
     """Returns whether an environment's rewards are paid after the rollout."""
-    return isinstance(env, Deferring) and env.defers(env_params)
+    return isinstance(env, base.Deferring) and env.defers(env_params)
 
 
 def acted_on(env: Environment, env_params: PyTree) -> Environment:
     """Returns what a rollout steps: the environment, or its form without rewards."""
-    if isinstance(env, Deferring) and env.defers(env_params):
-        return env.unpaid()
-    return env
+    return cast(Any, env).unpaid() if defers(env, env_params) else env
 
 
 def open_stream(
-    key: Key[Array, ""],
-    env: Environment,
-    module: nn.Module,
-    env_params: PyTree,
+    key: Key[Array, ""], env: Environment, module: nn.Module, env_params: PyTree,
     num_envs: int,
-) -> Stream:
+) -> Stream:  # fmt: skip
     """Returns ``num_envs`` fresh episodes."""
     keys = jax.random.split(key, num_envs)
     env = acted_on(env, env_params)
     state, timestep = jax.vmap(env.reset, in_axes=(0, None))(keys, env_params)
     controller: Any = module
     return Stream(
-        state=state,
-        obs=timestep.obs,
-        mask=timestep.mask,
-        carry=controller.initial_carry(num_envs),
-        reset=jnp.ones(num_envs, bool),
-        returns=jnp.zeros(num_envs, jnp.float32),
-        ledger=jnp.zeros(num_envs, jnp.float32),
-    )
+        state=state, obs=timestep.obs, mask=timestep.mask,
+        carry=controller.initial_carry(num_envs), reset=jnp.ones(num_envs, bool),
+        returns=jnp.zeros(num_envs, jnp.float32), ledger=jnp.zeros(num_envs, jnp.float32),
+    )  # fmt: skip
 
 
 def collect(
-    key: Key[Array, ""],
-    env: Environment,
-    module: nn.Module,
-    params: PyTree,
-    env_params: PyTree,
-    stream: Stream,
-    temperature: Scalar,
-    num_steps: int,
-) -> tuple[Stream, Rollout]:
+    key: Key[Array, ""], env: Environment, module: nn.Module, params: PyTree,
+    env_params: PyTree, stream: Stream, temperature: Scalar, num_steps: int,
+) -> tuple[Stream, Rollout]:  # fmt: skip
     """Returns ``num_steps`` steps in each environment, and where the stream then stands.
 
-    Args:
-        key: used up; all uniforms that choose actions come from one draw of it.
-        env: need not restart itself.
-        module: the controller.
-        params: of the controller.
-        env_params: of the environment, shared by the ``E`` copies.
-        stream: where to go on.
-        temperature: of the policy, > 0.
-        num_steps: ``T``.
+    ``key`` is used up: all uniforms that choose actions come from one draw of it. The
+    environment need not restart itself; ``env_params`` are shared by its ``E`` copies;
+    ``temperature`` > 0 is the policy's; ``num_steps`` is ``T``.
     """
     shape, remembers = (num_steps, stream.reset.shape[0]), is_recurrent(module)
     act_key, env_key = jax.random.split(key)
-    head, deferring, free = head_of(env), defers(env, env_params), always_legal(env)
+    head, deferring, free = head_of(env), defers(env, env_params), base.always_legal(env)
     uniforms = jax.random.uniform(act_key, (*shape, *head.num_uniforms), dtype=jnp.float32)
     acted = acted_on(env, env_params)
     draws, advance = _dynamics(acted, env_params, env_key, shape)
 
     def step(stream: Stream, draw: tuple[Array, PyTree]) -> tuple[Stream, Rollout]:
-        """Acts once in every environment."""
         uniform, chance = draw
         carry, out = policy(module, params, stream.carry, stream.obs, stream.reset)
         mask = None if free else stream.mask
@@ -182,31 +153,22 @@ def collect(
         over = after.terminated | after.truncated
         returns = stream.returns + after.reward
         seen = Rollout(
-            obs=stream.obs,
-            mask=mask,
-            reset=stream.reset,
-            action=action,
-            logits=out.logits,
-            value=out.value if remembers else None,
-            carry=carry,
-            reward=after.reward,
-            terminated=after.terminated,
-            truncated=after.truncated,
-            final_obs=after.final_obs,
-            returns=returns,
-            moves=(stream.state, reached) if deferring else None,
-            potential=None,
-        )
+            obs=stream.obs, mask=mask, reset=stream.reset, action=action, logits=out.logits,
+            value=out.value if remembers else None, carry=carry, reward=after.reward,
+            terminated=after.terminated, truncated=after.truncated,
+            final_obs=after.final_obs, returns=returns,
+            moves=(stream.state, reached) if deferring else None, potential=None,
+        )  # fmt: skip
         running = jnp.where(over, 0.0, returns)
         ledger = stream.ledger
         return Stream(state, after.obs, after.mask, carry, over, running, ledger), seen
 
     after, rollout = jax.lax.scan(step, stream, (uniforms, draws))
-    if not isinstance(env, Deferring) or not deferring:
+    if not isinstance(env, base.Deferring) or not deferring:
         return after, rollout
     pay_key = jax.random.fold_in(env_key, num_steps)
     before, reached = rollout.moves or ((), ())
-    moves = Moves(before, reached, rollout.reset, rollout.terminated)
+    moves = base.Moves(before, reached, rollout.reset, rollout.terminated)
     paid = per_controller(env.evaluate_rollout)(pay_key, env_params, moves, stream.ledger)
     ended = rollout.terminated | rollout.truncated
     running, returns = _running_returns(stream.returns, paid.reward, ended)
@@ -220,10 +182,7 @@ def collect(
 def _running_returns(
     start: Float[Array, "E"], reward: Float[Array, "T E"], ended: Bool[Array, "T E"]
 ) -> tuple[Float[Array, "E"], Float[Array, "T E"]]:
-    """Returns the rewards of each episode so far: at the end, and after every step."""
-
     def add(total: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
-        """Adds one step's rewards."""
         total = total + step[0]
         return jnp.where(step[1], 0.0, total), total
 
@@ -245,10 +204,9 @@ def _dynamics(
     step_key, reset_key = jax.random.split(key)
     step_keys = jax.random.split(step_key, shape)
     step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
-    if isinstance(env, Continuing):
+    if isinstance(env, base.Continuing):
 
         def go_on(chance: PyTree, state: PyTree, action: Array) -> Any:
-            """Steps; new episodes are the environment's own business."""
             state, after = step(chance, state, action, env_params)
             return state, after, state
 
@@ -257,12 +215,11 @@ def _dynamics(
     reset_keys = jax.random.split(reset_key, shape)
 
     def advance(chance: PyTree, state: PyTree, action: Array) -> Any:
-        """Steps, then begins new episodes where due."""
         step_keys, fresh = chance
         if not drawn:
             fresh = reset(fresh, env_params)
         reached, after = step(step_keys, state, action, env_params)
-        return *jax.vmap(restart)(reached, after, *fresh), reached
+        return *jax.vmap(base.restart)(reached, after, *fresh), reached
 
     everything = jax.vmap(reset, in_axes=(0, None))
     drawn = num_bytes(jax.eval_shape(everything, reset_keys, env_params)) <= DRAWN_BYTES
@@ -270,15 +227,9 @@ def _dynamics(
 
 
 def compute_gae(
-    head: ActionHead,
-    module: nn.Module,
-    params: PyTree,
-    rollout: Rollout,
-    stream: Stream,
-    temperature: Scalar,
-    gamma: Scalar,
-    gae_lambda: Scalar,
-) -> Estimates:
+    head: ActionHead, module: nn.Module, params: PyTree, rollout: Rollout, stream: Stream,
+    temperature: Scalar, gamma: Scalar, gae_lambda: Scalar,
+) -> Estimates:  # fmt: skip
     """Returns values, advantages and log-probabilities of a rollout.
 
     A truncated step is bootstrapped from its ``final_obs``, a terminated one from nothing,
@@ -298,14 +249,9 @@ def compute_gae(
     before, after = rollout.potential or (0.0, 0.0)
     lanes = jax.vmap(gae, in_axes=(1, 1, 1, 1, 1, None, None), out_axes=1)
     advantage = lanes(
-        rollout.reward,
-        value - before,
-        next_value - after,
-        rollout.terminated,
-        rollout.truncated,
-        gamma,
-        gae_lambda,
-    )
+        rollout.reward, value - before, next_value - after, rollout.terminated,
+        rollout.truncated, gamma, gae_lambda,
+    )  # fmt: skip
     drawn = head.choice(rollout.logits, rollout.mask, temperature, rollout.action)
     return Estimates(value, advantage, drawn.log_prob)
 
@@ -317,7 +263,6 @@ def _values(
     remembered: tuple[Float[Array, "T E"] | None, PyTree],
     last: tuple[PyTree, PyTree, Bool[Array, "E"]],
 ) -> tuple[Float[Array, "T E"], Float[Array, "T E"]]:
-    """Returns the values of what was acted on and of what followed each step."""
     obs, final_obs, truncated = seen
     value, carries = remembered
     last_obs, last_carry, last_reset = last
@@ -332,7 +277,6 @@ def _values(
     following = jnp.concatenate([value[1:], last_value[None]])
 
     def of_final(params: PyTree, cut: PyTree, following: Array) -> Float[Array, "T E"]:
-        """Values of what was cut off."""
         carries, final_obs, truncated = cut
         carry, final = jax.tree.map(flat, (carries, final_obs))
         _, out = policy(module, params, carry, final, jnp.zeros(T * E, bool))

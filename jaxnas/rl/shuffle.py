@@ -1,5 +1,6 @@
 """Shuffling a rollout at little cost: a cheap permutation and one gather an epoch."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -29,7 +30,6 @@ def shuffled_orders(
     def one_round(
         order: UInt32[Array, "epochs n"], word: UInt32[Array, "epochs 2"]
     ) -> tuple[UInt32[Array, "epochs n"], None]:
-        """Swaps some pairs."""
         pivot, salt = word[:, :1] % n, word[:, 1:]
         partner = jnp.where(pivot >= order, pivot - order, pivot + n - order)
         h = (jnp.maximum(order, partner) ^ salt) * jnp.uint32(0x9E3779B1)
@@ -50,25 +50,19 @@ def pack(tree: Any) -> tuple[Float[Array, "n D"], Callable[[Float[Array, "m D"]]
     kinds = [(leaf.shape[1:], leaf.dtype) for leaf in leaves]
 
     def widen(leaf: Array) -> Float[Array, "n d"]:
-        """Returns a leaf as float32 columns."""
         if leaf.dtype == jnp.int32:
             leaf = jax.lax.bitcast_convert_type(leaf, jnp.float32)
         return leaf.reshape(leaf.shape[0], -1).astype(jnp.float32)
 
     columns = [widen(leaf) for leaf in leaves]
-    ends = [0]
-    for column in columns:
-        ends.append(ends[-1] + column.shape[1])
+    ends = [0, *itertools.accumulate(column.shape[1] for column in columns)]
 
     def unpack(rows: Float[Array, "m D"]) -> Any:
-        """Returns the tree whose leaves are ``[m, ...]``."""
         parts = []
         for (shape, dtype), begin, end in zip(kinds, ends, ends[1:], strict=False):
             part = rows[:, begin:end].reshape(rows.shape[0], *shape)
-            if dtype == jnp.int32:
-                parts.append(jax.lax.bitcast_convert_type(part, jnp.int32))
-            else:
-                parts.append(part.astype(dtype))
+            by_bits = jax.lax.bitcast_convert_type
+            parts.append(by_bits(part, dtype) if dtype == jnp.int32 else part.astype(dtype))
         return jax.tree.unflatten(structure, parts)
 
     return jnp.concatenate(columns, axis=1), unpack

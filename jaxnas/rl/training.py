@@ -29,20 +29,10 @@ from jaxnas.core.trees import masked_mean
 from jaxnas.core.types import PolicyOutput
 from jaxnas.envs.base import default_params
 from jaxnas.rl import optimise
+from jaxnas.rl import rollout as ro
 from jaxnas.rl.a2c_step import a2c_update
 from jaxnas.rl.batch import PolicyBatch
 from jaxnas.rl.ppo_step import check_minibatches, ppo_update
-from jaxnas.rl.rollout import (
-    Estimates,
-    Rollout,
-    Stream,
-    collect,
-    compute_gae,
-    head_of,
-    is_recurrent,
-    open_stream,
-    policy,
-)
 from jaxnas.rl.shuffle import shuffled_orders
 
 Metrics = dict[str, Float[Array, "*t"]]
@@ -73,7 +63,7 @@ class TrainState(NamedTuple):
     params: PyTree
     adam: PyTree
     """Moments of the parameters laid end to end as one vector."""
-    stream: Stream
+    stream: ro.Stream
 
 
 @dataclass(frozen=True)
@@ -137,7 +127,7 @@ class EnvTraining:
         self, key: Key[Array, ""], hparams: EnvHparams, env_params: PyTree
     ) -> TrainState:
         """Returns a fresh controller in fresh episodes."""
-        begun = open_stream(
+        begun = ro.open_stream(
             stream(key, "envs"), self.env, self.module, env_params, self.num_envs
         )
         params: Any = self.module.init(
@@ -158,28 +148,16 @@ class EnvTraining:
         """
         hp = state.hparams
         rollout_key, shuffle_key = jax.random.split(key)
-        after, rollout = collect(
-            rollout_key,
-            self.env,
-            self.module,
-            state.params,
-            env_params,
-            state.stream,
-            hp.temperature,
-            self.num_steps,
-        )
+        after, rollout = ro.collect(
+            rollout_key, self.env, self.module, state.params, env_params, state.stream,
+            hp.temperature, self.num_steps,
+        )  # fmt: skip
         # lambda = 1 makes the advantage G_t - V(s_t), G_t cut only where the stream is.
         gae_lambda = 1.0 if self.method == "reinforce" else hp.gae_lambda
-        estimates = compute_gae(
-            head_of(self.env),
-            self.module,
-            state.params,
-            rollout,
-            after,
-            hp.temperature,
-            hp.gamma,
-            gae_lambda,
-        )
+        estimates = ro.compute_gae(
+            ro.head_of(self.env), self.module, state.params, rollout, after, hp.temperature,
+            hp.gamma, gae_lambda,
+        )  # fmt: skip
         batch = self._batch(rollout, state.stream, estimates)
         orders = shuffled_orders(shuffle_key, self._samples, self.epochs)
         params, adam, metrics = per_controller(self._fit)(
@@ -194,20 +172,15 @@ class EnvTraining:
         return TrainState(hp, params, adam, after), metrics
 
     def train(
-        self,
-        key: Key[Array, ""],
-        state: TrainState,
-        env_params: PyTree,
-        num_updates: int,
+        self, key: Key[Array, ""], state: TrainState, env_params: PyTree, num_updates: int,
         start: int | Int[Array, ""] = 0,
-    ) -> tuple[TrainState, Metrics]:
+    ) -> tuple[TrainState, Metrics]:  # fmt: skip
         """Returns the state after ``num_updates`` updates, and metrics ``[num_updates]``.
 
         Update ``i`` uses key ``step_key(key, start + i)``, so a run may be cut anywhere.
         """
 
         def one(state: TrainState, i: Int[Array, ""]) -> tuple[TrainState, Metrics]:
-            """Makes update ``i``."""
             return self.update(step_key(key, i), state, env_params)
 
         return jax.lax.scan(one, state, start + jnp.arange(num_updates, dtype=jnp.int32))
@@ -216,16 +189,17 @@ class EnvTraining:
         """Returns policy and value of first observations, memory empty."""
         module: Any = self.module
         begin = jnp.ones(obs.shape[0], bool)
-        return policy(module, params, module.initial_carry(obs.shape[0]), obs, begin)[1]
+        return ro.policy(module, params, module.initial_carry(obs.shape[0]), obs, begin)[1]
 
     @property
     def _samples(self) -> int:
-        """Number of rows that are shuffled and cut into minibatches."""
-        return self.num_envs * (1 if is_recurrent(self.module) else self.num_steps)
+        return self.num_envs * (1 if ro.is_recurrent(self.module) else self.num_steps)
 
-    def _batch(self, rollout: Rollout, before: Stream, estimates: Estimates) -> PolicyBatch:
+    def _batch(
+        self, rollout: ro.Rollout, before: ro.Stream, estimates: ro.Estimates
+    ) -> PolicyBatch:
         """Returns samples ``[T E, ...]``, or with memory sequences ``[E, T, ...]``."""
-        if is_recurrent(self.module):
+        if ro.is_recurrent(self.module):
             order = lambda leaf: jnp.swapaxes(leaf, 0, 1)
             obs: PyTree = (
                 jax.tree.map(order, rollout.obs),
@@ -236,38 +210,28 @@ class EnvTraining:
             order = lambda leaf: leaf.reshape(self._samples, *leaf.shape[2:])
             obs = jax.tree.map(order, rollout.obs)
         return PolicyBatch(
-            obs=obs,
-            mask=None if rollout.mask is None else order(rollout.mask),
-            action=order(rollout.action),
-            log_prob=order(estimates.log_prob),
-            value=order(estimates.value),
-            advantage=order(estimates.advantage),
-            target=order(estimates.advantage + estimates.value),
-            valid=None,
-        )
+            obs=obs, mask=None if rollout.mask is None else order(rollout.mask),
+            action=order(rollout.action), log_prob=order(estimates.log_prob),
+            value=order(estimates.value), advantage=order(estimates.advantage),
+            target=order(estimates.advantage + estimates.value), valid=None,
+        )  # fmt: skip
 
     def _apply(self, params: PyTree, obs: PyTree) -> PolicyOutput:
-        """Returns policy and value of a minibatch."""
         module: Any = self.module
-        if is_recurrent(self.module):
+        if ro.is_recurrent(self.module):
             return module.apply(params, *obs, method="sequence")
         rows = jax.tree.leaves(obs)[0].shape[0]
-        return policy(
+        return ro.policy(
             module, params, module.initial_carry(rows), obs, jnp.zeros(rows, bool)
         )[1]
 
     def _fit(
-        self,
-        orders: Int[Array, "epochs n"],
-        params: PyTree,
-        adam: PyTree,
-        batch: PolicyBatch,
-        hparams: EnvHparams,
-    ) -> tuple[PyTree, PyTree, Metrics]:
-        """Returns parameters, optimiser state and metrics after learning from one batch."""
+        self, orders: Int[Array, "epochs n"], params: PyTree, adam: PyTree,
+        batch: PolicyBatch, hparams: EnvHparams,
+    ) -> tuple[PyTree, PyTree, Metrics]:  # fmt: skip
         vector, unravel = ravel_pytree(params)
         apply = lambda vector, obs: self._apply(unravel(vector), obs)
-        choice = head_of(self.env).choice
+        choice = ro.head_of(self.env).choice
         if self.method == "ppo":
             vector, adam, metrics = ppo_update(
                 apply, vector, adam, orders, batch, hparams, minibatches=self.minibatches,
@@ -292,20 +256,11 @@ class Trained(NamedTuple):
 
 
 def train(
-    env: Environment,
-    method: str = "ppo",
-    *,
-    seeds: int = 1,
-    seed0: Any = 0,
-    hparams: Mapping[str, Any] | EnvHparams | None = None,
-    updates: int | None = None,
-    total_steps: int | None = None,
-    num_envs: int = 8,
-    num_steps: int = 128,
-    controller: nn.Module | None = None,
-    env_params: PyTree = None,
-    **options: Any,
-) -> Trained:
+    env: Environment, method: str = "ppo", *, seeds: int = 1, seed0: Any = 0,
+    hparams: Mapping[str, Any] | EnvHparams | None = None, updates: int | None = None,
+    total_steps: int | None = None, num_envs: int = 8, num_steps: int = 128,
+    controller: nn.Module | None = None, env_params: PyTree = None, **options: Any,
+) -> Trained:  # fmt: skip
     """Returns controllers trained on an environment, all in one compiled program.
 
     Pure: it may itself be under ``jit`` and ``vmap``, over ``hparams`` and ``seed0``. Seed
@@ -344,7 +299,7 @@ def train(
         if name not in known:
             raise unknown_name("option of train:", name, known)
     module = controller or registry.make_controller(
-        "mlp", num_actions=head_of(env).num_logits
+        "mlp", num_actions=ro.head_of(env).num_logits
     )
     training = EnvTraining(env, module, method, num_envs, num_steps, **options)
     try:
@@ -394,30 +349,19 @@ def _columns(hparams: Mapping[str, Any] | EnvHparams | None) -> tuple[EnvHparams
 
 
 def train_population(
-    training: EnvTraining,
-    keys: Key[Array, "P"],
-    hparams: EnvHparams,
-    env_params: PyTree,
-    num_updates: int,
-    *,
-    block: int = 16,
-) -> tuple[TrainState, Metrics]:
+    training: EnvTraining, keys: Key[Array, "P"], hparams: EnvHparams, env_params: PyTree,
+    num_updates: int, *, block: int = 16,
+) -> tuple[TrainState, Metrics]:  # fmt: skip
     """Returns ``P`` trained controllers and their metrics ``[P, num_updates]``.
 
-    Args:
-        training: what each does.
-        keys: one a controller.
-        hparams: leaves ``[P]``, or scalars that all share.
-        env_params: shared by all.
-        num_updates: updates of each.
-        block: controllers advanced together; one block is finished before the next begins,
-            so that it stays in the processor's cache. A remainder is compiled again.
+    ``hparams`` have leaves ``[P]``, or scalars that all share, as they do ``env_params``.
+    ``block`` controllers are advanced together; one block is finished before the next
+    begins, so that it stays in the processor's cache. A remainder is compiled again.
     """
     count = keys.shape[0]
     spread = lambda leaf: jnp.broadcast_to(jnp.asarray(leaf, jnp.float32), (count,))
 
     def one(item: tuple[Array, EnvHparams]) -> tuple[TrainState, Metrics]:
-        """Trains one controller from scratch."""
         key, hp = item
         state = training.init(stream(key, "init"), hp, env_params)
         return training.train(key, state, env_params, num_updates)

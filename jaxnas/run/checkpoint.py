@@ -54,36 +54,25 @@ def _flat(tree: PyTree) -> dict[str, Any]:
     return {f"{i:04d}": leaf for i, leaf in leaves if leaf.size}
 
 
-def _spread(leaf: Any) -> Any:
-    """Returns how a leaf lies over several processes, each of which reads its own."""
-    return leaf.sharding if jax.process_count() > 1 else None
-
-
 class Checkpoints:
-    """The checkpoints of one run directory; only the newest is kept.
+    """The checkpoints of one run directory, made on first use; only the newest is kept.
 
-    Args:
-        directory: where they live; made on first use. Several processes share it, and each
-            writes what its devices hold.
+    Several processes share it, and each writes what its devices hold.
     """
 
     def __init__(self, directory: Path) -> None:
         # orbax logs every failure with its traceback before it raises it.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self.directory = directory.absolute()
-        everyone = None
-        if (
-            jax.process_count() > 1
-        ):  # named, they wait by the coordinator, not by collectives
-            everyone = set(range(jax.process_count()))
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=1,
-            enable_async_checkpointing=False,
-            create=False,
-            multiprocessing_options=ocp.options.MultiprocessingOptions(
-                active_processes=everyone
-            ),
+        total = jax.process_count()
+        # Named, processes wait by the coordinator, not by collectives.
+        everyone = ocp.options.MultiprocessingOptions(
+            active_processes=set(range(total)) if total > 1 else None
         )
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=1, enable_async_checkpointing=False, create=False,
+            multiprocessing_options=everyone,
+        )  # fmt: skip
         with disk_errors("a checkpoint", self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.directory, options=options)
@@ -122,8 +111,10 @@ class Checkpoints:
         Raises:
             UserError: the checkpoint cannot be read or has other shapes.
         """
+        alone = jax.process_count() == 1  # else each process reads what its devices hold
+        spread = lambda leaf: None if alone else leaf.sharding
         shapes = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_spread(leaf))
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread(leaf))
             for name, leaf in _flat(like).items()
         }
         args = ocp.args.Composite(arrays=ocp.args.StandardRestore(shapes))
@@ -132,7 +123,7 @@ class Checkpoints:
             found[f"{i:04d}"] if leaf.size else np.zeros(leaf.shape, leaf.dtype)
             for i, leaf in enumerate(jax.tree.leaves(like))
         ]
-        if jax.process_count() == 1:
+        if alone:
             leaves = [np.asarray(leaf) for leaf in leaves]
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
@@ -150,8 +141,3 @@ class Checkpoints:
     def close(self) -> None:
         """Releases the manager's threads."""
         self._manager.close()
-
-    def remove(self) -> None:
-        """Closes and deletes all checkpoints of the directory."""
-        self.close()
-        shutil.rmtree(self.directory, ignore_errors=True)

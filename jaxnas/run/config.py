@@ -12,7 +12,6 @@ from jaxtyping import PyTree
 from jaxnas import registry
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError, unknown_name
-from jaxnas.core.oracle import Oracle
 from jaxnas.core.ranges import check_hparams
 from jaxnas.run.engine import Job
 from jaxnas.run.host.measurements import measuring_parts
@@ -85,7 +84,10 @@ def grid_settings(
     rows, cells = [preset], []
     for values in itertools.product(*grid.values()):
         row = {**preset, **dict(zip(grid, map(float, values), strict=True))}
-        same = [i for i, r in enumerate(rows) if _close(r, row)]
+        close = lambda r, row=row: all(
+            np.isclose(r[n], row[n], rtol=1e-6, atol=0) for n in row
+        )
+        same = [i for i, r in enumerate(rows) if close(r)]
         if not same:
             rows.append(row)
         cells.append(same[0] if same else len(rows) - 1)
@@ -93,13 +95,7 @@ def grid_settings(
     return columns, cells
 
 
-def _close(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
-    """Returns whether two settings are the same up to the precision of float32."""
-    return all(np.isclose(a[name], b[name], rtol=1e-6, atol=0) for name in a)
-
-
 def _plain(value: Any) -> Any:
-    """Returns a JSON-able form of a configuration field."""
     if isinstance(value, str | int | float | bool | type(None)):
         return value
     if isinstance(value, tuple | list):
@@ -125,6 +121,7 @@ def describe_run(job: Job, options: RunOptions) -> dict[str, Any]:
     name, made = registry.recipe(oracle.oracle) or (None, {})
     space_name, space_made = registry.recipe(oracle.space) or (None, {})
     grid = options.grid or {}
+    parts = [part._asdict() for part in measuring_parts(oracle.oracle)]
     return {
         "format": FORMAT,
         "jax": jax.__version__,
@@ -150,16 +147,9 @@ def describe_run(job: Job, options: RunOptions) -> dict[str, Any]:
         "width": job.layout.width,
         "wave": job.wave,
         **({} if job.init is None else {"init": job.init.checksum}),
-        **_measuring(oracle.oracle, options.store_path),
+        **({"measuring": parts, "store": options.store_path} if parts else {}),
     }
 
 
-def _measuring(oracle: Oracle, store: str | None) -> dict[str, Any]:
-    """Returns what else decides a measuring oracle's numbers, and where they are kept."""
-    parts = [part._asdict() for part in measuring_parts(oracle)]
-    return {"measuring": parts, "store": store} if parts else {}
-
-
 def _json_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a maker's options without the space, which is described apart."""
     return {name: _plain(v) for name, v in options.items() if name != "space"}

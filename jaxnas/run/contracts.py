@@ -70,7 +70,6 @@ def check_oracle(oracle: Any) -> None:
 
 
 def _check_hash(made: Any) -> None:
-    """Checks that something can be a static argument."""
     try:
         hash(made)
     except TypeError as error:
@@ -98,9 +97,7 @@ def _check_members(made: Any, protocol: type) -> str:
 def check_shapes(algo: Algorithm, oracle: Oracle) -> None:
     """Checks the shapes and dtypes of everything that the search hands on.
 
-    Args:
-        algo: proposes.
-        oracle: scores; of one on the host ``evaluate`` is not called.
+    Of an oracle on the host ``evaluate`` is not called.
 
     Raises:
         UserError: a leaf of another shape or dtype, with method and leaf.
@@ -128,12 +125,9 @@ def check_shapes(algo: Algorithm, oracle: Oracle) -> None:
         check_evaluation(oracle, found, lanes)
     leaf: Any = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
     seen = Evaluation(
-        objectives=leaf((lanes, len(oracle.objectives))),
-        violation=leaf((lanes,)),
-        cost=leaf((lanes,)),
-        status=leaf((lanes,), dtype=jnp.int32),
-        reward=leaf((lanes,)),
-    )
+        objectives=leaf((lanes, len(oracle.objectives))), violation=leaf((lanes,)),
+        cost=leaf((lanes,)), status=leaf((lanes,), dtype=jnp.int32), reward=leaf((lanes,)),
+    )  # fmt: skip
     _same(f"{name}.tell", state, jax.eval_shape(algo.tell, key, state, proposal, seen))
     learnt, metrics = _pair(f"{name}.learn", jax.eval_shape(algo.learn, key, state))
     _same(f"{name}.learn", state, learnt)
@@ -189,7 +183,6 @@ def check_tokens(algo: Algorithm, tokens: Int[np.ndarray, "n L"]) -> None:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _legal(space: SearchSpace, tokens: Any) -> Any:
-    """Returns which tokens are legal after those before them."""
     masks = jax.vmap(lambda row: tk.masks(space, row))(tokens)
     return jnp.take_along_axis(masks, tokens[..., None], -1)[..., 0]
 
@@ -223,7 +216,6 @@ def _leaf(where: str, name: str, got: Any, shape: tuple[int, ...], kind: str) ->
 
 
 def _same(where: str, before: PyTree, after: PyTree) -> None:
-    """Checks that a method keeps structure, shapes and dtypes of a state."""
     old, was = jax.tree.flatten_with_path(before)
     new, now = jax.tree.flatten_with_path(after)
     if was != now:
@@ -239,7 +231,6 @@ def _same(where: str, before: PyTree, after: PyTree) -> None:
 
 
 def _shown(got: Any) -> str:
-    """Returns an array as ``float32[8, 1]``, anything else as its type."""
     if hasattr(got, "dtype") and hasattr(got, "shape"):
         return f"{got.dtype}{list(got.shape)}"
     return type(got).__name__

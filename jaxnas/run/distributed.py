@@ -139,10 +139,8 @@ def shared(memory: Memory) -> Memory:
     if len(found) == 1:
         return memory
     nodes = [node for node, *_ in found]
-    each = [
-        free / (nodes.count(node) if source == "host" else 1)
-        for node, free, source in found
-    ]
+    share = lambda node, source: nodes.count(node) if source == "host" else 1
+    each = [free / share(node, source) for node, free, source in found]
     return Memory(min(each) * len(each), memory.source)
 
 
@@ -156,12 +154,9 @@ def local(x: Any) -> np.ndarray:
 
 @contextlib.contextmanager
 def joined(
-    coordinator: str | None,
-    process: int | None = None,
-    processes: int | None = None,
-    options: Mapping[str, Any] | None = None,
-    wait_s: float = WAIT_S,
-) -> Iterator[None]:
+    coordinator: str | None, process: int | None = None, processes: int | None = None,
+    options: Mapping[str, Any] | None = None, wait_s: float = WAIT_S,
+) -> Iterator[None]:  # fmt: skip
     """Joins the processes of a run; a run of one process where no coordinator is given.
 
     Call it before any JAX computation. Where a process ends or falls silent, the others
@@ -226,7 +221,6 @@ def _leave(code: int) -> None:
 def _place(
     coordinator: str, process: int | None, processes: int | None
 ) -> tuple[str, int, int, Any]:
-    """Returns the coordinator, which process of how many this is, and its device ids."""
     if coordinator == "auto":
         if process is not None or processes is not None:
             raise UserError("--coordinator auto finds --process and --processes itself.")
@@ -255,7 +249,6 @@ def _place(
 
 
 def _serve(address: str, processes: int) -> subprocess.Popen[str]:
-    """Returns the running coordination service, a child that outlives this process."""
     port = address.rpartition(":")[2]
     limit = time.monotonic() + LINGER_S[1]  # that of a run which has just ended lingers
     while not _free(int(port)):
@@ -267,12 +260,9 @@ def _serve(address: str, processes: int) -> subprocess.Popen[str]:
         time.sleep(1.0)
     service = subprocess.Popen(
         [sys.executable, "-c", _SERVICE, f"[::]:{port}", str(processes)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         start_new_session=True,
-    )
+    )  # fmt: skip
     assert service.stdout is not None
     if service.stdout.readline().strip() != "ready":
         raise UserError(f"The coordinator could not be started on port {port}.")
@@ -280,7 +270,6 @@ def _serve(address: str, processes: int) -> subprocess.Popen[str]:
 
 
 def _free(port: int) -> bool:
-    """Returns whether nothing listens on a port of this machine."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -72,9 +72,8 @@ class Engine:
         """Returns the members before the first update; compiles on first use."""
         begun = time.perf_counter()
         setting = np.maximum(ids, 0) // self.job.seeds
-        hparams = jax.tree.map(
-            lambda x: np.asarray(x, np.float32)[setting], self.job.settings
-        )
+        of_each = lambda x: np.asarray(x, np.float32)[setting]
+        hparams = jax.tree.map(of_each, self.job.settings)
         root = self.programs.share(jax.random.key_data(rng.root_key(self.job.seed0)))
         blocks = self.programs.place(self.programs.blocked((ids.astype(np.int32), hparams)))
         members = self.programs.init(blocks, root, self.params)
@@ -105,7 +104,6 @@ class Engine:
         return members
 
     def _split_update(self, old: Member, step: np.int32) -> Member:
-        """Returns the members after one update with a host oracle."""
         assert self.cache is not None
         members = old
         for r in range(self.job.algo.rounds):
@@ -124,13 +122,10 @@ class Engine:
         return self.programs.learn((old, members), step)
 
     def _check_first(self, members: Member) -> None:
-        """Checks what some controllers of this process asked for in their first update."""
         ledger, algo = members.oracle.ledger, self.job.algo
-        tokens, queries = (
-            x.addressable_shards[0].data for x in (ledger.tokens, ledger.queries)
-        )
-        tokens = np.asarray(tokens[0, :ROWS, : algo.batch * algo.rounds])
-        asked = np.arange(tokens.shape[1]) < np.asarray(queries[0, :ROWS])[:, None]
+        mine = lambda x: x.addressable_shards[0].data[0, :ROWS]
+        tokens = np.asarray(mine(ledger.tokens)[:, : algo.batch * algo.rounds])
+        asked = np.arange(tokens.shape[1]) < np.asarray(mine(ledger.queries))[:, None]
         check_tokens(algo, tokens[asked])
 
     def spent(self, members: Member) -> np.ndarray:

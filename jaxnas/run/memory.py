@@ -29,7 +29,6 @@ class Memory(NamedTuple):
     """``"host"``, ``"device"`` or ``"assumed"``."""
 
     def __str__(self) -> str:
-        """One line for provenance and ``jaxnas doctor``."""
         note = {
             "host": "of the host",
             "device": "as the devices report",
@@ -72,12 +71,8 @@ def controllers_that_fit(count: int, bytes_each: float, step: int, free: float) 
     """Returns how many controllers run together: all of them, or a multiple of ``step``.
 
     A population that does not fit runs in waves, one after the other, with the same result.
-
-    Args:
-        count: controllers wanted.
-        bytes_each: of one controller: its state times ``COPIES``.
-        step: controllers of one block on every device.
-        free: bytes, of :func:`free_memory`.
+    ``count`` are wanted; ``bytes_each`` is a state times ``COPIES``; ``step`` are in one
+    block on every device; ``free`` are the bytes of :func:`free_memory`.
 
     Raises:
         UserError: not even one block on every device fits.

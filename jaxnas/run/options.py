@@ -72,7 +72,6 @@ class RunOptions:
     label: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuses numbers that make no sense, before anything is made."""
         layouts.check(self.layout)
         check("seed0", self.seed0, SEED)
         for name in ("budget", "seeds", "max_proposals", "chunk", "width", "archive"):

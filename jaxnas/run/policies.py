@@ -58,11 +58,8 @@ def gathered(
 ) -> dict[str, np.ndarray]:
     """Returns the best policies of some members, as arrays to be saved; none of others.
 
-    Args:
-        algo: what they ran.
-        members: ``[blocks, width, ...]``.
-        ids: global ids ``[blocks * width]``, -1 for padding.
-        limit: bytes of all parameters; ``LIMIT`` if None.
+    ``members`` are ``[blocks, width, ...]``, ``ids`` their global ids ``[blocks * width]``,
+    -1 for padding; ``limit`` is in bytes of all parameters, ``LIMIT`` if None.
     """
     if not isinstance(algo, PolicyBased):
         return {}
@@ -174,6 +171,5 @@ def initial(run: str | Path, algo: Algorithm) -> Initial:
 
 
 def _like(algo: Any) -> PyTree:
-    """Returns the shapes of a policy's parameters."""
     make = lambda key: algo.policy(algo.init(key, algo.default_hparams()))
     return jax.eval_shape(make, jax.random.key(0))

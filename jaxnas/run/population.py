@@ -63,12 +63,9 @@ class Layout:
 
 
 def ask(
-    algo: Algorithm,
-    oracle: Budgeted,
-    key: Key[Array, ""],
-    state: PyTree,
+    algo: Algorithm, oracle: Budgeted, key: Key[Array, ""], state: PyTree,
     oracle_state: BudgetState,
-) -> tuple[PyTree, BudgetState, Proposal, Admission]:
+) -> tuple[PyTree, BudgetState, Proposal, Admission]:  # fmt: skip
     """Returns the states after a proposal, the proposal, and which lanes get an answer."""
     state, proposal = algo.ask(key, state)
     active = proposal.active & ~oracle.spent(oracle_state)
@@ -77,14 +74,9 @@ def ask(
 
 
 def tell(
-    algo: Algorithm,
-    oracle: Budgeted,
-    key: Key[Array, ""],
-    params: PyTree,
-    state: PyTree,
-    oracle_state: BudgetState,
-    answered: tuple[Proposal, Admission, Evaluation],
-) -> tuple[PyTree, BudgetState]:
+    algo: Algorithm, oracle: Budgeted, key: Key[Array, ""], params: PyTree, state: PyTree,
+    oracle_state: BudgetState, answered: tuple[Proposal, Admission, Evaluation],
+) -> tuple[PyTree, BudgetState]:  # fmt: skip
     """Returns the states that have seen what a proposal was evaluated to."""
     proposal, admission, evaluation = answered
     evaluation = oracle.finish(admission.scored, evaluation)
@@ -96,28 +88,16 @@ def tell(
 
 
 def update(
-    algo: Algorithm,
-    oracle: Budgeted,
-    key: Key[Array, ""],
-    params: PyTree,
-    state: PyTree,
+    algo: Algorithm, oracle: Budgeted, key: Key[Array, ""], params: PyTree, state: PyTree,
     oracle_state: BudgetState,
-) -> tuple[PyTree, BudgetState, dict[str, Float[Array, ""]]]:
+) -> tuple[PyTree, BudgetState, dict[str, Float[Array, ""]]]:  # fmt: skip
     """Returns the states after ``rounds`` of ask, evaluate and tell, and then one learn.
 
     Pure: ``vmap`` it over keys and states (whose ``hparams`` are leaves), ``scan`` it over
-    keys. Params are shared: ``in_axes=None``.
-
-    Args:
-        algo: proposes and learns.
-        oracle: of :func:`jaxnas.budgeted`, traced.
-        key: of this update.
-        params: ``oracle.params()``.
-        state: of ``algo.init(key, hparams)``.
-        oracle_state: of ``oracle.init(key, params)``.
-
-    Returns:
-        Both states, and the scalar metrics of ``learn``.
+    keys. ``params`` are ``oracle.params()``, shared: ``in_axes=None``. The states are first
+    those of ``algo.init(key, hparams)`` and ``oracle.init(key, params)``; returned are
+    both, and the scalar metrics of ``learn``. The oracle is one of :func:`jaxnas.budgeted`,
+    traced.
 
     Raises:
         UserError: the oracle has no budget, or lives on the host.
@@ -145,16 +125,10 @@ def update(
 
 
 def init_member(
-    algo: Algorithm,
-    oracle: Budgeted,
-    updates: int,
-    metric_names: tuple[str, ...],
-    root: Array,
-    params: PyTree,
-    controller: Int[Array, ""],
-    hparams: PyTree,
+    algo: Algorithm, oracle: Budgeted, updates: int, metric_names: tuple[str, ...],
+    root: Array, params: PyTree, controller: Int[Array, ""], hparams: PyTree,
     padding: Bool[Array, ""],
-) -> Member:
+) -> Member:  # fmt: skip
     """Returns a controller before its first update, from its global id alone."""
     key = rng.controller_key(rng.wrap(root), controller)
     state = oracle.init(rng.stream(key, "oracle"), params)
@@ -193,11 +167,7 @@ def _ended(
 
 
 def advance(
-    algo: Algorithm,
-    oracle: Budgeted,
-    params: PyTree,
-    member: Member,
-    step: Int[Array, ""],
+    algo: Algorithm, oracle: Budgeted, params: PyTree, member: Member, step: Int[Array, ""]
 ) -> Member:
     """Returns a member after update ``step``, or unchanged when its budget is spent."""
     key = rng.step_key(rng.wrap(member.key), step)
@@ -209,13 +179,9 @@ def advance(
 
 
 def _advance_block(
-    algo: Algorithm,
-    oracle: Budgeted,
-    params: PyTree,
-    start: Int[Array, ""],
-    stop: Int[Array, ""],
-    block: Member,
-) -> Member:
+    algo: Algorithm, oracle: Budgeted, params: PyTree, start: Int[Array, ""],
+    stop: Int[Array, ""], block: Member,
+) -> Member:  # fmt: skip
     """Returns a block after updates ``start`` to ``stop - 1``, fewer once all froze."""
 
     def unfinished(carry: tuple[Int[Array, ""], Member]) -> Bool[Array, ""]:
@@ -245,12 +211,7 @@ def _put(tree: PyTree, sharding: NamedSharding) -> PyTree:
 class Programs:
     """The compiled programs of one population: ``init`` and ``run`` (or ask and tell).
 
-    Args:
-        algo: the algorithm of every controller.
-        oracle: the budgeted oracle that they ask.
-        layout: blocks and devices.
-        mesh: where the blocks live.
-        updates: upper bound on updates, the length of the logs.
+    ``updates`` is the upper bound on updates, the length of the logs.
     """
 
     def __init__(

@@ -61,8 +61,7 @@ class Result:
         Raises:
             UserError: the method learns none, or this one was not saved.
         """
-        header: dict[str, Any] = {}
-        found = self.learned
+        header, found = {}, self.learned
         if found is None and self.path is not None:
             header, found = policies.KIND.read(self.path / policies.FILE)
         if not found:
@@ -82,14 +81,10 @@ class Result:
     def best(self, k: int = 1) -> list[dict[str, Any]]:
         """Returns the ``k`` best distinct architectures: tokens and objectives by name."""
         names = [o["name"] for o in self.config["objectives"]]
+        best = zip(self.archive["tokens"][:k], self.archive["objectives"][:k], strict=True)
         return [
-            {
-                "tokens": tuple(int(t) for t in tokens),
-                **{n: float(v) for n, v in zip(names, values, strict=True)},
-            }
-            for tokens, values in zip(
-                self.archive["tokens"][:k], self.archive["objectives"][:k], strict=True
-            )
+            {"tokens": tuple(map(int, tokens)), **dict(zip(names, map(float, values)))}
+            for tokens, values in best
         ]
 
 
@@ -103,14 +98,10 @@ def carry_forward(curve: np.ndarray) -> np.ndarray:
 def gather(
     algo: Algorithm, oracle: Budgeted, members: Member, ids: np.ndarray, seeds: int
 ) -> dict[str, np.ndarray]:
-    """Returns the raw arrays of the controllers ``ids``, padding left out.
+    """Returns the raw arrays of controllers, padding left out.
 
-    Args:
-        algo: may keep arrays of its own.
-        oracle: knows the unit of the curve.
-        members: ``[blocks, width, ...]``.
-        ids: global controller ids, ``[padded]``, -1 for padding.
-        seeds: controllers of each setting.
+    ``members`` are ``[blocks, width, ...]`` and ``ids`` their global ids, ``[padded]``, -1
+    for padding; ``seeds`` is the number of controllers of each setting.
     """
     real = ids >= 0
 
@@ -162,8 +153,6 @@ def best_distinct(
 
 @functools.lru_cache(maxsize=32)
 def _evaluate_program(oracle: Budgeted) -> Any:
-    """Returns the jitted ``(params, tokens, measured) -> (objectives, reward)``."""
-
     def evaluate(params: PyTree, tokens: Any, measured: Any) -> Any:
         values = measured
         if oracle.truthful:

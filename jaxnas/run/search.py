@@ -26,19 +26,13 @@ from jaxnas.core.oracle import Described, Oracle, capability
 from jaxnas.data.store.evaluations import Store
 from jaxnas.oracles.budget import Budgeted, budgeted
 from jaxnas.run import contracts, distributed, policies
+from jaxnas.run import memory as mem
 from jaxnas.run import store as folders
 from jaxnas.run.config import describe_run, expand_hparams
 from jaxnas.run.devices import population_mesh
 from jaxnas.run.engine import Engine, Job
 from jaxnas.run.host.cache import HostCache
 from jaxnas.run.host.measurements import measuring_parts
-from jaxnas.run.memory import (
-    COPIES,
-    check_results,
-    controllers_that_fit,
-    free_memory,
-    peak_memory,
-)
 from jaxnas.run.options import RunOptions
 from jaxnas.run.population import Layout, Member, init_member, metric_names
 from jaxnas.run.result import Result, best_distinct, gather
@@ -131,7 +125,6 @@ def _check_shared(written: Path) -> None:
 
 
 def _options(options: RunOptions | None, settings: dict[str, Any]) -> RunOptions:
-    """Returns options with some fields given by name."""
     names = [field.name for field in dataclasses.fields(RunOptions)]
     for name in settings:
         if name not in names:
@@ -197,40 +190,32 @@ def _plan(
     count = num_settings * options.seeds
     updates = -(-oracle.max_proposals // (algo.batch * algo.rounds))
     row = oracle.space.length * 2 + len(oracle.objectives) * 4 + 8
-    check_results(count, oracle.budget * row + 4 * updates * len(metric_names(algo)))
+    mem.check_results(count, oracle.budget * row + 4 * updates * len(metric_names(algo)))
     if options.layout == "auto" and "layout" in here:
         kind = here["layout"]
     else:
         kind = resolve(options.layout, mesh.devices.flat[0].platform)
-    each = _member_bytes(algo, oracle, updates, settings) * COPIES[kind]
-    memory = distributed.shared(free_memory(mesh.local_devices))
+    each = _member_bytes(algo, oracle, updates, settings) * mem.COPIES[kind]
+    memory = distributed.shared(mem.free_memory(mesh.local_devices))
     share = -(-count // mesh.size)
     width = options.width or here.get("width")
     if width is None and kind == "wide":
-        width = controllers_that_fit(count, each, mesh.size, memory.free) // mesh.size
+        width = mem.controllers_that_fit(count, each, mesh.size, memory.free) // mesh.size
     width = max(1, min(width or algo.preferred_width, share))
     wave = here.get("wave")
     if wave is None:
-        wave = controllers_that_fit(count, each, width * mesh.size, memory.free)
+        wave = mem.controllers_that_fit(count, each, width * mesh.size, memory.free)
     return Job(
-        algo=algo,
-        oracle=oracle,
-        settings=settings,
-        seeds=options.seeds,
-        seed0=options.seed0,
-        updates=updates,
+        algo=algo, oracle=oracle, settings=settings, seeds=options.seeds,
+        seed0=options.seed0, updates=updates,
         chunk=options.chunk or max(1, -(-updates // ROWS)),
-        layout=Layout(min(wave, count), width, mesh.size, kind),
-        wave=wave,
-        mesh=mesh,
+        layout=Layout(min(wave, count), width, mesh.size, kind), wave=wave, mesh=mesh,
         init=None if options.init is None else policies.initial(options.init, algo),
-        label=options.label or algo.id.rsplit("-v", 1)[0],
-        memory=memory,
-    )
+        label=options.label or algo.id.rsplit("-v", 1)[0], memory=memory,
+    )  # fmt: skip
 
 
 def _member_bytes(algo: Algorithm, oracle: Budgeted, updates: int, settings: PyTree) -> int:
-    """Returns the bytes of one controller's state, without computing anything."""
     one = jax.tree.map(lambda _: jax.ShapeDtypeStruct((), jnp.float32), settings)
     names = metric_names(algo)
     root = jax.random.key_data(rng.root_key(0))
@@ -250,7 +235,6 @@ def _run(
     directory: folders.RunDirectory | None,
     options: RunOptions,
 ) -> Result:
-    """Runs all waves and writes what they leave."""
     callbacks = options.callbacks
     warn = functools.partial(_warn, job.label, callbacks)
     made = folders.provenance(list(job.mesh.devices.flat))
@@ -290,7 +274,7 @@ def _run(
         params = jax.tree.map(lambda x: x.addressable_data(0), params)
     best = best_distinct(job.oracle, params, parts, options.archive)
     made |= {**timings, "finished": folders.now()}
-    made["peak_memory"] = peak_memory(job.mesh.local_devices)
+    made["peak_memory"] = mem.peak_memory(job.mesh.local_devices)
     asked = None if cache is None else cache.summary()
     if asked is not None:
         made |= {"failed_evaluations": asked["failed"], "failures": asked["failures"]}
@@ -322,7 +306,6 @@ def _collect(saved: Path | None, part: dict[str, np.ndarray]) -> dict[str, np.nd
 
 
 def _layout_in_words(job: Job) -> str:
-    """Returns how the controllers were laid out, for provenance."""
     layout, total = job.layout, distributed.count()
     return (
         f"{layout.kind}, {layout.blocks} blocks of {layout.width} controllers on "
@@ -331,7 +314,6 @@ def _layout_in_words(job: Job) -> str:
 
 
 def _check_host_options(oracle: Oracle, options: RunOptions) -> None:
-    """Refuses what has no meaning for an oracle, rather than ignoring it."""
     if not oracle.traced and distributed.count() > 1:
         raise UserError(
             f"The oracle {oracle.id!r} is not compiled into the search: one process asks "
@@ -349,7 +331,6 @@ def _check_host_options(oracle: Oracle, options: RunOptions) -> None:
 
 
 def _warn(label: str, callbacks: Sequence[Callback], text: str) -> None:
-    """Tells the callbacks a sentence; where there are none, it is a Python warning."""
     if not callbacks:
         warnings.warn(text, RuntimeWarning, stacklevel=2)
     for callback in callbacks:
@@ -357,7 +338,6 @@ def _warn(label: str, callbacks: Sequence[Callback], text: str) -> None:
 
 
 def _checksums(oracle: Oracle) -> dict[str, str]:
-    """Returns the checksum of the data behind an oracle that names one."""
     described = capability(oracle, Described)
     facts = {} if described is None else described.info()
     checksum = facts.get("checksum")
@@ -370,7 +350,6 @@ def _finish(
     best: dict[str, np.ndarray],
     made: dict[str, Any],
 ) -> None:
-    """Writes the results, ``results.npz`` last, and drops what only a resume needs."""
     folders.write_json(directory.path / "provenance.json", made)
     folders.write_arrays(directory.path / "archive.npz", best)
     folders.write_arrays(directory.path / "results.npz", arrays)

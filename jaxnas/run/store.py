@@ -29,7 +29,6 @@ PLACES = ("store",)
 
 
 def _atomic(path: Path, data: bytes) -> None:
-    """Writes a file so that it is either whole and new, or the old one."""
     with disk_errors(path.name, path.parent), replacing(path) as file:
         file.write(data)
 
@@ -116,18 +115,13 @@ class RunDirectory:
             else:
                 child.unlink()
 
-    @property
-    def config(self) -> dict[str, Any] | None:
-        """The configuration of the run that is here, if any."""
-        return read_config(self.path)
-
     def adopt(self, config: dict[str, Any]) -> None:
         """Makes this the run's configuration, or checks that it already is.
 
         Raises:
             UserError: another configuration is here; the text lists what differs.
         """
-        here = self.config
+        here = read_config(self.path)
         if here is None:
             self._refuse_strangers()
             write_json(self.path / "config.json", config)
@@ -143,7 +137,6 @@ class RunDirectory:
             )
 
     def _refuse_strangers(self) -> None:
-        """Raises where the directory holds files but no run."""
         others = sorted(p.name for p in self.path.iterdir() if not p.name.startswith("."))
         if others and not (self.path / "config.json").exists():
             raise UserError(
@@ -175,12 +168,8 @@ class RunDirectory:
     def truncate_rows(self, lengths: Sequence[int]) -> int:
         """Drops what was appended after the checkpoint that is being resumed.
 
-        Args:
-            lengths: bytes of each process's rows at the checkpoint. Process 0 also sees to
-                the rows of processes that there are no more.
-
-        Returns:
-            The bytes of this process's rows.
+        ``lengths`` are the bytes of each process's rows then; returned are those of this
+        one. Process 0 also sees to the rows of processes that there are no more.
         """
         me, total = distributed.index(), distributed.count()
         mine = [me] if me else [0, *range(total, len(self.row_lengths()))]
@@ -194,9 +183,7 @@ class RunDirectory:
 def join_rows(rows: Sequence[dict[str, Any]], *, upward: bool) -> dict[str, Any]:
     """Returns the row of all controllers from those of each process, at one update.
 
-    Args:
-        rows: as they stand in the processes' ``rows.jsonl``.
-        upward: whether a greater best value is a better one.
+    ``upward`` says whether a greater best value is a better one.
     """
     if len(rows) == 1:
         return rows[0]
@@ -235,32 +222,22 @@ def read_config(directory: Path) -> dict[str, Any] | None:
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
     """Returns ``"name: old -> new"`` for every leaf that two JSON values differ in."""
     if isinstance(old, dict) and isinstance(new, dict):
-        names = sorted(set(old) | set(new))
-        return [
-            line
-            for name in names
-            for line in differences(
-                old.get(name), new.get(name), f"{path}.{name}".lstrip(".")
-            )
-        ]
+        inner = lambda n: differences(old.get(n), new.get(n), f"{path}.{n}".lstrip("."))
+        return [line for name in sorted(set(old) | set(new)) for line in inner(name)]
     if old == new:
         return []
-    short = lambda value: (
-        text if len(text := json.dumps(value)) <= 60 else text[:57] + "..."
-    )
-    return [f"{path}: {short(old)} -> {short(new)}"]
+    short = lambda text: text if len(text) <= 60 else text[:57] + "..."
+    return [f"{path}: {short(json.dumps(old))} -> {short(json.dumps(new))}"]
 
 
 def provenance(devices: Sequence[Any]) -> dict[str, Any]:
     """Returns who made a run: command, versions, devices, commit, time."""
-    versions = {}
-    for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"):
-        versions[name] = metadata.version(name)
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "jaxnas": VERSION,
         "python": platform.python_version(),
-        **versions,
+        **{name: metadata.version(name) for name in packages},
         "os": platform.platform(),
         "platform": devices[0].platform,
         "device_kind": devices[0].device_kind,
@@ -277,16 +254,12 @@ def now() -> str:
 
 
 def _commit() -> str | None:
-    """Returns the commit of the checkout that jaxnas runs from, or None."""
     here = Path(__file__).parent
     try:
         found = subprocess.run(
             ["git", "-C", str(here), "describe", "--always", "--dirty"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
+            capture_output=True, text=True, timeout=5, check=False,
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None if found.returncode == 0 else None

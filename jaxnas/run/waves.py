@@ -70,7 +70,6 @@ def run_wave(engine: Engine, wave: Wave, timings: dict[str, float]) -> Member:
 def _begin(
     engine: Engine, wave: Wave, saved: Checkpoints | None, timings: dict[str, float]
 ) -> Progress:
-    """Returns the wave's newest checkpoint, or its start."""
     before = engine.compile_s
     at = Progress(engine.start(wave.ids), 0, 0, 0.0)
     timings["compile_s"] += engine.compile_s - before
@@ -84,13 +83,9 @@ def _begin(
 
 
 def _advance(
-    engine: Engine,
-    wave: Wave,
-    saved: Checkpoints | None,
-    at: Progress,
+    engine: Engine, wave: Wave, saved: Checkpoints | None, at: Progress,
     timings: dict[str, float],
-) -> Member:
-    """Advances slice by slice: row, checkpoint, callbacks."""
+) -> Member:  # fmt: skip
     job, pace = engine.job, 1
     begun = saved_at = time.perf_counter()
     members, step, rows, _ = at
@@ -126,7 +121,6 @@ def _advance(
 
 
 def _save(engine: Engine, saved: Checkpoints, at: Progress) -> None:
-    """Saves the population and, with a host oracle, all answers so far."""
     answers = engine.cache.to_arrays() if engine.cache is not None else {}
     shapes = {name: list(a.shape) for name, a in answers.items()}
     rows = distributed.exchange(at.rows)
@@ -188,7 +182,6 @@ def upward(objectives: Sequence[Objective]) -> bool:
 
 
 def _mean(flags: np.ndarray) -> float:
-    """Returns the share that holds; 1 of none."""
     return float(flags.mean()) if flags.size else 1.0
 
 
@@ -206,15 +199,7 @@ def _newest(column: Any, real: np.ndarray) -> float | None:
 
 def tell(engine: Engine, wave: Wave, event: str, step: int, **more: Any) -> None:
     """Calls every callback."""
+    job, first = engine.job, int(wave.ids[0])
+    said = {"event": event, "label": job.label, "update": step, "updates": job.updates}
     for callback in wave.callbacks:
-        callback(
-            {
-                "event": event,
-                "label": engine.job.label,
-                "update": step,
-                "updates": engine.job.updates,
-                "first": int(wave.ids[0]),
-                "controllers": wave.total,
-                **more,
-            }
-        )
+        callback({**said, "first": first, "controllers": wave.total, **more})

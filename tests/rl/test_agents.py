@@ -1,6 +1,5 @@
 """Agents on environments: whole episodes, files, continuous actions, REINFORCE."""
 
-import json
 from dataclasses import dataclass
 
 import jax
@@ -17,7 +16,7 @@ from jaxnas.core.tokens import inverse_cdf
 from jaxnas.envs.base import AutoReset, timestep
 from jaxnas.envs.change import ChangeEnv
 from jaxnas.envs.latent import ContinuousLatentEnv, LatentEnv
-from jaxnas.rl.agents import evaluate, load_agent, save_agent
+from jaxnas.rl.agents import evaluate
 from jaxnas.rl.training import EnvHparams, EnvTraining, train_population
 from jaxnas.testing.fakes import LinearLatent
 
@@ -81,43 +80,6 @@ def test_a_greedy_agent_takes_the_most_likely_action():
     right = np.where((best == 1) == (obs[:, 0] > 0), 1.0, -1.0)
     np.testing.assert_array_equal(played.returns, right)
     assert np.isnan(played.score).all()
-
-
-def test_an_agent_comes_back_from_its_file(trained, tmp_path):
-    training, params, task = trained
-    path = tmp_path / "deep" / "agent.npz"
-    save_agent(path, training, params, task["dynamics"])
-    again = load_agent(path, training, task["dynamics"])
-    jax.tree.map(np.testing.assert_array_equal, params, again)
-    with np.load(path, allow_pickle=False) as file:
-        header = json.loads(file["header"].tobytes())
-    assert header["config"]["hidden"] == 16
-    assert len(header["space"]) == 16
-    assert [p.name for p in path.parent.iterdir()] == ["agent.npz"]
-
-
-def test_an_agent_of_something_else_is_refused(trained, tmp_path):
-    training, params, task = trained
-    path = tmp_path / "agent.npz"
-    save_agent(path, training, params, task["dynamics"])
-    other = latent_training(registry.make_space("toy", length=3))
-    with pytest.raises(UserError, match="another space"):
-        load_agent(path, other)
-    with pytest.raises(UserError, match="another config"):
-        load_agent(path, latent_training(layers=3))
-    moved = LinearLatent(SPACE, seed=1).params()
-    with pytest.raises(UserError, match="another task"):
-        load_agent(path, training, training.env.dynamics.params(moved))
-    with pytest.raises(UserError, match="no agent at"):
-        load_agent(tmp_path / "none.npz", training)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="no intact agent"):
-        load_agent(path, training)
-    place = len(whole) // 3
-    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-    with pytest.raises(UserError, match="no intact agent"):
-        load_agent(path, training)
 
 
 def test_gaussian_head_is_a_density():

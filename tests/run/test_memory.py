@@ -52,7 +52,7 @@ def test_what_does_not_fit_runs_in_waves_and_says_what_was_assumed(
 
     whole = run()
     small = memory.Memory(3.5e6, "assumed")
-    monkeypatch.setattr(loop, "free_memory", lambda devices: small)
+    monkeypatch.setattr(loop.mem, "free_memory", lambda devices: small)
     monkeypatch.setattr(loop, "_member_bytes", lambda *args: 10**5)
     with pytest.warns(RuntimeWarning, match="assumed, 8 GB a device"):
         waves = run()
@@ -61,6 +61,6 @@ def test_what_does_not_fit_runs_in_waves_and_says_what_was_assumed(
     assert waves.config["layout"] == "wide"
     assert (whole.arrays["controller"] == waves.arrays["controller"]).all()
     none = memory.Memory(1e6, "device")
-    monkeypatch.setattr(loop, "free_memory", lambda devices: none)
+    monkeypatch.setattr(loop.mem, "free_memory", lambda devices: none)
     with pytest.raises(jaxnas.UserError, match="smaller --width"):
         run()

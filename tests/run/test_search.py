@@ -62,9 +62,8 @@ def test_a_controller_depends_on_its_id_alone():
 def test_chunk_length_and_waves_change_nothing(monkeypatch):
     plain = run()
     assert_same(plain, run(chunk=7))
-    monkeypatch.setattr(
-        loop, "controllers_that_fit", lambda count, each, step, free: 2 * step
-    )
+    two = lambda count, each, step, free: 2 * step
+    monkeypatch.setattr(loop.mem, "controllers_that_fit", two)
     assert_same(plain, run(width=1))
 
 

@@ -10,6 +10,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.oracle import Measuring, Oracle
 from jaxnas.core.types import FAILED, OK, Evaluation, Measurement
 from jaxnas.data.store.evaluations import Key, Store
+from jaxnas.run.host import measurements as ms
 from jaxnas.run.host.executor import (
     Answer,
     Evaluate,
@@ -19,16 +20,6 @@ from jaxnas.run.host.executor import (
     Outcome,
     Request,
     Serial,
-)
-from jaxnas.run.host.measurements import (
-    Part,
-    Readings,
-    measuring_parts,
-    missing,
-    pick,
-    place,
-    recalling,
-    stacked,
 )
 from jaxnas.run.host.persistent import StoreAccess
 
@@ -52,17 +43,14 @@ class HostCache:
     """
 
     def __init__(
-        self,
-        oracle: Oracle,
-        executor: Executor | None = None,
-        store: Store | None = None,
+        self, oracle: Oracle, executor: Executor | None = None, store: Store | None = None,
         warn: Warn | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.oracle = oracle
         self.executor = executor or Serial()
         self.kept = StoreAccess(store, warn or (lambda text: None))
         self.failures: list[str] = []
-        self._parts = measuring_parts(oracle)
+        self._parts = ms.measuring_parts(oracle)
         self._answers: dict[str, tuple[Request, Answer]] = {}
         self._found: set[str] = set()
 
@@ -85,19 +73,18 @@ class HostCache:
                 new[key] = Request(key, row, int(fid))
         ask = self._measure if self._parts else self._evaluate
         ask(list(new.values()))
-        empty = Answer(missing(self.oracle), 0.0, 0.0, OK)
+        empty = Answer(ms.missing(self.oracle), 0.0, 0.0, OK)
         answers = [self._answers[key][1] if key else empty for key in keys]
-        return stacked(answers)
+        return ms.stacked(answers)
 
     def _evaluate(self, requests: list[Request]) -> None:
-        """Answers requests through ``evaluate``."""
         for i, got in self.executor.map(Evaluate(self.oracle), requests):
             self._note(got)
-            self._answers[requests[i].key] = (requests[i], pick(self.oracle, got))
+            self._answers[requests[i].key] = (requests[i], ms.pick(self.oracle, got))
 
     def _measure(self, requests: list[Request]) -> None:
         """Answers requests through ``measure`` of each part: store, then executor."""
-        readings: Readings = {}
+        readings: ms.Readings = {}
         made: set[str] = set()
         for part, leaf in self._parts.items():
             absent = []
@@ -107,33 +94,32 @@ class HostCache:
                     absent.append(request)
                     continue
                 self._note(known)
-                readings[place(part, request.tokens, request.fidelity)] = known
+                readings[ms.place(part, request.tokens, request.fidelity)] = known
             for i, got in self.executor.map(Measure(leaf), absent):
                 request = absent[i]
                 made.add(request.key)
                 if isinstance(got, Measurement):
                     self.kept.put(self._store_key(part, request), request.tokens, got)
                 self._note(got)
-                where = place(part, request.tokens, request.fidelity)
+                where = ms.place(part, request.tokens, request.fidelity)
                 readings[where] = cast(Measurement | Failure, got)
         whole = None
         if not isinstance(self.oracle, Measuring):
-            whole = Evaluate(recalling(self.oracle, readings))
+            whole = Evaluate(ms.recalling(self.oracle, readings))
         for request in requests:
             self._answers[request.key] = (request, self._answer(request, readings, whole))
             if request.key not in made:
                 self._found.add(request.key)
 
-    def _answer(self, request: Request, readings: Readings, whole: Any) -> Answer:
-        """Returns the answer to a request whose parts are all measured."""
+    def _answer(self, request: Request, readings: ms.Readings, whole: Any) -> Answer:
         if whole is None:
             (part,) = self._parts
-            where = place(part, request.tokens, request.fidelity)
-            return pick(self.oracle, readings[where])
+            where = ms.place(part, request.tokens, request.fidelity)
+            return ms.pick(self.oracle, readings[where])
         got = whole(request)
         if isinstance(got, Failure):
             self._note(got)
-        return pick(self.oracle, got)
+        return ms.pick(self.oracle, got)
 
     def _note(self, outcome: Outcome) -> None:
         """Remembers the message of a failure; one against the contract ends the run."""
@@ -144,7 +130,7 @@ class HostCache:
         if isinstance(outcome, Failure) or outcome.status != OK:
             self.failures.append(outcome.message or "failed without a message")
 
-    def _store_key(self, part: Part, request: Request) -> Key:
+    def _store_key(self, part: ms.Part, request: Request) -> Key:
         digest = tk.digest_host(self.oracle.space, request.tokens)
         return Key(part.oracle, digest, request.fidelity, part.seed, part.checksum)
 
@@ -189,12 +175,9 @@ class HostCache:
         for i in range(len(arrays["status"])):
             row, fidelity = arrays["tokens"][i], int(arrays["fidelity"][i])
             request = Request(self._key(row, fidelity), row, fidelity)
-            answer = Answer(
-                arrays["objectives"][i],
-                float(arrays["violation"][i]),
-                float(arrays["cost"][i]),
-                int(arrays["status"][i]),
-            )
+            violation, cost = float(arrays["violation"][i]), float(arrays["cost"][i])
+            status = int(arrays["status"][i])
+            answer = Answer(arrays["objectives"][i], violation, cost, status)
             self._answers[request.key] = (request, answer)
             if found[i]:
                 self._found.add(request.key)

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import PyTree
@@ -89,14 +89,10 @@ class Evaluate:
         """Returns the answer; an exception is a failed evaluation, not a lost run."""
         try:
             params, state = _started(self.oracle)
-            _, found = self.oracle.evaluate(
-                root_key(0),
-                params,
-                state,
-                cast(Any, request.tokens[None].astype(np.int32)),
-                cast(Any, np.asarray([request.fidelity], np.int32)),
-                cast(Any, np.ones(1, bool)),
-            )
+            tokens: Any = request.tokens[None].astype(np.int32)
+            level: Any = np.asarray([request.fidelity], np.int32)
+            on: Any = np.ones(1, bool)
+            _, found = self.oracle.evaluate(root_key(0), params, state, tokens, level, on)
         except FAILURES as error:
             return Failure(f"{type(error).__name__}: {error}")
         try:
@@ -127,6 +123,5 @@ class Measure:
 
 @functools.lru_cache(maxsize=4)
 def _started(oracle: Oracle) -> tuple[PyTree, PyTree]:
-    """Returns an oracle's params and state, made once in each process."""
     params = oracle.params()
     return params, oracle.init(root_key(0), params)

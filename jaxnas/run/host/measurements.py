@@ -40,12 +40,10 @@ def measuring_parts(oracle: Oracle) -> dict[Part, Measuring]:
 
 
 def _part(oracle: Measuring) -> Part:
-    """Returns what tells a measuring oracle from others."""
     return Part(cast(Oracle, oracle).id, int(oracle.seed), oracle.data_checksum)
 
 
 def _inner(oracle: Oracle) -> dict[str, tuple[Oracle, ...]]:
-    """Returns the fields of an oracle that hold oracles."""
     if not dataclasses.is_dataclass(oracle):
         return {}
     found = {}
@@ -77,14 +75,9 @@ class Recalled(OracleWrapper):
         return ()
 
     def evaluate(
-        self,
-        key: Any,
-        params: PyTree,
-        state: PyTree,
-        tokens: Any,
-        fidelity: Any,
+        self, key: Any, params: PyTree, state: PyTree, tokens: Any, fidelity: Any,
         active: Any,
-    ) -> tuple[PyTree, Evaluation]:
+    ) -> tuple[PyTree, Evaluation]:  # fmt: skip
         """Returns what was measured; inactive lanes are SKIPPED."""
         part = _part(cast(Measuring, self.oracle))
         answers = [

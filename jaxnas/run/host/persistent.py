@@ -14,9 +14,7 @@ from jaxnas.data.store.evaluations import Key, Record, Store
 class StoreAccess:
     """Reads and writes measurements; what cannot be written is said once and tried again.
 
-    Args:
-        store: an open store, or None to store nothing.
-        warn: told one sentence for each kind of trouble.
+    ``store`` is an open one, or None to store nothing.
     """
 
     def __init__(self, store: Store | None, warn: Callable[[str], None]) -> None:
@@ -68,7 +66,6 @@ class StoreAccess:
                 )
 
     def _say(self, text: str) -> None:
-        """Warns, once for each text."""
         if text not in self.problems:
             self.problems.append(text)
             self.warn(text)

@@ -110,7 +110,6 @@ class Processes:
         self._payload = payload
 
     def _hand_out(self, todo: list[Request], waiting: "collections.deque[int]") -> None:
-        """Gives waiting requests to idle workers, and starts workers that are missing."""
         for worker in self._team:
             if worker.ready and worker.place is None and waiting:
                 worker.give(waiting.popleft(), todo, self.timeout_s)
@@ -119,7 +118,6 @@ class Processes:
         self._team += [_Worker(self._payload) for _ in range(missing)]
 
     def _collect(self) -> "list[tuple[int, Outcome | _Death]]":
-        """Waits for news and returns what has arrived; dead workers leave the team."""
         deadlines = [w.deadline for w in self._team if w.deadline is not None]
         patience = max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
         handles = [h for w in self._team for h in (w.pipe, w.process.sentinel)]
@@ -163,7 +161,6 @@ class Processes:
         return True
 
     def _count_bad_start(self, cause: str) -> None:
-        """Raises where workers keep dying before they are ready."""
         self._bad_starts += 1
         if self._bad_starts >= STARTS:
             self._bad_starts = 0
@@ -246,7 +243,6 @@ class _Worker:
 
 @contextlib.contextmanager
 def _environment(changes: dict[str, str]) -> Iterator[None]:
-    """Changes this process's environment while a child is being started."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:

@@ -32,13 +32,9 @@ class RayExecutor:
     """
 
     def __init__(
-        self,
-        address: str | None = None,
-        *,
-        workers: int | None = None,
-        retries: int = RETRIES,
-        timeout_s: float | None = None,
-    ) -> None:
+        self, address: str | None = None, *, workers: int | None = None,
+        retries: int = RETRIES, timeout_s: float | None = None,
+    ) -> None:  # fmt: skip
         check_limits(1 if workers is None else workers, retries, timeout_s)
         self.retries, self.timeout_s = retries, timeout_s
         self._ray = _import_ray()
@@ -111,7 +107,6 @@ class RayExecutor:
         return done
 
     def _late(self, running: dict[Any, tuple[int, float]]) -> list[Any]:
-        """Returns the tasks whose time is over."""
         if self.timeout_s is None:
             return []
         now, limit = time.monotonic(), self.timeout_s
@@ -134,7 +129,6 @@ class RayExecutor:
 
 
 def _call(function: Callable[[Request], Outcome], request: Request) -> Outcome:
-    """What a Ray worker runs."""
     return function(request)
 
 
