@@ -12,7 +12,7 @@ from jaxtyping import Array, Key, PyTree
 from jaxnas.core.errors import UserError
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective
-from jaxnas.oracles.metrics import Tokens, measured
+from jaxnas.oracles.metrics import measured
 
 
 @dataclass(frozen=True)
