@@ -57,16 +57,9 @@ def measure(name: str, split: str, rows: int, seeds: int) -> Hardness:
         neighbours.append(_neighbours(x, y, data, split))
         majority.append(float(np.mean(evaluated == np.bincount(y).argmax())))
         converged &= done
-    return Hardness(
-        task=name,
-        split=split,
-        train_rows=min(rows, len(data.y_train)),
-        evaluated_rows=len(evaluated),
-        majority=float(np.mean(majority)),
-        logistic=tuple(logistic),
-        neighbours=tuple(neighbours),
-        converged=converged,
-    )
+    sizes = min(rows, len(data.y_train)), len(evaluated)
+    scores = float(np.mean(majority)), tuple(logistic), tuple(neighbours)
+    return Hardness(name, split, *sizes, *scores, converged)
 
 
 def _draw(data: ImageData, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

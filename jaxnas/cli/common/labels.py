@@ -1,6 +1,6 @@
 """Labelled architectures for ``jaxnas surrogate``: from an oracle, or from a table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -83,10 +83,7 @@ class Labels:
             )
 
     def _rows(self, which: np.ndarray) -> "Labels":
-        return Labels(
-            self.space, self.objectives, self.tokens[which], self.values[which],
-            self.source, self.notice,
-        )  # fmt: skip
+        return replace(self, tokens=self.tokens[which], values=self.values[which])
 
 
 def read_csv(path: Path, space: SearchSpace | None, objective: str | None) -> Labels:

@@ -37,12 +37,7 @@ def actions(
 ) -> Figure:
     """Returns how often each token stands at each position, coloured against chance.
 
-    Args:
-        panels: method and its shares.
-        chance: shares over the whole space.
-        tokens: names of the token values.
-        positions: names of the positions.
-        position_label: axis label.
+    ``panels`` are methods and their shares, ``chance`` the shares over the whole space.
     """
     columns = len(panels) if len(panels) < 4 else 2 if len(panels) == 4 else 3
     rows = -(-len(panels) // columns)
@@ -99,12 +94,7 @@ _SPARE_EDGES = (
 
 
 def cells(items: Sequence[Cell], labels: Sequence[str]) -> Figure:
-    """Returns architectures as graphs, one operation one colour and dash.
-
-    Args:
-        items: the architectures, best first.
-        labels: their operations, at most seven.
-    """
+    """Returns architectures as graphs; each of at most seven operations has its look."""
     spare = iter(_SPARE_EDGES)
     look = {name: _EDGES.get(name) or next(spare) for name in sorted(labels)}
     columns = min(5, len(items))
@@ -310,11 +300,8 @@ def marginals(
 ) -> Figure:
     """Returns one panel a swept hyperparameter: every setting, and the mean along it.
 
-    Args:
-        axes: the hyperparameters.
-        points: for each, the place on its axis and the mean of every setting.
-        preset: the preset's place on each axis.
-        value_label: what is drawn, with unit.
+    ``points`` are, for each axis, the place on it and the mean of every setting; ``preset``
+    is the preset's place on each; ``value_label`` is what is drawn, with unit.
     """
     columns = min(len(axes), 3)
     rows = -(-len(axes) // columns)

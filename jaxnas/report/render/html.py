@@ -12,11 +12,9 @@ _STYLE = resources.files("jaxnas.report.render").joinpath("style.css").read_text
 
 
 def page(chapters: list[Chapter], made: str) -> str:
-    """Returns the whole report as one HTML document.
+    """Returns the whole report as one HTML document, a chapter a question.
 
-    Args:
-        chapters: one a question.
-        made: when and with what the runs were made, for the top and the foot.
+    ``made`` says when and with what the runs were made.
     """
     esc = html.escape
     title = chapters[0].title if len(chapters) == 1 else f"{len(chapters)} questions"

@@ -6,12 +6,10 @@ from jaxnas.report.say.drawing import Drawing
 
 
 def page(chapters: list[Chapter], made: str, folders: list[str]) -> str:
-    """Returns the whole report as Markdown.
+    """Returns the whole report as Markdown, a chapter a question.
 
-    Args:
-        chapters: one a question.
-        made: when and with what the runs were made.
-        folders: where each chapter's figures lie, relative to the file.
+    ``made`` says when and with what the runs were made; ``folders`` where each chapter's
+    figures lie, relative to the file.
     """
     esc = escape_markdown
     parts = []
