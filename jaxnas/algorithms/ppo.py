@@ -1,7 +1,7 @@
 """Proximal policy optimisation (Schulman et al., 2017)."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float, Int, Key, PyTree
 
@@ -74,6 +74,6 @@ class PPO(TokenPolicy):
         """Returns what ``epochs * minibatches`` gradient steps do to the controller."""
         module = self.module
         apply = lambda params, tokens: sequence(module, params, tokens)
-        how = {"normalise": self.normalise, "clip_value": self.clip_value}
+        how: Any = {"normalise": self.normalise, "clip_value": self.clip_value}
         given = (params, adam, *lesson, hparams)
         return ppo_update(apply, *given, minibatches=self.minibatches, **how)

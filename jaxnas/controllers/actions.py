@@ -37,27 +37,33 @@ class ActionHead(Protocol):
     @property
     def num_actions(self) -> int:
         """Width of a mask: actions, or components of one."""
+        ...
 
     @property
     def num_logits(self) -> int:
         """Logits that a controller must give."""
+        ...
 
     @property
     def num_uniforms(self) -> tuple[int, ...]:
         """Shape of the uniforms that draw one action."""
+        ...
 
     def sample(
         self, uniform: Float[Array, "..."], logits: Logits, mask: Mask, temperature: Scalar
     ) -> Array:
         """Returns an action for each row of logits."""
+        ...
 
     def best(self, logits: Logits, mask: Mask) -> Array:
         """Returns the most likely action of each row."""
+        ...
 
     def choice(
         self, logits: Logits, mask: Mask, temperature: Scalar, action: Array
     ) -> Choice:
         """Returns log-probability of the actions and the entropy, nats."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -150,6 +150,7 @@ class Replayable(Protocol):
 
     def replay(self, obs: Array, aux: PyTree) -> PolicyOutput:
         """Returns what ``sequence`` would, with the same gradients."""
+        ...
 
 
 def generate(

@@ -120,4 +120,5 @@ def _heat_map(
     layers[:, r[on_grid], c[on_grid]] = settings[:, on_grid]
     box = None if preset is None else (int(r[preset]), int(c[preset]))
     words: dict[str, Any] = {"value_label": label, "less_is_better": less_is_better}
-    return maps.surface((rows, columns), *layers, box, **words)
+    mean, low, high = layers
+    return maps.surface((rows, columns), mean, low, high, box, **words)
