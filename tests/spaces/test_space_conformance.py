@@ -77,7 +77,7 @@ class Unmasked(AnalogResNet):
 
 
 def test_features_that_hide_the_block_type_are_caught():
-    with pytest.raises(AssertionError, match="does not show"):
+    with pytest.raises(AssertionError, match="must show in the features"):
         check_features(Typeless())
 
 
