@@ -50,8 +50,8 @@ def _opened(content: bytes, path: Path) -> Opened:
         found = read_npz(content)
     except ValueError as error:
         raise UserError(
-            f"The file {path} is not a readable .npz file: {error}; save X as numbers and y "
-            "as whole numbers."
+            f"The file {path} is not a readable .npz file: {error}; save X as numbers and "
+            "y as whole numbers."
         ) from error
     arrays = {name.lower(): array for name, array in found.items()}
     pairs = {}
