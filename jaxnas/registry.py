@@ -176,9 +176,13 @@ def make_space(name: str, **options: Any) -> SearchSpace:
 
 
 def make_oracle(
-    name: str, *, space: SearchSpace | None = None, noise: str = "none",
-    constraints: Sequence[str] = (), **options: Any,
-) -> Oracle:  # fmt: skip
+    name: str,
+    *,
+    space: SearchSpace | None = None,
+    noise: str = "none",
+    constraints: Sequence[str] = (),
+    **options: Any,
+) -> Oracle:
     """Returns an oracle by name, for example ``make_oracle("analog-nasbench")``.
 
     Args:

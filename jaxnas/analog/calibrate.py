@@ -17,10 +17,16 @@ METHODS = ("std", "max", "quantile")
 
 
 def calibrate(
-    variables: PyTree, images: Float[Array, "n ..."], *, module: nn.Module, plan: Plan,
-    method: str = "std", batch: int = 100, deviations: Scalar = 3.0,
+    variables: PyTree,
+    images: Float[Array, "n ..."],
+    *,
+    module: nn.Module,
+    plan: Plan,
+    method: str = "std",
+    batch: int = 100,
+    deviations: Scalar = 3.0,
     quantile: Scalar = 0.99995,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Returns the variables with input ranges set from data, the network run digitally.
 
     ``"std"``: ``deviations`` standard deviations of a tile's inputs, mean over batches;

@@ -71,10 +71,17 @@ class Accuracy(NamedTuple):
 
 
 def evaluate(
-    key: Key[Array, ""], variables: PyTree, images: Float[Array, "n ..."],
-    labels: Int[Array, "m"], times: Float[Array, "T"], hyper: Hyper, *, module: nn.Module,
-    plan: Plan, settings: Evaluation = BENCHMARK,
-) -> Accuracy:  # fmt: skip
+    key: Key[Array, ""],
+    variables: PyTree,
+    images: Float[Array, "n ..."],
+    labels: Int[Array, "m"],
+    times: Float[Array, "T"],
+    hyper: Hyper,
+    *,
+    module: nn.Module,
+    plan: Plan,
+    settings: Evaluation = BENCHMARK,
+) -> Accuracy:
     """Returns the accuracy of each chip at each time, in seconds since programming.
 
     Each draw programs a chip anew; the times share it, as on hardware, unless
@@ -125,10 +132,16 @@ def evaluate(
 
 
 def forward(
-    key: Key[Array, ""], variables: PyTree, held: Drifted, batches: Float[Array, "N B ..."],
-    hyper: Hyper, module: nn.Module, plan: Plan, source: str = "counter",
+    key: Key[Array, ""],
+    variables: PyTree,
+    held: Drifted,
+    batches: Float[Array, "N B ..."],
+    hyper: Hyper,
+    module: nn.Module,
+    plan: Plan,
+    source: str = "counter",
     bank: Float[Array, "Z"] | None = None,
-) -> Float[Array, "N B ..."]:  # fmt: skip
+) -> Float[Array, "N B ..."]:
     """Returns the network's outputs with given weights on its tiles, batch after batch."""
     values = tile_values(variables, held)
 

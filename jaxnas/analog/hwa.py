@@ -164,10 +164,17 @@ class _TrainingHooks(Hooks):
 
 
 def forward(
-    variables: PyTree, x: Float[Array, "B ..."], key: Key[Array, ""], hyper: Hyper,
-    training: Training = RECIPE, *, module: nn.Module, plan: Plan, train: bool = True,
+    variables: PyTree,
+    x: Float[Array, "B ..."],
+    key: Key[Array, ""],
+    hyper: Hyper,
+    training: Training = RECIPE,
+    *,
+    module: nn.Module,
+    plan: Plan,
+    train: bool = True,
     source: str = "counter",
-) -> tuple[Any, dict[str, Any]]:  # fmt: skip
+) -> tuple[Any, dict[str, Any]]:
     """Returns logits of clean weights with training noise, and the updated variables.
 
     Converters, clipping and noise act forward only; the backward pass is that of the ideal
@@ -283,11 +290,18 @@ TEN_EPOCHS = FineTune()
 
 
 def fine_tune(
-    key: Key[Array, ""], variables: PyTree, images: Float[Array, "n ..."],
-    labels: Int[Array, "n"], hyper: Hyper, training: Training = RECIPE,
-    learning_rate: Scalar = 0.01, *, module: nn.Module, plan: Plan,
+    key: Key[Array, ""],
+    variables: PyTree,
+    images: Float[Array, "n ..."],
+    labels: Int[Array, "n"],
+    hyper: Hyper,
+    training: Training = RECIPE,
+    learning_rate: Scalar = 0.01,
+    *,
+    module: nn.Module,
+    plan: Plan,
     settings: FineTune = TEN_EPOCHS,
-) -> tuple[dict[str, Any], Float[Array, "steps"]]:  # fmt: skip
+) -> tuple[dict[str, Any], Float[Array, "steps"]]:
     """Returns the variables after hardware-aware training, and the loss of each step.
 
     SGD with momentum, cosine from ``learning_rate`` to zero, cross entropy; one scan. The

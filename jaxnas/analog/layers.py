@@ -64,10 +64,17 @@ class Hooks:
 
 
 def apply(
-    module: nn.Module, plan: Plan, variables: PyTree, values: TileValues,
-    x: Float[Array, "B ..."], source: Source, hyper: Hyper, *, hooks: Hooks | None = None,
+    module: nn.Module,
+    plan: Plan,
+    variables: PyTree,
+    values: TileValues,
+    x: Float[Array, "B ..."],
+    source: Source,
+    hyper: Hyper,
+    *,
+    hooks: Hooks | None = None,
     **options: Any,
-) -> Any:  # fmt: skip
+) -> Any:
     """Returns what ``module.apply(variables, x, **options)`` does, on tiles.
 
     Biases and batch norm are read from ``variables``, what the tiles hold from ``values``;
@@ -92,9 +99,16 @@ def apply(
 
 
 def _run_layer(
-    module: Any, layer: Layer, plan: Plan, values: TileValues, x: Float[Array, "..."],
-    source: Source, streams: UInt32[Array, "n 2"], hyper: Hyper, hooks: Hooks,
-) -> Float[Array, "..."]:  # fmt: skip
+    module: Any,
+    layer: Layer,
+    plan: Plan,
+    values: TileValues,
+    x: Float[Array, "..."],
+    source: Source,
+    streams: UInt32[Array, "n 2"],
+    hyper: Hyper,
+    hooks: Hooks,
+) -> Float[Array, "..."]:
     """Returns a layer's output: partial outputs of its tiles summed after their ADCs."""
     geometry = conv_geometry(module) if isinstance(module, nn.Conv) else None
     window, hooks.layer = layer.kernel[:-2], module
@@ -118,10 +132,18 @@ def _run_layer(
 
 
 def _run_tile(
-    tile: Tile, window: tuple[int, ...], geometry: dict[str, Any] | None, plan: Plan,
-    values: TileValues, x: Array, vectors: Vectors, source: Source,
-    stream: UInt32[Array, "2"], hyper: Hyper, hooks: Hooks,
-) -> Array:  # fmt: skip
+    tile: Tile,
+    window: tuple[int, ...],
+    geometry: dict[str, Any] | None,
+    plan: Plan,
+    values: TileValues,
+    x: Array,
+    vectors: Vectors,
+    source: Source,
+    stream: UInt32[Array, "2"],
+    hyper: Hyper,
+    hooks: Hooks,
+) -> Array:
     structure, periphery = plan.structure, hyper.periphery
     weights = tile_matrix(values.weights, tile)
     columns = slice(tile.column, tile.column + tile.columns)

@@ -66,9 +66,14 @@ def program(
 
 
 def drift(
-    key: Key[Array, ""], programmed: Programmed, seconds: Scalar, plan: Plan, hyper: Hyper,
-    *, source: str = "counter",
-) -> Drifted:  # fmt: skip
+    key: Key[Array, ""],
+    programmed: Programmed,
+    seconds: Scalar,
+    plan: Plan,
+    hyper: Hyper,
+    *,
+    source: str = "counter",
+) -> Drifted:
     """Returns the chip ``seconds >= 0`` after programming, with its drift compensation.
 
         alpha = m_0 / m(t),  m = max(mean |noisy unit-vector readout|, 1e-4) over a tile

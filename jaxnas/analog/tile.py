@@ -67,10 +67,16 @@ def input_limit(dac: Converter, ranged: bool) -> Float[Array, ""]:
 
 
 def folded(
-    x: Float[Array, "..."], weights: Float[Array, "O I"],
-    product: Callable[[Array, Array], Array], b: Scalar, gain: Float[Array, "*O"],
-    draw: Draw, periphery: Periphery, structure: Structure, straight: bool,
-) -> Float[Array, "..."]:  # fmt: skip
+    x: Float[Array, "..."],
+    weights: Float[Array, "O I"],
+    product: Callable[[Array, Array], Array],
+    b: Scalar,
+    gain: Float[Array, "*O"],
+    draw: Draw,
+    periphery: Periphery,
+    structure: Structure,
+    straight: bool,
+) -> Float[Array, "..."]:
     """Returns a tile's digital output for a whole image or batch of vectors.
 
         n = clip(round(x / (b D_in))),  m = clip(round((D_in/D_out) w n + noise / D_out)),
@@ -91,10 +97,15 @@ def folded(
 
 
 def unfolded(
-    vectors: Float[Array, "*b I"], weights: Float[Array, "O I"], b: Scalar,
-    gain: Float[Array, "*O"], draw: Draw, periphery: Periphery, structure: Structure,
+    vectors: Float[Array, "*b I"],
+    weights: Float[Array, "O I"],
+    b: Scalar,
+    gain: Float[Array, "*O"],
+    draw: Draw,
+    periphery: Periphery,
+    structure: Structure,
     straight: bool,
-) -> Float[Array, "*b O"]:  # fmt: skip
+) -> Float[Array, "*b O"]:
     """Returns a tile's digital output for input vectors; arguments as :func:`folded`.
 
     With abs-max noise management a vector is divided by its largest magnitude before the

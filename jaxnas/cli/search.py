@@ -276,10 +276,16 @@ def check_grid(choice: opts.Chosen, grid: dict[str, list[Any]]) -> None:
 
 
 def run_one(
-    common: Common, oracle: Oracle, choice: opts.Chosen, grid: dict[str, list[Any]],
-    seeds: int, out: Path, reporter: Reporter, label: str | None = None,
+    common: Common,
+    oracle: Oracle,
+    choice: opts.Chosen,
+    grid: dict[str, list[Any]],
+    seeds: int,
+    out: Path,
+    reporter: Reporter,
+    label: str | None = None,
     host: dict[str, Any] | None = None,
-) -> Any:  # fmt: skip
+) -> Any:
     """Runs one algorithm over its grid into its own directory and returns the result."""
     from jaxnas.run.search import search
 

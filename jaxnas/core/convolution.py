@@ -39,11 +39,16 @@ def native_convolutions() -> Iterator[None]:
 
 
 def fast_conv(
-    lhs: Float[Array, "B H W C"], rhs: Float[Array, "kh kw c F"],
-    window_strides: Sequence[int], padding: Sequence[tuple[int, int]],
-    lhs_dilation: Sequence[int] | None = None, rhs_dilation: Sequence[int] | None = None,
-    dimension_numbers: Any = None, feature_group_count: int = 1, **options: Any,
-) -> Float[Array, "B h w F"]:  # fmt: skip
+    lhs: Float[Array, "B H W C"],
+    rhs: Float[Array, "kh kw c F"],
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    **options: Any,
+) -> Float[Array, "B h w F"]:
     """Returns the convolution of ``lax.conv_general_dilated`` in NHWC and HWIO layout.
 
     Takes the place of that function in ``nn.Conv(conv_general_dilated=fast_conv)``. On CPU

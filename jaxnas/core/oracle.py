@@ -56,9 +56,14 @@ class Oracle(Protocol):
         ...
 
     def evaluate(
-        self, key: Key[Array, ""], params: PyTree, state: PyTree, tokens: Int[Array, "B L"],
-        fidelity: Int[Array, "B"], active: Bool[Array, "B"],
-    ) -> tuple[PyTree, Evaluation]:  # fmt: skip
+        self,
+        key: Key[Array, ""],
+        params: PyTree,
+        state: PyTree,
+        tokens: Int[Array, "B L"],
+        fidelity: Int[Array, "B"],
+        active: Bool[Array, "B"],
+    ) -> tuple[PyTree, Evaluation]:
         """Returns the new state and what was measured; inactive lanes are SKIPPED.
 
         ``objectives`` is ``float32[B, M]``, also where ``M`` is 1; ``violation``, ``cost``
@@ -276,9 +281,14 @@ class OracleWrapper:
         return self.oracle.init(key, params)
 
     def evaluate(
-        self, key: Key[Array, ""], params: PyTree, state: PyTree, tokens: Any,
-        fidelity: Any, active: Any,
-    ) -> tuple[PyTree, Evaluation]:  # fmt: skip
+        self,
+        key: Key[Array, ""],
+        params: PyTree,
+        state: PyTree,
+        tokens: Any,
+        fidelity: Any,
+        active: Any,
+    ) -> tuple[PyTree, Evaluation]:
         """Returns what the inner oracle does."""
         return self.oracle.evaluate(key, params, state, tokens, fidelity, active)
 

@@ -51,9 +51,12 @@ def empty(space: SearchSpace, capacity: int) -> Visited:
 
 
 def insert(
-    space: SearchSpace, visited: Visited, tokens: Int[Array, "B L"],
-    active: Bool[Array, "B"], room: Int[Array, ""],
-) -> tuple[Visited, Bool[Array, "B"], Bool[Array, "B"], Int[Array, "B"]]:  # fmt: skip
+    space: SearchSpace,
+    visited: Visited,
+    tokens: Int[Array, "B L"],
+    active: Bool[Array, "B"],
+    room: Int[Array, ""],
+) -> tuple[Visited, Bool[Array, "B"], Bool[Array, "B"], Int[Array, "B"]]:
     """Adds the active architectures not known yet, in lane order, at most ``room``.
 
     Returns:
@@ -66,9 +69,12 @@ def insert(
 
 
 def _insert_bits(
-    space: SearchSpace, visited: Visited, tokens: Int[Array, "B L"],
-    active: Bool[Array, "B"], room: Int[Array, ""],
-) -> tuple[Visited, Bool[Array, "B"], Bool[Array, "B"], Int[Array, "B"]]:  # fmt: skip
+    space: SearchSpace,
+    visited: Visited,
+    tokens: Int[Array, "B L"],
+    active: Bool[Array, "B"],
+    room: Int[Array, ""],
+) -> tuple[Visited, Bool[Array, "B"], Bool[Array, "B"], Int[Array, "B"]]:
     """:func:`insert` on the bitmap."""
     slot = tk.index(space, tokens)
     word, bit = slot >> 5, jnp.uint32(1) << (slot & 31).astype(jnp.uint32)
@@ -84,9 +90,12 @@ def _insert_bits(
 
 
 def _insert_hashed(
-    space: SearchSpace, visited: Visited, tokens: Int[Array, "B L"],
-    active: Bool[Array, "B"], room: Int[Array, ""],
-) -> tuple[Visited, Bool[Array, "B"], Bool[Array, "B"], Int[Array, "B"]]:  # fmt: skip
+    space: SearchSpace,
+    visited: Visited,
+    tokens: Int[Array, "B L"],
+    active: Bool[Array, "B"],
+    room: Int[Array, ""],
+) -> tuple[Visited, Bool[Array, "B"], Bool[Array, "B"], Int[Array, "B"]]:
     """:func:`insert` on the hash table: linear probing, one lane after the other."""
     words = jax.vmap(lambda row: tk.digest(space, row))(tokens)
     mask = visited.used.shape[0] - 1

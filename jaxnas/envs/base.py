@@ -203,9 +203,12 @@ def done(timestep: Timestep) -> Bool[Array, "*b"]:
 
 
 def timestep(
-    obs: PyTree, mask: Bool[Array, "A"] | None = None, reward: Any = 0.0,
-    terminated: Any = False, truncated: Any = False,
-) -> Timestep:  # fmt: skip
+    obs: PyTree,
+    mask: Bool[Array, "A"] | None = None,
+    reward: Any = 0.0,
+    terminated: Any = False,
+    truncated: Any = False,
+) -> Timestep:
     """Returns a time step before any reset; with ``obs`` alone, one that opens an episode.
 
     Args:

@@ -111,9 +111,12 @@ class ChangeEnv(OracleEnv):
         return Unpaid(self)
 
     def evaluate_rollout(
-        self, key: Key[Array, ""], params: dict[str, PyTree], moves: Moves,
+        self,
+        key: Key[Array, ""],
+        params: dict[str, PyTree],
+        moves: Moves,
         ledger: Float[Array, "E"],
-    ) -> Paid:  # fmt: skip
+    ) -> Paid:
         """Returns the rewards of a rollout, and the scores that it went through."""
         after_key, start_key = jax.random.split(key)
         shape, rows = moves.begins.shape, moves.begins.size
@@ -138,9 +141,12 @@ class ChangeEnv(OracleEnv):
         return Paid(after - before, before, after, ledger)
 
     def _held(
-        self, key: Key[Array, ""], params: dict[str, PyTree], state: ChangeState,
+        self,
+        key: Key[Array, ""],
+        params: dict[str, PyTree],
+        state: ChangeState,
         counts: Bool[Array, ""],
-    ) -> ChangeState:  # fmt: skip
+    ) -> ChangeState:
         tokens = self.dynamics.queries(state.dynamics, params["dynamics"])
         oracle, score = self._scores(
             key, params["oracle"], state.oracle, tokens[None], counts[None]
@@ -149,9 +155,12 @@ class ChangeEnv(OracleEnv):
         return state._replace(oracle=oracle, score=held)
 
     def _score_starts(
-        self, key: Key[Array, ""], params: dict[str, PyTree], states: PyTree,
+        self,
+        key: Key[Array, ""],
+        params: dict[str, PyTree],
+        states: PyTree,
         begins: Bool[Array, "n"],
-    ) -> Float[Array, "n"]:  # fmt: skip
+    ) -> Float[Array, "n"]:
         """Returns the scores where an episode begins, 0 elsewhere; a few states at a time.
 
         Episodes are longer than one step, so most states are no start.
@@ -196,9 +205,12 @@ class Unpaid(EnvWrapper):
 
 
 def scored(
-    dynamics: Any, oracle: Oracle, reward: str | None = None, penalty: float | None = None,
+    dynamics: Any,
+    oracle: Oracle,
+    reward: str | None = None,
+    penalty: float | None = None,
     weights: tuple[float, ...] | None = None,
-) -> OracleEnv:  # fmt: skip
+) -> OracleEnv:
     """Returns dynamics that an oracle pays.
 
     Args:

@@ -87,9 +87,12 @@ class GymnaxFace:
         return seen.obs, GymnaxState(state, seen.mask, jnp.int32(0))
 
     def step(
-        self, key: Key[Array, ""], state: GymnaxState, action: int | float | Array,
+        self,
+        key: Key[Array, ""],
+        state: GymnaxState,
+        action: int | float | Array,
         params: EnvParams | None = None,
-    ) -> tuple[Any, ...]:  # fmt: skip
+    ) -> tuple[Any, ...]:
         """Returns observation, state, reward, terminated, truncated and ``info``."""
         params = self.default_params if params is None else params
         kind = jnp.float32 if base.action_size(self.env) else jnp.int32

@@ -209,9 +209,14 @@ class Latent(abc.ABC):
         return params.data[row]
 
     def _moved(
-        self, state: LatentState, latent: Float[Array, "Z"], action: Array,
-        counts: Bool[Array, ""], ends: Bool[Array, ""], params: LatentParams,
-    ) -> tuple[LatentState, Timestep]:  # fmt: skip
+        self,
+        state: LatentState,
+        latent: Float[Array, "Z"],
+        action: Array,
+        counts: Bool[Array, ""],
+        ends: Bool[Array, ""],
+        params: LatentParams,
+    ) -> tuple[LatentState, Timestep]:
         """Returns what follows: ``latent`` and ``action`` are taken where ``counts``.
 
         After the end nothing changes any more: the state is absorbing.
@@ -283,9 +288,12 @@ class LatentEnv(Latent):
         return size + self.history * (codes + size)
 
     def step(
-        self, key: Key[Array, ""], state: LatentState, action: Int[Array, ""],
+        self,
+        key: Key[Array, ""],
+        state: LatentState,
+        action: Int[Array, ""],
         params: Any = None,
-    ) -> tuple[LatentState, Timestep]:  # fmt: skip
+    ) -> tuple[LatentState, Timestep]:
         """Returns the state and time step after ``action``; ``key`` is not used."""
         params = default_params(self, params)
         size = self.model.latent_size
@@ -347,9 +355,12 @@ class ContinuousLatentEnv(Latent):
         return self.model.latent_size * (1 + self.history)
 
     def step(
-        self, key: Key[Array, ""], state: LatentState, action: Float[Array, "Z"],
+        self,
+        key: Key[Array, ""],
+        state: LatentState,
+        action: Float[Array, "Z"],
         params: Any = None,
-    ) -> tuple[LatentState, Timestep]:  # fmt: skip
+    ) -> tuple[LatentState, Timestep]:
         """Returns the state and time step after ``action``; ``key`` is not used."""
         params = default_params(self, params)
         action = jnp.clip(action, -1.0, 1.0)

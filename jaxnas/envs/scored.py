@@ -150,9 +150,12 @@ class OracleEnv(abc.ABC):
         return self.dynamics.complete(state.dynamics)
 
     def score(
-        self, key: Key[Array, ""], params: dict[str, PyTree], states: PyTree,
+        self,
+        key: Key[Array, ""],
+        params: dict[str, PyTree],
+        states: PyTree,
         wanted: Bool[Array, "n"],
-    ) -> Float[Array, "n"]:  # fmt: skip
+    ) -> Float[Array, "n"]:
         """Returns the scores of what many states of the dynamics hold, by a fresh oracle.
 
         ``states`` are those of the *dynamics*, ``[n, ...]``; what is returned where a state
@@ -170,9 +173,13 @@ class OracleEnv(abc.ABC):
         return timestep._replace(obs=obs, final_obs=final)
 
     def _scores(
-        self, key: Key[Array, ""], params: PyTree, state: PyTree, tokens: Int[Array, "B L"],
+        self,
+        key: Key[Array, ""],
+        params: PyTree,
+        state: PyTree,
+        tokens: Int[Array, "B L"],
         active: Bool[Array, "B"],
-    ) -> tuple[PyTree, Float[Array, "B"]]:  # fmt: skip
+    ) -> tuple[PyTree, Float[Array, "B"]]:
         """Returns the oracle's state and scores; those not ``active`` mean nothing."""
         fidelity = jnp.zeros(tokens.shape[0], jnp.int32)
         state, found = self.oracle.evaluate(key, params, state, tokens, fidelity, active)

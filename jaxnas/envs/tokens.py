@@ -75,9 +75,12 @@ class TokenEnv:
         return state, timestep(self._observe(state), self._mask(state))
 
     def step(
-        self, key: Key[Array, ""], state: TokenState, action: Int[Array, ""],
+        self,
+        key: Key[Array, ""],
+        state: TokenState,
+        action: Int[Array, ""],
         params: PyTree = (),
-    ) -> tuple[TokenState, Timestep]:  # fmt: skip
+    ) -> tuple[TokenState, Timestep]:
         """Returns the prefix with ``action`` appended if it may be; ``key`` is not used."""
         token = jnp.clip(action, 0, self.space.vocab - 1)
         legal = self._mask(state)[token] & (token == action)

@@ -60,10 +60,15 @@ def check_request(out: str | Path, kinds: Sequence[str], overwrite: bool) -> Non
 
 
 def export(
-    candidate: Candidate, out: str | Path, kinds: Sequence[str], *,
-    python: str = sys.executable, overwrite: bool = False, preset: str = "ibm-benchmark",
+    candidate: Candidate,
+    out: str | Path,
+    kinds: Sequence[str],
+    *,
+    python: str = sys.executable,
+    overwrite: bool = False,
+    preset: str = "ibm-benchmark",
     callback: Callback = lambda event: None,
-) -> list[Outcome]:  # fmt: skip
+) -> list[Outcome]:
     """Exports a network to ``OUT/FORMAT`` and returns what became of each format.
 
     A format that fails leaves nothing; the others stay.

@@ -14,9 +14,12 @@ from jaxnas.rl.batch import PolicyBatch
 
 
 def a2c_loss(
-    params: PyTree, apply: Callable[[PyTree, PyTree], PolicyOutput], batch: PolicyBatch,
-    hparams: Any, choice: Choose = choose,
-) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:  # fmt: skip
+    params: PyTree,
+    apply: Callable[[PyTree, PyTree], PolicyOutput],
+    batch: PolicyBatch,
+    hparams: Any,
+    choice: Choose = choose,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Returns policy-gradient + weighted value loss - entropy bonus, and its parts."""
     out = apply(params, batch.obs)
     drawn = choice(out.logits, batch.mask, hparams.temperature, batch.action)
@@ -28,9 +31,13 @@ def a2c_loss(
 
 
 def a2c_update(
-    apply: Callable[[PyTree, PyTree], PolicyOutput], params: PyTree, adam: PyTree,
-    batch: PolicyBatch, hparams: Any, choice: Choose = choose,
-) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:  # fmt: skip
+    apply: Callable[[PyTree, PyTree], PolicyOutput],
+    params: PyTree,
+    adam: PyTree,
+    batch: PolicyBatch,
+    hparams: Any,
+    choice: Choose = choose,
+) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
     """Returns parameters, optimiser state and metrics after one step on a whole batch.
 
     As :func:`jaxnas.rl.ppo_step.ppo_update`, but that ``batch`` must be fresh experience

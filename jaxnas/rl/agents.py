@@ -29,9 +29,15 @@ class Episodes(NamedTuple):
 
 
 def evaluate(
-    key: Key[Array, ""], training: EnvTraining, params: PyTree, env_params: PyTree, *,
-    episodes: int = 100, horizon: int = 200, greedy: bool = True,
-) -> Episodes:  # fmt: skip
+    key: Key[Array, ""],
+    training: EnvTraining,
+    params: PyTree,
+    env_params: PyTree,
+    *,
+    episodes: int = 100,
+    horizon: int = 200,
+    greedy: bool = True,
+) -> Episodes:
     """Returns what a trained controller does in ``episodes`` fresh episodes; pure.
 
     ``params`` are the controller's, ``TrainState.params``; an episode counts as cut off
@@ -47,9 +53,13 @@ def evaluate(
 
 
 def _episode(
-    key: Key[Array, ""], training: EnvTraining, params: PyTree, env_params: PyTree,
-    horizon: int, greedy: bool,
-) -> Episodes:  # fmt: skip
+    key: Key[Array, ""],
+    training: EnvTraining,
+    params: PyTree,
+    env_params: PyTree,
+    horizon: int,
+    greedy: bool,
+) -> Episodes:
     env: Any = training.env
     module: Any = training.module
     head = head_of(env)

@@ -23,9 +23,12 @@ def policy_gradient(
 
 
 def ppo_clip(
-    log_prob: Float[Array, "*n"], old_log_prob: Float[Array, "*n"],
-    advantage: Float[Array, "*n"], clip: Scalar, valid: Bool[Array, "*n"],
-) -> Float[Array, ""]:  # fmt: skip
+    log_prob: Float[Array, "*n"],
+    old_log_prob: Float[Array, "*n"],
+    advantage: Float[Array, "*n"],
+    clip: Scalar,
+    valid: Bool[Array, "*n"],
+) -> Float[Array, ""]:
     """Returns the clipped surrogate ``-mean(min(r A, clip(r, 1 - c, 1 + c) A))``.
 
     Reference: Schulman et al., 2017, equation 7.
@@ -46,9 +49,12 @@ def value_loss(
 
 
 def clipped_value_loss(
-    value: Float[Array, "*n"], old_value: Float[Array, "*n"], target: Float[Array, "*n"],
-    clip: Scalar, valid: Bool[Array, "*n"],
-) -> Float[Array, ""]:  # fmt: skip
+    value: Float[Array, "*n"],
+    old_value: Float[Array, "*n"],
+    target: Float[Array, "*n"],
+    clip: Scalar,
+    valid: Bool[Array, "*n"],
+) -> Float[Array, ""]:
     """Returns the larger of the plain loss and that of a value clipped near the old one.
 
     Reference: the PPO implementation of Dhariwal et al., 2017 (OpenAI Baselines).

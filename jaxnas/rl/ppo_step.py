@@ -32,9 +32,15 @@ def check_minibatches(samples: int, epochs: int, minibatches: int) -> None:
 
 
 def ppo_loss(
-    params: PyTree, apply: Apply, batch: PolicyBatch, hparams: Any, *, normalise: bool,
-    clip_value: bool, choice: Choose = choose,
-) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:  # fmt: skip
+    params: PyTree,
+    apply: Apply,
+    batch: PolicyBatch,
+    hparams: Any,
+    *,
+    normalise: bool,
+    clip_value: bool,
+    choice: Choose = choose,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Returns clipped surrogate + weighted value loss - entropy bonus, and its parts.
 
     Reference: Schulman et al., 2017, equation 9, with the sign of a loss.
@@ -57,10 +63,18 @@ def ppo_loss(
 
 
 def ppo_update(
-    apply: Apply, params: PyTree, adam: PyTree, orders: Int[Array, "E N"],
-    batch: PolicyBatch, hparams: Any, *, minibatches: int, normalise: bool = True,
-    clip_value: bool = False, choice: Choose = choose,
-) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:  # fmt: skip
+    apply: Apply,
+    params: PyTree,
+    adam: PyTree,
+    orders: Int[Array, "E N"],
+    batch: PolicyBatch,
+    hparams: Any,
+    *,
+    minibatches: int,
+    normalise: bool = True,
+    clip_value: bool = False,
+    choice: Choose = choose,
+) -> tuple[PyTree, PyTree, dict[str, Float[Array, ""]]]:
     """Returns parameters and optimiser state after ``E * minibatches`` gradient steps.
 
     Args:

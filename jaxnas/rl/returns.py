@@ -16,10 +16,14 @@ Scalar = float | Float[Array, ""]
 
 
 def gae(
-    reward: Float[Array, "T"], value: Float[Array, "T"], next_value: Float[Array, "T"],
-    terminated: Bool[Array, "T"], truncated: Bool[Array, "T"], gamma: Scalar,
+    reward: Float[Array, "T"],
+    value: Float[Array, "T"],
+    next_value: Float[Array, "T"],
+    terminated: Bool[Array, "T"],
+    truncated: Bool[Array, "T"],
+    gamma: Scalar,
     gae_lambda: Scalar,
-) -> Float[Array, "T"]:  # fmt: skip
+) -> Float[Array, "T"]:
     """Returns the generalised advantage estimates.
 
         delta_t = r_t + gamma (1 - terminated_t) v'_t - v_t

@@ -112,9 +112,12 @@ def acted_on(env: Environment, env_params: PyTree) -> Environment:
 
 
 def open_stream(
-    key: Key[Array, ""], env: Environment, module: nn.Module, env_params: PyTree,
+    key: Key[Array, ""],
+    env: Environment,
+    module: nn.Module,
+    env_params: PyTree,
     num_envs: int,
-) -> Stream:  # fmt: skip
+) -> Stream:
     """Returns ``num_envs`` fresh episodes."""
     keys = jax.random.split(key, num_envs)
     env = acted_on(env, env_params)
@@ -128,9 +131,15 @@ def open_stream(
 
 
 def collect(
-    key: Key[Array, ""], env: Environment, module: nn.Module, params: PyTree,
-    env_params: PyTree, stream: Stream, temperature: Scalar, num_steps: int,
-) -> tuple[Stream, Rollout]:  # fmt: skip
+    key: Key[Array, ""],
+    env: Environment,
+    module: nn.Module,
+    params: PyTree,
+    env_params: PyTree,
+    stream: Stream,
+    temperature: Scalar,
+    num_steps: int,
+) -> tuple[Stream, Rollout]:
     """Returns ``num_steps`` steps in each environment, and where the stream then stands.
 
     ``key`` is used up: all uniforms that choose actions come from one draw of it. The
@@ -227,9 +236,15 @@ def _dynamics(
 
 
 def compute_gae(
-    head: ActionHead, module: nn.Module, params: PyTree, rollout: Rollout, stream: Stream,
-    temperature: Scalar, gamma: Scalar, gae_lambda: Scalar,
-) -> Estimates:  # fmt: skip
+    head: ActionHead,
+    module: nn.Module,
+    params: PyTree,
+    rollout: Rollout,
+    stream: Stream,
+    temperature: Scalar,
+    gamma: Scalar,
+    gae_lambda: Scalar,
+) -> Estimates:
     """Returns values, advantages and log-probabilities of a rollout.
 
     A truncated step is bootstrapped from its ``final_obs``, a terminated one from nothing,

@@ -172,9 +172,13 @@ class EnvTraining:
         return TrainState(hp, params, adam, after), metrics
 
     def train(
-        self, key: Key[Array, ""], state: TrainState, env_params: PyTree, num_updates: int,
+        self,
+        key: Key[Array, ""],
+        state: TrainState,
+        env_params: PyTree,
+        num_updates: int,
         start: int | Int[Array, ""] = 0,
-    ) -> tuple[TrainState, Metrics]:  # fmt: skip
+    ) -> tuple[TrainState, Metrics]:
         """Returns the state after ``num_updates`` updates, and metrics ``[num_updates]``.
 
         Update ``i`` uses key ``step_key(key, start + i)``, so a run may be cut anywhere.
@@ -226,9 +230,13 @@ class EnvTraining:
         )[1]
 
     def _fit(
-        self, orders: Int[Array, "epochs n"], params: PyTree, adam: PyTree,
-        batch: PolicyBatch, hparams: EnvHparams,
-    ) -> tuple[PyTree, PyTree, Metrics]:  # fmt: skip
+        self,
+        orders: Int[Array, "epochs n"],
+        params: PyTree,
+        adam: PyTree,
+        batch: PolicyBatch,
+        hparams: EnvHparams,
+    ) -> tuple[PyTree, PyTree, Metrics]:
         vector, unravel = ravel_pytree(params)
         apply = lambda vector, obs: self._apply(unravel(vector), obs)
         choice = ro.head_of(self.env).choice
@@ -256,11 +264,20 @@ class Trained(NamedTuple):
 
 
 def train(
-    env: Environment, method: str = "ppo", *, seeds: int = 1, seed0: Any = 0,
-    hparams: Mapping[str, Any] | EnvHparams | None = None, updates: int | None = None,
-    total_steps: int | None = None, num_envs: int = 8, num_steps: int = 128,
-    controller: nn.Module | None = None, env_params: PyTree = None, **options: Any,
-) -> Trained:  # fmt: skip
+    env: Environment,
+    method: str = "ppo",
+    *,
+    seeds: int = 1,
+    seed0: Any = 0,
+    hparams: Mapping[str, Any] | EnvHparams | None = None,
+    updates: int | None = None,
+    total_steps: int | None = None,
+    num_envs: int = 8,
+    num_steps: int = 128,
+    controller: nn.Module | None = None,
+    env_params: PyTree = None,
+    **options: Any,
+) -> Trained:
     """Returns controllers trained on an environment, all in one compiled program.
 
     Pure: it may itself be under ``jit`` and ``vmap``, over ``hparams`` and ``seed0``. Seed
@@ -349,9 +366,14 @@ def _columns(hparams: Mapping[str, Any] | EnvHparams | None) -> tuple[EnvHparams
 
 
 def train_population(
-    training: EnvTraining, keys: Key[Array, "P"], hparams: EnvHparams, env_params: PyTree,
-    num_updates: int, *, block: int = 16,
-) -> tuple[TrainState, Metrics]:  # fmt: skip
+    training: EnvTraining,
+    keys: Key[Array, "P"],
+    hparams: EnvHparams,
+    env_params: PyTree,
+    num_updates: int,
+    *,
+    block: int = 16,
+) -> tuple[TrainState, Metrics]:
     """Returns ``P`` trained controllers and their metrics ``[P, num_updates]``.
 
     ``hparams`` have leaves ``[P]``, or scalars that all share, as they do ``env_params``.

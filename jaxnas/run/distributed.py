@@ -154,9 +154,12 @@ def local(x: Any) -> np.ndarray:
 
 @contextlib.contextmanager
 def joined(
-    coordinator: str | None, process: int | None = None, processes: int | None = None,
-    options: Mapping[str, Any] | None = None, wait_s: float = WAIT_S,
-) -> Iterator[None]:  # fmt: skip
+    coordinator: str | None,
+    process: int | None = None,
+    processes: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    wait_s: float = WAIT_S,
+) -> Iterator[None]:
     """Joins the processes of a run; a run of one process where no coordinator is given.
 
     Call it before any JAX computation. Where a process ends or falls silent, the others

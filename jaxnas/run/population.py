@@ -63,9 +63,12 @@ class Layout:
 
 
 def ask(
-    algo: Algorithm, oracle: Budgeted, key: Key[Array, ""], state: PyTree,
+    algo: Algorithm,
+    oracle: Budgeted,
+    key: Key[Array, ""],
+    state: PyTree,
     oracle_state: BudgetState,
-) -> tuple[PyTree, BudgetState, Proposal, Admission]:  # fmt: skip
+) -> tuple[PyTree, BudgetState, Proposal, Admission]:
     """Returns the states after a proposal, the proposal, and which lanes get an answer."""
     state, proposal = algo.ask(key, state)
     active = proposal.active & ~oracle.spent(oracle_state)
@@ -74,9 +77,14 @@ def ask(
 
 
 def tell(
-    algo: Algorithm, oracle: Budgeted, key: Key[Array, ""], params: PyTree, state: PyTree,
-    oracle_state: BudgetState, answered: tuple[Proposal, Admission, Evaluation],
-) -> tuple[PyTree, BudgetState]:  # fmt: skip
+    algo: Algorithm,
+    oracle: Budgeted,
+    key: Key[Array, ""],
+    params: PyTree,
+    state: PyTree,
+    oracle_state: BudgetState,
+    answered: tuple[Proposal, Admission, Evaluation],
+) -> tuple[PyTree, BudgetState]:
     """Returns the states that have seen what a proposal was evaluated to."""
     proposal, admission, evaluation = answered
     evaluation = oracle.finish(admission.scored, evaluation)
@@ -88,9 +96,13 @@ def tell(
 
 
 def update(
-    algo: Algorithm, oracle: Budgeted, key: Key[Array, ""], params: PyTree, state: PyTree,
+    algo: Algorithm,
+    oracle: Budgeted,
+    key: Key[Array, ""],
+    params: PyTree,
+    state: PyTree,
     oracle_state: BudgetState,
-) -> tuple[PyTree, BudgetState, dict[str, Float[Array, ""]]]:  # fmt: skip
+) -> tuple[PyTree, BudgetState, dict[str, Float[Array, ""]]]:
     """Returns the states after ``rounds`` of ask, evaluate and tell, and then one learn.
 
     Pure: ``vmap`` it over keys and states (whose ``hparams`` are leaves), ``scan`` it over
@@ -125,10 +137,16 @@ def update(
 
 
 def init_member(
-    algo: Algorithm, oracle: Budgeted, updates: int, metric_names: tuple[str, ...],
-    root: Array, params: PyTree, controller: Int[Array, ""], hparams: PyTree,
+    algo: Algorithm,
+    oracle: Budgeted,
+    updates: int,
+    metric_names: tuple[str, ...],
+    root: Array,
+    params: PyTree,
+    controller: Int[Array, ""],
+    hparams: PyTree,
     padding: Bool[Array, ""],
-) -> Member:  # fmt: skip
+) -> Member:
     """Returns a controller before its first update, from its global id alone."""
     key = rng.controller_key(rng.wrap(root), controller)
     state = oracle.init(rng.stream(key, "oracle"), params)
@@ -179,9 +197,13 @@ def advance(
 
 
 def _advance_block(
-    algo: Algorithm, oracle: Budgeted, params: PyTree, start: Int[Array, ""],
-    stop: Int[Array, ""], block: Member,
-) -> Member:  # fmt: skip
+    algo: Algorithm,
+    oracle: Budgeted,
+    params: PyTree,
+    start: Int[Array, ""],
+    stop: Int[Array, ""],
+    block: Member,
+) -> Member:
     """Returns a block after updates ``start`` to ``stop - 1``, fewer once all froze."""
 
     def unfinished(carry: tuple[Int[Array, ""], Member]) -> Bool[Array, ""]:

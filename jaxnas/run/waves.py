@@ -83,9 +83,12 @@ def _begin(
 
 
 def _advance(
-    engine: Engine, wave: Wave, saved: Checkpoints | None, at: Progress,
+    engine: Engine,
+    wave: Wave,
+    saved: Checkpoints | None,
+    at: Progress,
     timings: dict[str, float],
-) -> Member:  # fmt: skip
+) -> Member:
     job, pace = engine.job, 1
     begun = saved_at = time.perf_counter()
     members, step, rows, _ = at

@@ -43,9 +43,12 @@ class HostCache:
     """
 
     def __init__(
-        self, oracle: Oracle, executor: Executor | None = None, store: Store | None = None,
+        self,
+        oracle: Oracle,
+        executor: Executor | None = None,
+        store: Store | None = None,
         warn: Warn | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.oracle = oracle
         self.executor = executor or Serial()
         self.kept = StoreAccess(store, warn or (lambda text: None))

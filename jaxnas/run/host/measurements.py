@@ -75,9 +75,14 @@ class Recalled(OracleWrapper):
         return ()
 
     def evaluate(
-        self, key: Any, params: PyTree, state: PyTree, tokens: Any, fidelity: Any,
+        self,
+        key: Any,
+        params: PyTree,
+        state: PyTree,
+        tokens: Any,
+        fidelity: Any,
         active: Any,
-    ) -> tuple[PyTree, Evaluation]:  # fmt: skip
+    ) -> tuple[PyTree, Evaluation]:
         """Returns what was measured; inactive lanes are SKIPPED."""
         part = _part(cast(Measuring, self.oracle))
         answers = [

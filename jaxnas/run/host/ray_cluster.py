@@ -32,9 +32,13 @@ class RayExecutor:
     """
 
     def __init__(
-        self, address: str | None = None, *, workers: int | None = None,
-        retries: int = RETRIES, timeout_s: float | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        address: str | None = None,
+        *,
+        workers: int | None = None,
+        retries: int = RETRIES,
+        timeout_s: float | None = None,
+    ) -> None:
         check_limits(1 if workers is None else workers, retries, timeout_s)
         self.retries, self.timeout_s = retries, timeout_s
         self._ray = _import_ray()
