@@ -145,15 +145,15 @@ def read_validation(folder: str | Path) -> dict[str, Any] | None:
     path = Path(folder) / FILE
     if not path.exists():
         return None
+    mend = "run 'jaxnas validate' again."
     try:
         record = json.loads(path.read_text())
         if record["format"] != FORMAT:
-            raise ValueError(f"its format is {record['format']!r}")
+            raise UserError(f"{path} has the format {record['format']!r}; {mend}")
+    except UserError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged or no validation of this version; run 'jaxnas validate' "
-            "again."
-        ) from error
+        raise UserError(f"{path} is damaged or cannot be read; {mend}") from error
     return record
 
 

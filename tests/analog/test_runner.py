@@ -189,7 +189,7 @@ def test_probe_survives_a_pair_that_crashes(tmp_path, script, word):
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("{", "metrics of this version"),
+        ("{", "is damaged"),
         ('{"format": "jaxnas-metrics-0"}', "jaxnas-metrics-0"),
         (
             '{"format": "jaxnas-metrics-1", "accuracy": [[1.5]], "times": [60], '

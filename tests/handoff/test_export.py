@@ -229,5 +229,5 @@ def test_a_folder_that_holds_no_network_or_a_damaged_one(tmp_path, candidate):
     save_network(tmp_path, candidate.spec, candidate.arrays)
     assert es.from_folder(tmp_path).state == es.UNKNOWN
     (tmp_path / "training.json").write_text("{")
-    with pytest.raises(UserError, match=r"training\.json cannot be read"):
+    with pytest.raises(UserError, match=r"training\.json is damaged"):
         es.from_folder(tmp_path)

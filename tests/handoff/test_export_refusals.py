@@ -204,7 +204,7 @@ def test_a_disk_that_is_full_here_is_said(candidate, tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(ef, "save_network", full)
+    monkeypatch.setattr(ef.cw, "save_network", full)
     (made,) = export(candidate, tmp_path, ["spec"])
     assert isinstance(made.error, DiskFullError)
     assert "No space left" in str(made.error)

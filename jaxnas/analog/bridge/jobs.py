@@ -156,21 +156,22 @@ def read_metrics(folder: str | Path) -> Metrics:
         UserError: none there, damaged, of another version, or not numbers in [0, 1].
     """
     path = Path(folder) / "metrics.json"
+    mend = "delete its folder and run the same command again."
     try:
         found = json.loads(path.read_text())
         if found["format"] != METRICS_FORMAT:
-            raise ValueError(f"format {found['format']!r} instead of {METRICS_FORMAT!r}")
+            wrong = f"has the format {found['format']!r} instead of {METRICS_FORMAT!r}"
+            raise UserError(f"{path} {wrong}; {mend}")
         accuracy = np.asarray(found["accuracy"], np.float64)
         if accuracy.ndim != 2 or accuracy.shape[1] != len(found["times"]):
-            raise ValueError("the accuracies are not one for each time")
+            raise UserError(f"In {path} the accuracies are not one for each time; {mend}")
         if not ((accuracy >= 0) & (accuracy <= 1)).all():
-            raise ValueError("an accuracy is not between 0 and 1")
+            raise UserError(f"In {path} an accuracy is not between 0 and 1; {mend}")
         made = Metrics(found["digital"], found["losses"], found["times"], accuracy, found)
+    except UserError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged or holds no metrics of this version; delete its folder and "
-            "run the same command again."
-        ) from error
+        raise UserError(f"{path} is damaged or cannot be read; {mend}") from error
     return made
 
 
