@@ -29,6 +29,11 @@ LATENT = tuple(f"latent-{name}" for name in TOKEN)
 PLATFORMS = ("cuda", "tpu")
 
 
+def slow(name):
+    """The same claim of one more method, in the slow tier."""
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
 @pytest.fixture(scope="module")
 def latent_file(tmp_path_factory):
     from jaxnas.latent import files
@@ -86,7 +91,7 @@ def population_loops(text):
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize("name", TOKEN + LATENT)
+@pytest.mark.parametrize("name", [*TOKEN, "latent-ppo", *map(slow, LATENT[:2])])
 def test_every_product_is_as_wide_as_the_population(name, platform, latent_file):
     function, arguments = whole_update(algorithm(name, latent_file))
     text = lowered(function, arguments, platform)
@@ -150,9 +155,7 @@ def trained(algo, layout, updates):
         return jax.jit(jax.vmap(one))(keys, jnp.float32([1e-3, 3e-3, 1e-2]))
 
 
-@pytest.mark.parametrize(
-    "name", [*TOKEN, *(pytest.param(name, marks=pytest.mark.slow) for name in LATENT)]
-)
+@pytest.mark.parametrize("name", ["ppo", *map(slow, [*TOKEN[:2], *LATENT])])
 def test_both_layouts_train_the_same(name, latent_file):
     """Sums in another order: what is sampled is equal, and weights agree to 1e-3."""
     algo = algorithm(name, latent_file)
