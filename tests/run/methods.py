@@ -21,6 +21,6 @@ def make(name, folder):
         model = VQVAE(SPACE, codes=6, dims=2, hidden=16)
         files.save(path, model, model.init(jax.random.key(0)))
     return jaxnas.make_algorithm(
-        name, space=SPACE, batch=2, latent=str(path), labels=8, members=2, fit_steps=5,
+        name, space=SPACE, batch=2, latent=str(path), labels=10, members=2, fit_steps=5,
         capacity=64, num_envs=2, num_steps=8, max_steps=4, hidden=8,
     )  # fmt: skip
