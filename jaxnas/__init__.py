@@ -11,6 +11,8 @@
 from typing import TYPE_CHECKING, Any
 
 from jaxnas.core.algorithm import Algorithm
+from jaxnas.core.controller import Controller
+from jaxnas.core.environment import Environment
 from jaxnas.core.errors import DiskFullError, JaxnasError, UserError
 from jaxnas.core.oracle import Oracle, OracleWrapper, capability
 from jaxnas.core.space import SearchSpace
@@ -22,7 +24,9 @@ from jaxnas.core.types import (
     Graph,
     Measurement,
     Objective,
+    PolicyOutput,
     Proposal,
+    Timestep,
 )
 from jaxnas.core.version import VERSION
 from jaxnas.registry import (
@@ -51,12 +55,13 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 __all__ = [
-    "FAILED", "OK", "SKIPPED", "Algorithm", "DiskFullError", "Evaluation", "Graph",
-    "JaxnasError", "Measurement", "Objective", "Oracle", "OracleWrapper", "Processes",
-    "Proposal", "RayExecutor", "Result", "RunOptions", "SearchSpace", "Store",
-    "UserError", "budgeted", "capability", "configure_host", "grid_settings",
-    "load_result", "make_algorithm", "make_controller", "make_env", "make_oracle",
-    "make_space", "names", "oracle_from", "rl", "search", "timestep", "update",
+    "FAILED", "OK", "SKIPPED", "Algorithm", "Controller", "DiskFullError",
+    "Environment", "Evaluation", "Graph", "JaxnasError", "Measurement", "Objective",
+    "Oracle", "OracleWrapper", "PolicyOutput", "Processes", "Proposal", "RayExecutor",
+    "Result", "RunOptions", "SearchSpace", "Store", "Timestep", "UserError", "budgeted",
+    "capability", "configure_host", "grid_settings", "load_result", "make_algorithm",
+    "make_controller", "make_env", "make_oracle", "make_space", "names", "oracle_from",
+    "rl", "search", "timestep", "update",
 ]  # fmt: skip
 _LAZY = {
     "Processes": "jaxnas.run.host.processes",
