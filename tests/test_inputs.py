@@ -182,7 +182,7 @@ def run(capsys, *args):
         (["--set", f"ppo.hidden={10**30}"], "must be in [-2147483648, 2147483647]"),
         (["--oracle-set", "task=x"], "'task' of oracle 'toy' must be a whole number"),
         (["--name", "../../escape"], "--name must be letters"),
-        (["--name", "/tmp/x"], "--name must be letters"),
+        (["--name", "/elsewhere/x"], "--name must be letters"),
         (["--name", "<script>"], "--name must be letters"),
         (["--name", "-x"], ""),
         (["--name", ".."], "--name must be letters"),
@@ -337,7 +337,7 @@ def test_objects_in_an_image_file_are_refused_in_our_words(tmp_path):
     np.savez(path, X=np.zeros((4, 8, 8)), y=np.array(["a", None, 1, 2], object))
     garbage = tmp_path / "garbage.npz"
     garbage.write_bytes(b"no archive")
-    for given in (path, garbage):
-        with pytest.raises(UserError, match="file of numbers") as refused:
+    for given, why in ((path, "holds Python objects"), (garbage, "is damaged")):
+        with pytest.raises(UserError, match=why) as refused:
             open_path(given)
         assert "pickle" not in str(refused.value)

@@ -218,11 +218,11 @@ class Search:
         chosen = make(source)
         if self.common.init and not any(isinstance(c.algo, PolicyBased) for c in chosen):
             raise UserError(f"None of {list(names)} learns a policy; leave --init out.")
-        kept = self.common.directory / "latent.npz"
-        if source not in (Path(), kept):
-            make_folder(kept.parent)
-            distributed.first(lambda: copy_file(source, kept))
-            chosen = make(kept)
+        copied = self.common.directory / "latent.npz"
+        if source not in (Path(), copied):
+            make_folder(copied.parent)
+            distributed.first(lambda: copy_file(source, copied))
+            chosen = make(copied)
         with self.common.host(oracle, paths, reporter) as host:
             for choice, out in zip(chosen, paths, strict=True):
                 grid = grids[choice.name]
@@ -240,16 +240,16 @@ class Search:
         from jaxnas.latent import files
 
         usual = default_folder(self.common.oracle, self.common.metric) / "model.npz"
-        given, kept = self.latent or usual, self.common.directory / "latent.npz"
-        if self.common.fresh or not kept.exists():
+        given, copied = self.latent or usual, self.common.directory / "latent.npz"
+        if self.common.fresh or not copied.exists():
             files.load(given, oracle.space)
             return given
-        if self.latent and self.latent.read_bytes() != kept.read_bytes():
+        if self.latent and self.latent.read_bytes() != copied.read_bytes():
             raise UserError(
-                f"{kept.parent} holds a run with another latent model than {given}; use "
+                f"{copied.parent} holds a run with another latent model than {given}; use "
                 "another --name, or --fresh to start over."
             )
-        return kept
+        return copied
 
 
 def parse_grid(axes: Sequence[str], algorithm: str) -> dict[str, list[Any]]:

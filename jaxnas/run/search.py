@@ -62,10 +62,10 @@ def search(
         DiskFullError: a write failed; the last checkpoint stands.
     """
     check_settings()
-    asked = options = _options(options, settings)
+    options = _options(options, settings)
     budgeted = checked_budget(algo, oracle, options)
     _check_host_options(oracle, options)
-    here = distributed.first(lambda: _planned(asked))
+    here = distributed.first(functools.partial(_planned, options))
     job = _plan(algo, budgeted, options, here)
     config = describe_run(job, options)
     distributed.same(config)
