@@ -34,11 +34,11 @@ def test_step_equals_sequence_and_sees_the_past_only(name):
     module, params = controller(name)
     tokens = jnp.asarray(RNG.integers(0, SPACE.vocab, (3, SPACE.length)), jnp.int32)
     whole = sequence(module, params, tokens)
-    carry = module.initial_carry(3)
+    carry, step = module.initial_carry(3), jax.jit(module.apply)
     for t in range(SPACE.length):
         scrambled = jnp.where(jnp.arange(SPACE.length) < t, tokens, 3 - tokens)
         obs = TokenObs(scrambled, jnp.full(3, t))
-        carry, out = module.apply(params, carry, obs, jnp.zeros(3, bool))
+        carry, out = step(params, carry, obs, jnp.zeros(3, bool))
         np.testing.assert_allclose(out.logits, whole.logits[:, t], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(out.value, whole.value[:, t], rtol=1e-4, atol=1e-5)
     other = sequence(module, params, tokens.at[:, 0].set((tokens[:, 0] + 1) % SPACE.vocab))

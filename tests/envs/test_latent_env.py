@@ -48,10 +48,15 @@ def played(env, params, actions, key=KEY):
     return run(jnp.asarray(actions))
 
 
+@jax.jit
+def _score(latent):
+    tokens = MODEL.decode(PARAMS, latent)
+    return ORACLE.truth(ORACLE.params(), tokens[None])[0, 0]
+
+
 def score(latent):
     """The oracle's value of what a latent vector decodes into."""
-    tokens = MODEL.decode(PARAMS, jnp.asarray(latent))
-    return float(ORACLE.truth(ORACLE.params(), tokens[None])[0, 0])
+    return float(_score(jnp.asarray(latent)))
 
 
 def test_action_17_writes_codebook_2_1_and_112_ends():
@@ -87,7 +92,8 @@ def test_a_thousand_random_actions_agree_with_numpy(reward):
     actions = np.where(actions > 112, 112, actions).astype(np.int32)
     keys = jax.random.split(KEY, 25)
     step = lambda a, k: played(env, params, a, k)
-    (first, _opening), (states, seen) = jax.vmap(step)(actions, keys)
+    played_all = jax.jit(jax.vmap(step))(actions, keys)
+    (first, _opening), (states, seen) = jax.tree.map(np.asarray, played_all)
     entries = np.asarray(PARAMS.entries)
     for lane in range(25):
         latent = np.array(first.dynamics.latent[lane])
@@ -101,7 +107,7 @@ def test_a_thousand_random_actions_agree_with_numpy(reward):
                 now = score(latent)
                 paid, held = now - held, now
             over = over or action == 112
-            at = lambda x, lane=lane, t=t: np.asarray(x)[lane, t]
+            at = lambda x, lane=lane, t=t: x[lane, t]
             np.testing.assert_array_equal(at(states.dynamics.latent), latent)
             np.testing.assert_array_equal(at(states.dynamics.actions), history)
             np.testing.assert_allclose(at(seen.reward), paid, atol=1e-6)
@@ -348,7 +354,8 @@ def test_rewards_paid_after_the_rollout_are_those_paid_at_each_step(reward):
             return jax.vmap(one)(keys, begun)
 
         keys = jax.random.split(KEY, 3)
-        begun = jax.vmap(lambda key: open_stream(key, env, module, params, 5))(keys)
+        opened = jax.vmap(lambda key: open_stream(key, env, module, params, 5))
+        begun = jax.jit(opened)(keys)
         after, seen = run(keys, begun)
         _, more = run(jax.vmap(jax.random.fold_in, (0, None))(keys, 1), after)
         return [

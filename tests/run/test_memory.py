@@ -46,7 +46,7 @@ def test_what_does_not_fit_runs_in_waves_and_says_what_was_assumed(
 
     def run():
         return jaxnas.search(
-            algo, ToyOracle(space), budget=6, seeds=8, layout="wide",
+            algo, ToyOracle(space), budget=2, seeds=8, layout="wide",
             devices=jax.devices()[:1],
         )  # fmt: skip
 
