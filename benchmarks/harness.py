@@ -44,11 +44,19 @@ class Contender:
     options: tuple[str, ...] = ()
     peer: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    root: Path = ROOT
+    """The checkout whose worker and package are run."""
 
     def command(self) -> list[str]:
         """Returns the command line."""
         python = peer_python() if self.peer else sys.executable
-        return [python, "-W", "ignore", str(HERE / self.script), *self.options]
+        return [
+            python,
+            "-W",
+            "ignore",
+            str(self.root / "benchmarks" / self.script),
+            *self.options,
+        ]
 
     def shown(self) -> str:
         """Returns the command as a reader would type it from the repository's root."""
@@ -74,7 +82,9 @@ class Worker:
     def __init__(self, contender: Contender, cores: set[int]) -> None:
         self.contender = contender
         environment = {**os.environ, "XLA_FLAGS": XLA_FLAGS, **contender.environment}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(HERE / "peers")])
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [str(contender.root), str(contender.root / "benchmarks/peers")]
+        )
         self.process = subprocess.Popen(
             contender.command(),
             stdin=subprocess.PIPE,

@@ -1,0 +1,98 @@
+"""Training rates of this checkout against those of an earlier commit, in turns.
+
+Each row of ``throughput.py`` and ``latent.py`` that trains our controllers is measured once
+with the code of ``REF``, checked out beside, and once with the code here. Writes
+``results/before_after.json`` and ``.md``.
+"""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import harness
+import latent
+import throughput
+from harness import ROOT, Contender
+
+TARGET = 0.97
+
+
+def rows() -> dict[str, list[Contender]]:
+    """Returns what is measured, by heading; ``FILES`` is a folder yet to be named."""
+    sizes = (16, 64, 256, 1024)
+    token = lambda name, n: throughput.tokens(n, algorithm=name)
+    return {
+        "LSTM REINFORCE": [token("reinforce", n) for n in sizes],
+        "LSTM PPO": [token("ppo", n) for n in sizes],
+        "CartPole PPO": [throughput.agents(n) for n in sizes],
+        "Latent PPO": [latent.ours("FILES", n, max(1, 128 // n)) for n in (16, 256)],
+    }
+
+
+def place(contender: Contender, root: Path, files: Path) -> Contender:
+    """Returns the same contender run from the checkout ``root``."""
+    options = tuple(str(files) if o == "FILES" else o for o in contender.options)
+    return dataclasses.replace(contender, root=root, options=options)
+
+
+def latent_files(root: Path, folder: Path) -> Path:
+    """Writes the files of the latent environment as the checkout ``root`` reads them."""
+    script = root / "benchmarks/peers/latent_files.py"
+    paths = os.pathsep.join([str(root), str(root / "benchmarks/peers")])
+    command = [sys.executable, "-W", "ignore", str(script), "--out", str(folder)]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": paths})
+    return folder
+
+
+def main() -> None:
+    parser = harness.Parser(__doc__)
+    parser.add_argument("ref", metavar="REF", help="a commit of this repository")
+    parser.add_argument("--rounds", type=int, default=harness.ROUNDS)
+    parser.add_argument("--only", metavar="HEADING", help="one heading, such as LSTM PPO")
+    args = parser.parse_args()
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.check_output([*git, "rev-parse", "--short", args.ref], text=True)
+    measured, lines = [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        before = folder / "before"
+        subprocess.run([*git, "worktree", "add", "--detach", before, args.ref], check=True)
+        try:
+            trees = [(root, latent_files(root, folder / name)) for root, name in
+                     ((before, "old"), (ROOT, "new"))]  # fmt: skip
+            for heading, contenders in rows().items():
+                if args.only not in (None, heading):
+                    continue
+                for one in contenders:
+                    pair = [place(one, *tree) for tree in trees]
+                    old, new = harness.interleave(pair, args.rounds)
+                    old["commit"] = commit.strip()
+                    for row in (old, new):
+                        row["command"] = one.shown()
+                        row["facts"] = None
+                    measured += [old, new]
+                    rate = throughput.ratio(old, new)
+                    shown = [throughput.spread(old), throughput.spread(new)]
+                    lines.append([heading, one.label, *shown, f"{rate:.3f}"])
+                    print(*lines[-1], sep=" | ", file=sys.stderr, flush=True)
+        finally:
+            subprocess.run([*git, "worktree", "remove", "--force", before], check=True)
+    first = measured[1]
+    text = (
+        f"# Training rates before and after\n\n{first['device']}, 1 of {first['cores']} "
+        f"cores, {first['date']} UTC, load average before {first['load']}. Before: commit "
+        f"{commit.strip()}; after: {first['commit']}. CPU milliseconds of the process per "
+        f"unit: median (minimum to maximum) of {args.rounds} rounds in turns. Rate: after "
+        f"/ before, by medians; target {TARGET}.\n\n"
+        + harness.markdown(["what", "row", "before", "after", "rate"], lines)
+        + f"\nMade by `python benchmarks/before_after.py {args.ref}`.\n"
+    )
+    harness.write("before_after", {"rows": measured}, text)
+
+
+if __name__ == "__main__":
+    main()
