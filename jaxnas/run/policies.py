@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -171,5 +172,6 @@ def initial(run: str | Path, algo: Algorithm) -> Initial:
 
 
 def _like(algo: Any) -> PyTree:
-    make = lambda key: algo.policy(algo.init(key, algo.default_hparams()))
+    hparams = jax.tree.map(jnp.float32, algo.default_hparams())
+    make = lambda key: algo.policy(algo.init(key, hparams))
     return jax.eval_shape(make, jax.random.key(0))

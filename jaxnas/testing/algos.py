@@ -90,7 +90,12 @@ def _keys(seed: int) -> Key[Array, "T P"]:
 @functools.partial(jax.jit, static_argnums=0)
 def _start(algo: Algorithm) -> PyTree:
     keys = jax.random.split(jax.random.key(7), SEEDS)
-    return jax.vmap(algo.init, in_axes=(0, None))(keys, algo.default_hparams())
+    return jax.vmap(algo.init, in_axes=(0, None))(keys, _preset(algo))
+
+
+def _preset(algo: Algorithm) -> PyTree:
+    """Returns the hyperparameters as a search hands them to init: float32 scalars."""
+    return jax.tree.map(jnp.float32, algo.default_hparams())
 
 
 @functools.lru_cache(maxsize=64)
@@ -139,8 +144,7 @@ def check_static_argument(algo: Algorithm, oracle: Oracle) -> None:
 def check_state_fixed(algo: Algorithm, oracle: Oracle) -> None:
     """States keep structure, shapes and 32-bit types; metrics are named scalars."""
     key = jax.random.key(0)
-    hparams = algo.default_hparams()
-    first = jax.eval_shape(algo.init, key, hparams)
+    first = jax.eval_shape(algo.init, key, _preset(algo))
     update = _updater(algo, oracle)
     params = jax.eval_shape(oracle.params)
     then, (_, metrics) = jax.eval_shape(update, key, params, first, jnp.float32(0))
@@ -162,13 +166,13 @@ def check_state_fixed(algo: Algorithm, oracle: Oracle) -> None:
 
 def check_hparams_in_state(algo: Algorithm, oracle: Oracle) -> None:
     """Hyperparameters live in the state, traced: a grid of them is one program."""
-    hparams = algo.default_hparams()
+    hparams = _preset(algo)
     state = jax.eval_shape(algo.init, jax.random.key(0), hparams)
     stored = state.hparams
     lost = f"state.hparams is {stored}; make it the {type(hparams).__name__} given to init"
     assert jax.tree.structure(stored) == jax.tree.structure(hparams), lost
     for path, leaf in jax.tree.leaves_with_path(stored):
-        expect.shaped(f"state.hparams{jax.tree_util.keystr(path)}", leaf, ())
+        expect.shaped(f"state.hparams{jax.tree_util.keystr(path)}", leaf, (), jnp.float32)
 
 
 def check_single_and_one_trace(

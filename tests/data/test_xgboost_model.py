@@ -137,8 +137,9 @@ def test_a_broken_tree_is_refused(change):
         (("learner_model_param", "base_score"), "[1, 2]", "its base score is"),
         (("feature_names",), ["a"], "names or types"),
         (("gradient_booster", "model", "trees"), [], "no trees"),
-        (("gradient_booster", "model", "trees"), 7, "not a usable XGBoost model"),
-        (("gradient_booster", "model"), None, "not a usable XGBoost model"),
+        (("gradient_booster", "model", "trees"), 7, "another type than XGBoost"),
+        (("gradient_booster", "model"), None, "another type than XGBoost"),
+        (("gradient_booster",), {}, r"model \(it has no 'name'\)"),
     ],
 )
 def test_an_unsupported_model_is_refused(path, value, said):

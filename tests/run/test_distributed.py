@@ -98,6 +98,22 @@ def test_two_processes_killed_and_resumed_have_the_bits_of_one(tmp_path):
 
 
 @pytest.mark.slow
+def test_another_number_of_processes_resumes_to_the_same_bits(tmp_path):
+    whole = tmp_path / "whole"
+    run(whole, 1)
+    for begins, resumes in ((2, 1), (1, 2)):
+        out = tmp_path / f"{begins} then {resumes}"
+        last = begins - 1
+        found = run(out, begins, die=[2 if i == last else 0 for i in range(begins)])
+        assert found[last][0] == -9
+        assert not (out / "results.npz").exists()
+        assert [code for code, _ in run(out, resumes)] == [0] * resumes
+        assert_same(whole, out)
+        queries = [[r["queries"] for r in read_run(path).rows] for path in (whole, out)]
+        assert queries[0] == queries[1]
+
+
+@pytest.mark.slow
 def test_processes_with_other_options_are_refused_together(tmp_path):
     found = run(tmp_path / "run", 2, budgets=(12, 11))
     for code, text in found:

@@ -18,6 +18,7 @@ import json
 import math
 import operator
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -408,24 +409,41 @@ def read_npz(path: str | Path) -> dict[str, Tensor]:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             found = {n.removesuffix(".npy"): _read_npy(archive.read(n)) for n in names}
-    except (OSError, zipfile.BadZipFile, ValueError, SyntaxError, KeyError) as error:
+    except OSError as error:
+        raise NetError(f"{path} cannot be read as weights: {error.strerror}.") from error
+    except BadArray as error:
         raise NetError(f"{path} cannot be read as weights: {error}.") from error
+    except UNREADABLE as error:
+        raise NetError(
+            f"{path} cannot be read as weights: it is damaged or no .npz file."
+        ) from error
     return found
+
+
+class BadArray(ValueError):
+    """What is wrong with an array of an intact archive."""
+
+
+UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, ValueError, SyntaxError, LookupError, TypeError,
+    NotImplementedError, RuntimeError,
+)  # fmt: skip
+"""What ``zipfile`` and the reading of a header raise on bytes that are no weights."""
 
 
 def _read_npy(data: bytes) -> Tensor:
     """Returns the array of npy bytes, versions 1 to 3, each of float16, 32 or 64."""
     if data[:6] != b"\x93NUMPY":
-        raise ValueError("it holds something that is not an npy array")
+        raise BadArray("it holds something that is not an npy array")
     wide = 2 if data[6] == 1 else 4
     start = 8 + wide + int.from_bytes(data[8 : 8 + wide], "little")
     header = ast.literal_eval(data[8 + wide : start].decode("utf-8"))
     kinds = {"<f4": torch.float32, "<f8": torch.float64, "<f2": torch.float16}
     if header["descr"] not in kinds:
-        raise ValueError(f"an array of type {header['descr']!r} is not floating point")
+        raise BadArray(f"an array of type {header['descr']!r} is not floating point")
     shape, kind = tuple(header["shape"]), kinds[header["descr"]]
     if len(data) - start != math.prod(shape) * int(header["descr"][2]):
-        raise ValueError("an array is cut off")
+        raise BadArray("an array is cut off")
     values = bytearray(data[start:])
     flat = torch.frombuffer(values, dtype=kind).float() if values else torch.zeros(0)
     if header["fortran_order"]:

@@ -117,7 +117,9 @@ def parse(content: bytes, name: str) -> TreeModel:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, UserError):
             raise
-        raise _broken(name, f"{type(error).__name__}: {error}") from error
+        if isinstance(error, KeyError):
+            raise _broken(name, f"it has no {error.args[0]!r}") from error
+        raise _broken(name, "a value in it has another type than XGBoost writes") from error
     return TreeModel(**joined, base_score=base, objective=objective,
                      num_feature=num_feature, feature_names=names, feature_types=types,
                      version=version)  # fmt: skip
