@@ -7,6 +7,7 @@ with the code of ``REF``, checked out beside, and once with the code here. Write
 
 import dataclasses
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,9 @@ import throughput
 from harness import ROOT, Contender
 
 TARGET = 0.97
+KEEP = {"MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MMAP_THRESHOLD_": str(2**28)}
+"""Makes glibc keep what a call frees. Else the working memory of a program goes back to the
+kernel after each call, or not, by where on the heap it happens to lie."""
 
 
 def rows() -> dict[str, list[Contender]]:
@@ -51,6 +55,9 @@ def main() -> None:
     parser = harness.Parser(__doc__)
     parser.add_argument("ref", metavar="REF", help="a commit of this repository")
     parser.add_argument("--rounds", type=int, default=harness.ROUNDS)
+    parser.add_argument(
+        "--keep-memory", action="store_true", help="glibc keeps what a call frees"
+    )
     parser.add_argument("--only", metavar="HEADING", help="one heading, such as LSTM PPO")
     args = parser.parse_args()
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
@@ -68,7 +75,10 @@ def main() -> None:
                 if args.only not in (None, heading):
                     continue
                 for one in contenders:
-                    pair = [place(one, *tree) for tree in trees]
+                    kept = dataclasses.replace(
+                        one, environment=KEEP if args.keep_memory else {}
+                    )
+                    pair = [place(kept, *tree) for tree in trees]
                     old, new = harness.interleave(pair, args.rounds)
                     old["commit"] = commit.strip()
                     for row in (old, new):
@@ -89,9 +99,10 @@ def main() -> None:
         f"unit: median (minimum to maximum) of {args.rounds} rounds in turns. Rate: after "
         f"/ before, by medians; target {TARGET}.\n\n"
         + harness.markdown(["what", "row", "before", "after", "rate"], lines)
-        + f"\nMade by `python benchmarks/before_after.py {args.ref}`.\n"
+        + f"\nMade by `python benchmarks/before_after.py {shlex.join(sys.argv[1:])}`.\n"
     )
-    harness.write("before_after", {"rows": measured}, text)
+    name = "before_after_kept" if args.keep_memory else "before_after"
+    harness.write(name, {"rows": measured}, text)
 
 
 if __name__ == "__main__":
