@@ -3,6 +3,8 @@
 Both run the program of ``jaxnas.search`` for token REINFORCE on AnalogNAS-Bench, with as
 many controllers in blocks of one width. CPU seconds of all threads of a process over its
 updates are compared, so that a busy machine disturbs little; wall seconds are beside them.
+Two processes are measured bound to a core each, as a cluster's scheduler binds them, and
+left to the kernel, which moves them and lets each use both cores.
 """
 
 import argparse
@@ -13,11 +15,14 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import harness
 
 ROUNDS, UPDATES, TARGET = 5, 40, 0.9
+BOUND = "bound to a core each"
+WAYS = ("1 with two devices", f"2 with one, {BOUND}", "2 with one, not bound")
 
 
 def work(me: int, total: int, address: str, controllers: int) -> None:
@@ -58,8 +63,15 @@ def work(me: int, total: int, address: str, controllers: int) -> None:
             print(json.dumps({**row, "checksum": total_tokens}), flush=True)
 
 
-def measure(total: int, controllers: int) -> dict[str, Any]:
-    """Returns milliseconds of CPU a controller-update of ``total`` processes together."""
+def bind(cores: list[int]) -> Callable[[], None]:
+    """Returns what binds the calling process to ``cores``."""
+    return lambda: os.sched_setaffinity(0, cores)
+
+
+def measure(how: str, controllers: int) -> dict[str, Any]:
+    """Returns milliseconds of CPU a controller-update of all processes of ``how``."""
+    total, every = int(how[0]), sorted(os.sched_getaffinity(0))
+    bound = how.endswith(BOUND)
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
@@ -69,6 +81,7 @@ def measure(total: int, controllers: int) -> dict[str, Any]:
              "--controllers", str(controllers)],
             stdout=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": str(harness.ROOT)},
+            preexec_fn=bind(every[i % len(every) :][:1] if bound else every),
         )
         for i in range(total)
     ]  # fmt: skip
@@ -81,7 +94,7 @@ def measure(total: int, controllers: int) -> dict[str, Any]:
     cpu = [sum(part["cpu_s"] for part in row) / units for row in rows]
     wall = [max(part["wall_s"] for part in row) / units for row in rows]
     return {
-        "processes": total,
+        "how": how,
         "controllers": controllers,
         "cpu_ms": cpu,
         "wall_ms": wall,
@@ -100,29 +113,31 @@ def main() -> None:
         work(int(me), int(total), address, args.controllers)
         return
     load = os.getloadavg()[0]
-    found = [measure(n, args.controllers) for _ in range(args.turns) for n in (1, 2)]
+    found = [measure(how, args.controllers) for _ in range(args.turns) for how in WAYS]
     if len({row["checksum"] for row in found}) > 1:
         raise SystemExit("One and two processes did not ask for the same architectures.")
     lines, medians = [], {}
-    for n in (1, 2):
+    for how in WAYS:
         every = {
-            name: [x for row in found if row["processes"] == n for x in row[name]]
+            name: [x for row in found if row["how"] == how for x in row[name]]
             for name in ("cpu_ms", "wall_ms")
         }
-        medians[n] = statistics.median(every["cpu_ms"])
+        medians[how] = statistics.median(every["cpu_ms"])
         spread = f"{min(every['cpu_ms']):.4f} to {max(every['cpu_ms']):.4f}"
         wall = statistics.median(every["wall_ms"])
-        lines.append([f"{n}, {2 // n} each", f"{medians[n]:.4f} ({spread})", f"{wall:.4f}"])
+        lines.append([how, f"{medians[how]:.4f} ({spread})", f"{wall:.4f}"])
     facts = {**harness.provenance(), "load": round(load, 2)}
-    share = medians[1] / medians[2]
+    one, *two = WAYS
+    shares = [f"{how.split(', ')[1]} {medians[one] / medians[how]:.2f}" for how in two]
     text = (
         f"# One process against two\n\n{facts['device']}, {facts['cores']} cores, commit "
         f"{facts['commit']}, {facts['date']} UTC, load average before {facts['load']}.\n"
         f"Token REINFORCE, {args.controllers} controllers on two CPU devices; milliseconds "
         f"a controller-update over {args.turns} x {ROUNDS} rounds in turns, the same "
         "architectures asked for in each.\n\n"
-        + harness.markdown(["processes, devices", "CPU: median (range)", "wall"], lines)
-        + f"\nRate a core of two processes over one: {share:.2f} (target {TARGET}).\n\n"
+        + harness.markdown(["processes", "CPU: median (range)", "wall"], lines)
+        + "\nRate a core of two processes over one: "
+        + f"{', '.join(shares)} (target {TARGET}).\n\n"
         "Made by `python benchmarks/processes.py`.\n"
     )
     harness.write("processes", {"rows": found, **facts}, text)
