@@ -111,12 +111,16 @@ class Checkpoints:
         Raises:
             UserError: the checkpoint cannot be read or has other shapes.
         """
-        alone = jax.process_count() == 1  # else each process reads what its devices hold
-        spread = lambda leaf: None if alone else leaf.sharding
-        shapes = {
-            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spread(leaf))
-            for name, leaf in _flat(like).items()
-        }
+        alone = jax.process_count() == 1
+
+        def target(leaf: Any) -> Any:
+            """Returns what tells orbax where a leaf goes, whoever has saved it."""
+            if alone:
+                return np.empty(leaf.shape, leaf.dtype)
+            # Each process reads what its devices hold.
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+        shapes = {name: target(leaf) for name, leaf in _flat(like).items()}
         args = ocp.args.Composite(arrays=ocp.args.StandardRestore(shapes))
         found = self._read(args)["arrays"]
         leaves = [

@@ -71,7 +71,9 @@ def test_damaged_files_are_refused(tmp_path):
     damaged = (b"", b"PK", whole[: len(whole) // 2], bytes(packed), header)
     for data in (*damaged, whole.replace(b"NUMPY", b"NUMPI")):
         path.write_bytes(data)
-        with pytest.raises(tn.NetError, match=r"read as weights: it is damaged or no \.npz"):
+        with pytest.raises(
+            tn.NetError, match=r"read as weights: it is damaged or no \.npz"
+        ):
             tn.read_npz(path)
     (tmp_path / "spec.json").write_text("{")
     with pytest.raises(tn.NetError, match="cannot be read as a spec"):
