@@ -411,7 +411,7 @@ def read_npz(path: str | Path) -> dict[str, Tensor]:
             found = {n.removesuffix(".npy"): _read_npy(archive.read(n)) for n in names}
     except OSError as error:
         raise NetError(f"{path} cannot be read as weights: {error.strerror}.") from error
-    except BadArray as error:
+    except BadArrayError as error:
         raise NetError(f"{path} cannot be read as weights: {error}.") from error
     except UNREADABLE as error:
         raise NetError(
@@ -420,7 +420,7 @@ def read_npz(path: str | Path) -> dict[str, Tensor]:
     return found
 
 
-class BadArray(ValueError):
+class BadArrayError(ValueError):
     """What is wrong with an array of an intact archive."""
 
 
@@ -434,16 +434,16 @@ UNREADABLE = (
 def _read_npy(data: bytes) -> Tensor:
     """Returns the array of npy bytes, versions 1 to 3, each of float16, 32 or 64."""
     if data[:6] != b"\x93NUMPY":
-        raise BadArray("it holds something that is not an npy array")
+        raise BadArrayError("it holds something that is not an npy array")
     wide = 2 if data[6] == 1 else 4
     start = 8 + wide + int.from_bytes(data[8 : 8 + wide], "little")
     header = ast.literal_eval(data[8 + wide : start].decode("utf-8"))
     kinds = {"<f4": torch.float32, "<f8": torch.float64, "<f2": torch.float16}
     if header["descr"] not in kinds:
-        raise BadArray(f"an array of type {header['descr']!r} is not floating point")
+        raise BadArrayError(f"an array of type {header['descr']!r} is not floating point")
     shape, kind = tuple(header["shape"]), kinds[header["descr"]]
     if len(data) - start != math.prod(shape) * int(header["descr"][2]):
-        raise BadArray("an array is cut off")
+        raise BadArrayError("an array is cut off")
     values = bytearray(data[start:])
     flat = torch.frombuffer(values, dtype=kind).float() if values else torch.zeros(0)
     if header["fortran_order"]:
