@@ -1,8 +1,9 @@
 """Training rates of this checkout against those of an earlier commit, in turns.
 
-Each row of ``throughput.py`` and ``latent.py`` that trains our controllers is measured once
-with the code of ``REF``, checked out beside, and once with the code here. Writes
-``results/before_after.json`` and ``.md``.
+Token REINFORCE, token PPO, CartPole PPO and latent PPO, each at several numbers of
+controllers, are measured with the code of ``REF``, checked out beside, and with the code
+here. Writes ``results/before_after.json`` and ``.md``. The latent files are made with torch
+and XGBoost, which ``make test`` installs.
 """
 
 import dataclasses
@@ -42,15 +43,6 @@ def place(contender: Contender, root: Path, files: Path) -> Contender:
     return dataclasses.replace(contender, root=root, options=options)
 
 
-def latent_files(root: Path, folder: Path) -> Path:
-    """Writes the files of the latent environment as the checkout ``root`` reads them."""
-    script = root / "benchmarks/peers/latent_files.py"
-    paths = os.pathsep.join([str(root), str(root / "benchmarks/peers")])
-    command = [sys.executable, "-W", "ignore", str(script), "--out", str(folder)]
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": paths})
-    return folder
-
-
 def main() -> None:
     parser = harness.Parser(__doc__)
     parser.add_argument("ref", metavar="REF", help="a commit of this repository")
@@ -58,19 +50,24 @@ def main() -> None:
     parser.add_argument(
         "--keep-memory", action="store_true", help="glibc keeps what a call frees"
     )
-    parser.add_argument("--only", metavar="HEADING", help="one heading, such as LSTM PPO")
+    parser.add_argument("--only", choices=rows(), help="measure this alone")
     args = parser.parse_args()
     os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
     git = ["git", "-C", str(ROOT)]
-    commit = subprocess.check_output([*git, "rev-parse", "--short", args.ref], text=True)
+    verify = [*git, "rev-parse", "--verify", "--short", f"{args.ref}^{{commit}}"]
+    known = subprocess.run(verify, capture_output=True, text=True)
+    if known.returncode:
+        parser.error(f"there is no commit {args.ref!r} in this repository")
+    commit = known.stdout.strip()
     measured, lines = [], []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         before = folder / "before"
         subprocess.run([*git, "worktree", "add", "--detach", before, args.ref], check=True)
         try:
-            trees = [(root, latent_files(root, folder / name)) for root, name in
-                     ((before, "old"), (ROOT, "new"))]  # fmt: skip
+            trees = ((before, folder / "old"), (ROOT, folder / "new"))
+            for root, files in trees:
+                latent.write_files(str(files), None, root, sys.executable)
             for heading, contenders in rows().items():
                 if args.only not in (None, heading):
                     continue
@@ -80,7 +77,7 @@ def main() -> None:
                     )
                     pair = [place(kept, *tree) for tree in trees]
                     old, new = harness.interleave(pair, args.rounds)
-                    old["commit"] = commit.strip()
+                    old["commit"] = commit
                     for row in (old, new):
                         row["command"] = one.shown()
                         row["facts"] = None
@@ -95,7 +92,7 @@ def main() -> None:
     text = (
         f"# Training rates before and after\n\n{first['device']}, 1 of {first['cores']} "
         f"cores, {first['date']} UTC, load average before {first['load']}. Before: commit "
-        f"{commit.strip()}; after: {first['commit']}. CPU milliseconds of the process per "
+        f"{commit}; after: {first['commit']}. CPU milliseconds of the process per "
         f"unit: median (minimum to maximum) of {args.rounds} rounds in turns. Rate: after "
         f"/ before, by medians; target {TARGET}.\n\n"
         + harness.markdown(["what", "row", "before", "after", "rate"], lines)

@@ -9,6 +9,7 @@ the trees are its own; without, they have the same sizes and random content.
 import os
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import flops
@@ -36,11 +37,21 @@ def stable_baselines(files: str, path: str, updates: int) -> Contender:
     )
 
 
-def write_files(folder: str, data: str | None) -> str:
-    """Writes what all contenders read, and returns where it came from."""
-    script = str(harness.HERE / "peers/latent_files.py")
+def write_files(
+    folder: str, data: str | None, root: Path = harness.ROOT, python: str | None = None
+) -> str:
+    """Writes what all contenders read, and returns where it came from.
+
+    Args:
+        folder: where to.
+        data: the folder of the original's files, or None for random content.
+        root: the checkout whose script writes them.
+        python: the interpreter; that of the peers when None.
+    """
+    script = str(root / "benchmarks/peers/latent_files.py")
     given = ["--data", data] if data else []
-    command = [harness.peer_python(), "-W", "ignore", script, "--out", folder, *given]
+    python = python or harness.peer_python()
+    command = [python, "-W", "ignore", script, "--out", folder, *given]
     subprocess.run(command, check=True)
     return "the original's files" if data else "random weights, trees on random labels"
 

@@ -21,8 +21,12 @@ from typing import Any
 import harness
 
 ROUNDS, UPDATES, TARGET = 5, 40, 0.9
-BOUND = "bound to a core each"
-WAYS = ("1 with two devices", f"2 with one, {BOUND}", "2 with one, not bound")
+WAYS = {
+    "1 with two devices": (1, False),
+    "2 with one, bound to a core each": (2, True),
+    "2 with one, not bound": (2, False),
+}
+"""How many processes there are, and whether each is bound to a core, by label."""
 
 
 def work(me: int, total: int, address: str, controllers: int) -> None:
@@ -70,8 +74,7 @@ def bind(cores: list[int]) -> Callable[[], None]:
 
 def measure(how: str, controllers: int) -> dict[str, Any]:
     """Returns milliseconds of CPU a controller-update of all processes of ``how``."""
-    total, every = int(how[0]), sorted(os.sched_getaffinity(0))
-    bound = how.endswith(BOUND)
+    (total, bound), every = WAYS[how], sorted(os.sched_getaffinity(0))
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"

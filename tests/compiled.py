@@ -19,11 +19,7 @@ def folder() -> str:
     )
     named = hashlib.sha256("\n".join([platform.machine(), *kind]).encode()).hexdigest()[:12]
     found = Path(__file__).parents[1] / ".pytest_cache" / f"compiled-{named}"
-    first = "PYTEST_XDIST_WORKER" not in os.environ
-    if (
-        first
-        and found.is_dir()
-        and sum(p.stat().st_size for p in found.iterdir()) > LARGEST
-    ):
+    held = sum(file.stat().st_size for file in found.glob("*"))
+    if held > LARGEST and "PYTEST_XDIST_WORKER" not in os.environ:
         shutil.rmtree(found)
     return str(found)

@@ -425,8 +425,8 @@ class BadArrayError(ValueError):
 
 
 UNREADABLE = (
-    zipfile.BadZipFile, zlib.error, ValueError, SyntaxError, LookupError, TypeError,
-    NotImplementedError, RuntimeError,
+    zipfile.BadZipFile, zlib.error, EOFError, ValueError, SyntaxError, LookupError,
+    TypeError, RuntimeError,
 )  # fmt: skip
 """What ``zipfile`` and the reading of a header raise on bytes that are no weights."""
 

@@ -20,8 +20,8 @@ from jaxnas.core.files import replacing
 HEADER = "header"
 """The entry that holds the header, UTF-8 JSON as bytes."""
 _BROKEN = (
-    ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError,
-    RuntimeError, zipfile.BadZipFile, zlib.error,
+    ValueError, EOFError, KeyError, TypeError, AttributeError, RuntimeError,
+    zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What numpy raises on files that are not what they should be."""
 

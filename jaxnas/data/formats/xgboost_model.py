@@ -114,11 +114,11 @@ def parse(content: bytes, name: str) -> TreeModel:
             raise _broken(name, "names or types of the features do not fit their number")
         version = tuple(int(v) for v in document.get("version", ()))
         base = _base_score(facts["base_score"], objective, name)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        if isinstance(error, UserError):
-            raise
-        if isinstance(error, KeyError):
-            raise _broken(name, f"it has no {error.args[0]!r}") from error
+    except UserError:
+        raise
+    except KeyError as error:
+        raise _broken(name, f"it has no {error.args[0]!r}") from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _broken(name, "a value in it has another type than XGBoost writes") from error
     return TreeModel(**joined, base_score=base, objective=objective,
                      num_feature=num_feature, feature_names=names, feature_types=types,
