@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxnas.children.ops import Count, Shape, lookup
+from jaxnas.children.ops import lookup
+from jaxnas.children.rules import Count, Shape
 from jaxnas.children.walk import Descend, walk
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Matrix, Spec

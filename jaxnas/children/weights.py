@@ -25,7 +25,7 @@ import numpy as np
 
 from jaxnas.children.build import Child, build
 from jaxnas.children.count import arrays as array_shapes
-from jaxnas.children.ops import Shape
+from jaxnas.children.rules import Shape
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Spec
 
