@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from jaxnas.run.population import update
     from jaxnas.run.result import Result
     from jaxnas.run.search import load_result, search
+    from jaxnas.spaces.declare import declare
 
 __version__ = VERSION
 __all__ = [
@@ -59,9 +60,9 @@ __all__ = [
     "Environment", "Evaluation", "Graph", "JaxnasError", "Measurement", "Objective",
     "Oracle", "OracleWrapper", "PolicyOutput", "Processes", "Proposal", "RayExecutor",
     "Result", "RunOptions", "SearchSpace", "Store", "Timestep", "UserError", "budgeted",
-    "capability", "configure_host", "grid_settings", "load_result", "make_algorithm",
-    "make_controller", "make_env", "make_oracle", "make_space", "names", "oracle_from",
-    "rl", "search", "timestep", "update",
+    "capability", "configure_host", "declare", "grid_settings", "load_result",
+    "make_algorithm", "make_controller", "make_env", "make_oracle", "make_space", "names",
+    "oracle_from", "rl", "search", "timestep", "update",
 ]  # fmt: skip
 _LAZY = {
     "Processes": "jaxnas.run.host.processes",
@@ -71,6 +72,7 @@ _LAZY = {
     "Store": "jaxnas.data.store.evaluations",
     "budgeted": "jaxnas.oracles.budget",
     "configure_host": "jaxnas.run.devices",
+    "declare": "jaxnas.spaces.declare",
     "grid_settings": "jaxnas.run.config",
     "load_result": "jaxnas.run.search",
     "oracle_from": "jaxnas.oracles.function",

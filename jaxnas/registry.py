@@ -25,6 +25,10 @@ SPACES = {
     "nb201": "jaxnas.spaces.nb201:NB201",
     "nb201-residual": "jaxnas.spaces.nb201_residual:NB201Residual",
     "analog-resnet": "jaxnas.spaces.analog_resnet:AnalogResNet",
+    "vocab": "jaxnas.spaces.shipped:vocab",
+    "zoph-cnn": "jaxnas.spaces.shipped:zoph_cnn",
+    "chain": "jaxnas.spaces.shipped:chain",
+    "hierarchical": "jaxnas.spaces.shipped:hierarchical",
 }
 ORACLES = {
     "toy": "jaxnas.oracles.toy:ToyOracle",
@@ -167,11 +171,28 @@ def recipe(made: Any) -> tuple[str, dict[str, Any]] | None:
 
     A run writes them down, so that a report can make the same oracle again.
     """
-    return _RECIPES.get(made)
+    return _RECIPES.get(made) or getattr(made, "recipe", None)
+
+
+SPACE_FILES = (".toml", ".yaml", ".yml", ".json")
+DECLARED = "declared"
+"""Name of a space that is written down as data, in the record of a run."""
 
 
 def make_space(name: str, **options: Any) -> SearchSpace:
-    """Returns a search space by name, for example ``make_space("nb201")``."""
+    """Returns a search space by name, for example ``make_space("nb201")``.
+
+    Args:
+        name: a registered space, or the path of a space file (see
+            :func:`jaxnas.spaces.declare.declare`).
+        **options: the space's own, such as ``image`` and ``num_classes``.
+
+    Raises:
+        UserError: an unknown name or option, or what is wrong with the file.
+    """
+    if name == DECLARED or name.endswith(SPACE_FILES):
+        declared = _load("jaxnas.spaces.declare:from_options")
+        return declared(name, **{option: _frozen(v) for option, v in options.items()})
     return make("space", name, **options)
 
 

@@ -215,6 +215,7 @@ def forward(
     hooks = _TrainingHooks(state.seen, training)
     own[ESTIMATES] = _estimates(plan, learned, state)
     call: dict[str, Any] = {"train": True, "mutable": ["batch_stats", ESTIMATES]}
+    call["rngs"] = {"dropout": jax.random.fold_in(key, 2)}
     out, changed = apply(
         module, plan, own, values, x, noise_source, hyper, hooks=hooks, **call
     )

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxnas.children.count import count_totals
-from jaxnas.children.ops import Attribute, lookup
+from jaxnas.children.ops import lookup
 from jaxnas.core.errors import UserError
+from jaxnas.core.operations import Attribute
 from jaxnas.core.types import Spec
 
 FORMAT = "jaxnas-spec-1"
@@ -62,6 +63,12 @@ def check(
 
 
 def _check_form(spec: Any) -> None:
+    if isinstance(spec, dict) and "choices" in spec and "nodes" not in spec:
+        raise UserError(
+            f"The space {spec.get('space')!r} names no operations, so that no network can "
+            "be built; add a network to its file (docs/spaces.md), or score it with a "
+            "table or a function of your own."
+        )
     if not isinstance(spec, dict) or not set(_PARTS) <= set(spec):
         raise UserError(f"A spec is a JSON object with the parts {', '.join(_PARTS)}.")
     if spec["format"] != FORMAT:
@@ -164,17 +171,24 @@ def _check_attributes(
                 f"known are {', '.join(known) or 'none'}."
             )
         kind = known[name]
-        good = isinstance(value, bool) if kind.flag else _whole(value, kind.least)
+        good, allowed = _allowed(value, kind)
         if not good and not (value is None and kind.optional):
-            allowed = "true or false"
-            if not kind.flag:
-                allowed = f"a whole number from {kind.least} to {LARGEST}"
             raise UserError(
                 f"The node {path!r} ({op}) has {name} {value!r}, which must be {allowed}."
             )
     for name, kind in known.items():
         if name not in given and not kind.optional:
             raise UserError(f"The node {path!r} ({op}) lacks the attribute {name!r}.")
+
+
+def _allowed(value: Any, kind: Attribute) -> tuple[bool, str]:
+    """Returns whether a value is one of an attribute's, and which those are."""
+    if kind.flag:
+        return isinstance(value, bool), "true or false"
+    if kind.share:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and 0 <= value < 1, "a number from 0 to below 1"
+    return _whole(value, kind.least), f"a whole number from {kind.least} to {LARGEST}"
 
 
 def _check_recursion(spec: Spec) -> None:

@@ -1,8 +1,9 @@
 """The operation table: what each operation of a spec is, costs, and looks like in flax.
 
-An entry holds the attributes that an operation has, its rule (shape, parameters, FLOPs,
-arrays, matrices) and its flax form. The torch forms stand under the same names in
-``jaxnas/analog/bridge/torch_net.py``, which runs without this package.
+An entry holds the attributes that an operation has (``jaxnas/core/operations.py``), its
+rule (shape, parameters, FLOPs, arrays, matrices) and its flax form. The torch forms stand
+under the same names in ``jaxnas/analog/bridge/torch_net.py``, which runs without this
+package.
 """
 
 import functools
@@ -17,14 +18,7 @@ from jaxtyping import Array
 from jaxnas.children import forms, rules
 from jaxnas.children.rules import Attributes, Count, Shapes
 from jaxnas.core.errors import UserError
-
-
-class Attribute(NamedTuple):
-    """What an attribute may be: a whole number or a flag, left out where it says so."""
-
-    least: int = 1
-    optional: bool = False  # whether it may be left out or null
-    flag: bool = False  # true or false instead of a number
+from jaxnas.core.operations import OPERATIONS, Attribute
 
 
 class Op(NamedTuple):
@@ -34,7 +28,7 @@ class Op(NamedTuple):
     """Raises UserError with the end of a sentence that begins with the node's name."""
     flax: Callable[[Sequence[Array], Attributes, str, bool], Array]
     """(inputs, attributes, path, train) -> output, inside a compact module."""
-    attributes: Mapping[str, Attribute] = {}
+    attributes: Mapping[str, Attribute]
 
 
 def lookup(op: str, path: str, lack: str = "which has no cost rule") -> Op:
@@ -48,33 +42,40 @@ def lookup(op: str, path: str, lack: str = "which has no cost rule") -> Op:
     return OPS[op]
 
 
-_WINDOW = {"kernel": Attribute(1), "stride": Attribute(1), "padding": Attribute(0)}
-_FEATURES = {"features": Attribute(1, optional=True)}
-_GROUPS = {"groups": Attribute(1, optional=True)}
-
-OPS: dict[str, Op] = {  # operation name -> its entry
-    "conv": Op(
-        rules.conv,
-        lambda xs, a, path, train: forms.conv_layer(xs[0], a, path),
-        {**_WINDOW, **_FEATURES, **_GROUPS, "bias": Attribute(optional=True, flag=True)},
+_TABLE: dict[str, tuple[Callable[..., Count], Callable[..., Array]]] = {
+    "conv": (rules.conv, lambda xs, a, path, train: forms.conv_layer(xs[0], a, path)),
+    "depthwise_conv": (rules.depthwise_conv, forms.depthwise_conv),
+    "relu_conv_bn": (rules.relu_conv_bn, forms.relu_conv_bn),
+    "batch_norm": (
+        rules.batch_norm,
+        lambda xs, a, path, train: forms.norm_layer(xs[0], path, train),
     ),
-    "relu_conv_bn": Op(
-        rules.relu_conv_bn, forms.relu_conv_bn, {**_WINDOW, **_FEATURES, **_GROUPS}
-    ),
-    "batch_norm": Op(
-        rules.batch_norm, lambda xs, a, path, train: forms.norm_layer(xs[0], path, train)
-    ),
-    "relu": Op(rules.same, forms.plain(lambda xs: nn.relu(xs[0]))),
-    "identity": Op(rules.same, forms.plain(lambda xs: xs[0])),
-    "zero": Op(rules.zero, forms.zero, {"stride": Attribute(1, optional=True)}),
-    "avg_pool": Op(rules.avg_pool, forms.avg_pool, _WINDOW),
-    "global_avg_pool": Op(
+    "relu": (rules.same, forms.plain(lambda xs: nn.relu(xs[0]))),
+    "identity": (rules.same, forms.plain(lambda xs: xs[0])),
+    "zero": (rules.zero, forms.zero),
+    "avg_pool": (rules.pool, forms.avg_pool),
+    "global_avg_pool": (
         lambda shapes, a: Count((rules.one_image(shapes)[2],)),
         forms.plain(lambda xs: jnp.mean(xs[0], axis=(1, 2))),
     ),
-    "flatten": Op(rules.flatten, forms.plain(lambda xs: xs[0].reshape(xs[0].shape[0], -1))),
-    "concat": Op(rules.concat, forms.plain(lambda xs: jnp.concatenate(xs, axis=-1))),
-    "shift": Op(rules.shift, forms.shift, {"pixels": Attribute(1)}),
-    "linear": Op(rules.linear, forms.linear, {"features": Attribute(1)}),
-    "sum": Op(rules.add, forms.plain(lambda xs: functools.reduce(operator.add, xs))),
-}
+    "flatten": (rules.flatten, forms.plain(lambda xs: xs[0].reshape(xs[0].shape[0], -1))),
+    "concat": (rules.concat, forms.plain(lambda xs: jnp.concatenate(xs, axis=-1))),
+    "shift": (rules.shift, forms.shift),
+    "linear": (rules.linear, forms.linear),
+    "sum": (rules.add, forms.plain(lambda xs: functools.reduce(operator.add, xs))),
+    "max_pool": (rules.pool, forms.max_pool),
+    "multi_scale_pool": (rules.multi_scale_pool, forms.multi_scale_pool),
+    "tanh": (rules.same, forms.plain(lambda xs: jnp.tanh(xs[0]))),
+    "sigmoid": (rules.same, forms.plain(lambda xs: nn.sigmoid(xs[0]))),
+    "swish": (rules.same, forms.plain(lambda xs: nn.swish(xs[0]))),
+    "gelu": (rules.same, forms.plain(lambda xs: nn.gelu(xs[0], approximate=False))),
+    "layer_norm": (rules.channel_norm, forms.layer_norm),
+    "instance_norm": (rules.instance_norm, forms.instance_norm),
+    "group_norm": (rules.group_norm, forms.group_norm),
+    "dropout": (rules.same, forms.dropout),
+    "pad_concat": (rules.pad_concat, forms.pad_concat),
+    "gated_skip": (rules.gated_skip, forms.gated_skip),
+    "attention_edge": (rules.attention_edge, forms.attention_edge),
+}  # operation name -> its rule and its flax form
+
+OPS: dict[str, Op] = {name: Op(*parts, OPERATIONS[name]) for name, parts in _TABLE.items()}

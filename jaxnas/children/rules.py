@@ -47,34 +47,50 @@ def one_image(inputs: Shapes) -> Shape:
     return inputs[0]
 
 
-def _window(size: int, attributes: Attributes) -> int:
-    """Returns the side that a window of a kernel, a stride and a padding leaves."""
-    free = size + 2 * attributes["padding"] - attributes["kernel"]
-    if free < 0:
-        raise UserError(
-            f"has a kernel of {attributes['kernel']} for a side of {size} padded by "
-            f"{attributes['padding']}"
-        )
-    return free // attributes["stride"] + 1
+def window(attributes: Attributes) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns kernel and padding of height and width, alike where only one is given."""
+    kernel, padding = attributes["kernel"], attributes["padding"]
+    wide, pad = attributes.get("kernel_width"), attributes.get("padding_width")
+    sides = (kernel, wide or kernel), (padding, padding if pad is None else pad)
+    return sides
+
+
+def _sides(shape: Shape, attributes: Attributes) -> tuple[int, int]:
+    """Returns height and width that a window of a kernel, a stride and a padding leaves."""
+    made = []
+    for size, kernel, padding in zip(shape, *window(attributes)):
+        free = size + 2 * padding - kernel
+        if free < 0:
+            raise UserError(
+                f"has a kernel of {kernel} for a side of {size} padded by {padding}"
+            )
+        made.append(free // attributes["stride"] + 1)
+    return made[0], made[1]
 
 
 def conv(inputs: Shapes, attributes: Attributes, name: str = "") -> Count:
-    """Counts a square convolution; ``features`` None keeps the number of channels."""
-    height, width, channels = one_image(inputs)
+    """Counts a convolution; ``features`` None keeps the number of channels."""
+    shape = one_image(inputs)
+    channels = shape[2]
     features = attributes.get("features") or channels
-    groups, kernel = attributes.get("groups") or 1, attributes["kernel"]
+    groups, kernel = attributes.get("groups") or 1, window(attributes)[0]
     if channels % groups or features % groups:
         raise UserError(f"cannot split {channels} -> {features} channels into {groups}")
-    out = (_window(height, attributes), _window(width, attributes), features)
+    out = (*_sides(shape, attributes), features)
     pixels, dot = out[0] * out[1], f"{name}." if name else ""
-    weight: Shape = (features, channels // groups, kernel, kernel)
+    weight: Shape = (features, channels // groups, *kernel)
     arrays: list[tuple[str, Shape]] = [(f"{dot}weight", weight)]
     if attributes.get("bias", False):
         arrays.append((f"{dot}bias", (features,)))
-    rows = kernel**2 * channels // groups
+    rows = math.prod(kernel) * channels // groups
     matrix = Matrix(name, rows, features // groups, pixels, groups)
     flops = pixels * sum(math.prod(shape) for _, shape in arrays)
     return Count(out, flops, tuple(arrays), (matrix,))
+
+
+def depthwise_conv(inputs: Shapes, attributes: Attributes) -> Count:
+    """Counts a convolution of each channel by itself, without bias."""
+    return conv(inputs, {**attributes, "groups": one_image(inputs)[2]})
 
 
 def _norm_arrays(features: int, name: str = "") -> tuple[tuple[str, Shape], ...]:
@@ -95,15 +111,15 @@ def batch_norm(inputs: Shapes, attributes: Attributes) -> Count:
     return Count(shape, arrays=_norm_arrays(shape[-1]))
 
 
-def avg_pool(inputs: Shapes, attributes: Attributes) -> Count:
-    """Counts a mean over windows; free of multiplications by convention."""
-    height, width, channels = one_image(inputs)
+def pool(inputs: Shapes, attributes: Attributes) -> Count:
+    """Counts a mean or a maximum over windows; free of multiplications by convention."""
+    shape = one_image(inputs)
     if 2 * attributes["padding"] > attributes["kernel"]:
         raise UserError(
             f"has a padding of {attributes['padding']}, more than half of its kernel of "
             f"{attributes['kernel']}, so that some windows would hold no pixel"
         )
-    return Count((_window(height, attributes), _window(width, attributes), channels))
+    return Count((*_sides(shape, attributes), shape[2]))
 
 
 def flatten(inputs: Shapes, attributes: Attributes) -> Count:
@@ -158,3 +174,78 @@ def zero(inputs: Shapes, attributes: Attributes) -> Count:
 def same(inputs: Shapes, attributes: Attributes) -> Count:
     """Counts an operation that keeps the shape and costs nothing."""
     return Count(_one(inputs))
+
+
+def multi_scale_pool(inputs: Shapes, attributes: Attributes) -> Count:
+    """Counts a mean of means over windows of 1, 3, 5, ... pixels, stride 1."""
+    return Count(one_image(inputs))
+
+
+def channel_norm(inputs: Shapes, attributes: Attributes) -> Count:
+    """Counts scale and shift of each channel; statistics are those of one input."""
+    shape = _one(inputs)
+    return Count(shape, arrays=(("weight", shape[-1:]), ("bias", shape[-1:])))
+
+
+def instance_norm(inputs: Shapes, attributes: Attributes) -> Count:
+    """Counts :func:`channel_norm`; a vector has nothing to take statistics over."""
+    if len(_one(inputs)) < 2:
+        raise UserError(f"needs an image or a sequence, got {list(inputs)}")
+    return channel_norm(inputs, attributes)
+
+
+def norm_groups(channels: int, attributes: Attributes) -> int:
+    """Returns the groups of a group norm: as asked for, else what divides, at most 8."""
+    return attributes.get("groups") or math.gcd(channels, 8)
+
+
+def group_norm(inputs: Shapes, attributes: Attributes) -> Count:
+    """Counts :func:`channel_norm` where the groups divide the channels."""
+    channels = _one(inputs)[-1]
+    if channels % norm_groups(channels, attributes):
+        raise UserError(
+            f"cannot split {channels} channels into {norm_groups(channels, attributes)}"
+        )
+    return channel_norm(inputs, attributes)
+
+
+def pad_concat(inputs: Shapes, attributes: Attributes) -> Count:
+    """Counts the channels of images, each padded below and right to the largest."""
+    if any(len(shape) != 3 for shape in inputs):
+        raise UserError(f"joins images, got {list(inputs)}")
+    height, width = (max(shape[i] for shape in inputs) for i in (0, 1))
+    return Count((height, width, sum(shape[2] for shape in inputs)))
+
+
+def _dense(name: str, rows: int, features: int, uses: int) -> Count:
+    """Counts a dense layer that is used at many places; the shape is left empty."""
+    arrays = ((f"{name}.weight", (features, rows)), (f"{name}.bias", (features,)))
+    matrix = Matrix(name, rows, features, uses)
+    return Count((), uses * (rows + 1) * features, arrays, (matrix,))
+
+
+def gated_skip(inputs: Shapes, attributes: Attributes) -> Count:
+    """Counts a gate between two values of one shape: a dense layer on means, one output."""
+    if len(inputs) != 2 or inputs[0] != inputs[1]:
+        raise UserError(f"chooses between two values of one shape, got {list(inputs)}")
+    return _dense("gate", inputs[0][-1], 1, 1)._replace(shape=inputs[0])
+
+
+def attention_edge(inputs: Shapes, attributes: Attributes) -> Count:
+    """Counts attention of one head from each place of a value to all of another.
+
+    FLOPs are those of the three projections and of the two products, scores and sum.
+    """
+    if len(inputs) not in (1, 2) or any(len(shape) < 2 for shape in inputs):
+        raise UserError(f"needs one or two images or sequences, got {list(inputs)}")
+    (*places, features), (*others, rows) = inputs[0], inputs[-1]
+    n, m = math.prod(places), math.prod(others)
+    parts = (
+        _dense("query", features, features, n),
+        _dense("key", rows, features, m),
+        _dense("value", rows, features, m),
+    )
+    flops = sum(part.flops for part in parts) + 2 * n * m * features
+    arrays = tuple(array for part in parts for array in part.arrays)
+    matrices = tuple(matrix for part in parts for matrix in part.matrices)
+    return Count(inputs[0], flops, arrays, matrices)

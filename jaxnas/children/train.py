@@ -18,10 +18,10 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.core.errors import UserError
 
-Forward = Callable[[PyTree, Array, bool], tuple[Array, PyTree]]
-"""(variables, images ``[B H W C]``, train) -> logits ``[B classes]``, variables.
+Forward = Callable[[PyTree, Array, Array | None], tuple[Array, PyTree]]
+"""(variables, images ``[B H W C]``, key) -> logits ``[B classes]``, variables.
 
-In training it returns the variables with new running statistics.
+With a key, of its dropout, it trains and returns the variables with new running statistics.
 """
 AUGMENTATIONS = ("none", "shift", "shift-flip")
 
@@ -29,10 +29,11 @@ AUGMENTATIONS = ("none", "shift", "shift-flip")
 def forward_of(module: nn.Module) -> Forward:
     """Returns a network whose call is ``(images, train)`` as what the loop trains."""
 
-    def forward(variables: PyTree, x: Array, train: bool) -> tuple[Array, PyTree]:
-        if not train:
+    def forward(variables: PyTree, x: Array, key: Array | None) -> tuple[Array, PyTree]:
+        if key is None:
             return module.apply(variables, x, False), variables  # pyright: ignore[reportReturnType]
-        logits, new = module.apply(variables, x, True, mutable=["batch_stats"])
+        rngs = {"dropout": key}
+        logits, new = module.apply(variables, x, True, mutable=["batch_stats"], rngs=rngs)
         return logits, {**variables, **new}
 
     return forward
@@ -156,7 +157,7 @@ def evaluate(
 
     def one(item: tuple[Array, Array]) -> tuple[Array, Array]:
         chosen, there = item
-        logits, _ = forward(variables, x[chosen], False)
+        logits, _ = forward(variables, x[chosen], None)
         labels = y[chosen]
         right = jnp.argmax(logits, axis=1) == labels
         loss = cross_entropy(logits, labels)
@@ -193,19 +194,21 @@ def fit(
         )
     steps = per_epoch * training.epochs
 
-    def loss_of(params: PyTree, rest: PyTree, x: Array, y: Array) -> Any:
-        logits, updated = forward({**rest, "params": params}, x, True)
+    def loss_of(params: PyTree, rest: PyTree, x: Array, y: Array, key: Array) -> Any:
+        logits, updated = forward({**rest, "params": params}, x, key)
         loss = jnp.mean(cross_entropy(logits, y, hparams.label_smoothing))
         return loss, {k: v for k, v in updated.items() if k != "params"}
 
     def step(carry: tuple, item: tuple[Array, Array]) -> tuple[tuple, Array]:
         variables, momentum = carry
         number, rows = item
-        x = augment(jax.random.fold_in(key, number), images.x_train[rows], training)
+        own = jax.random.fold_in(key, number)
+        x = augment(own, images.x_train[rows], training)
         params = variables["params"]
         rest = {k: v for k, v in variables.items() if k != "params"}
         grad = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, rest), gradient = grad(params, rest, x, images.y_train[rows])
+        noise = jax.random.fold_in(own, 1)
+        (loss, rest), gradient = grad(params, rest, x, images.y_train[rows], noise)
         size = step_size(training, hparams, number, steps)
         rule = optax.chain(
             optax.add_decayed_weights(hparams.weight_decay),

@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxnas.cli.listing import List
     from jaxnas.cli.report import Report
     from jaxnas.cli.search import Search
+    from jaxnas.cli.space import Space
     from jaxnas.cli.surrogate import Surrogate
     from jaxnas.cli.sweep import Sweep
     from jaxnas.cli.validate import Validate
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "search": Search,
         "sweep": Sweep,
         "report": Report,
+        "space": Space,
         "latent": Latent,
         "surrogate": Surrogate,
         "data": Data,

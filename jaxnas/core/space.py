@@ -1,6 +1,7 @@
 """Search spaces: the protocol, and the capabilities that a space may have as well."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -124,5 +125,41 @@ class Projectable(Protocol):
         """Returns a valid canonical architecture, also for NaN and infinite numbers.
 
         Idempotent: ``project(features(tokens)) == canonical(tokens)``.
+        """
+        ...
+
+
+Value = str | int | float | bool | None
+"""What a token stands for; None where the decision has no value."""
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A space whose decisions and choices have names, for people, tables and functions."""
+
+    @property
+    def decision_names(self) -> tuple[str, ...]:
+        """Name of each token's decision, ``L`` of them, all different."""
+        ...
+
+    @property
+    def decision_values(self) -> tuple[tuple[Value, ...], ...]:
+        """What each token of each decision stands for; at most ``V`` of each."""
+        ...
+
+
+@runtime_checkable
+class Nested(Protocol):
+    """A space that writes its architectures as nested names and values."""
+
+    def to_dict(self, tokens: np.ndarray) -> dict[str, Any]:
+        """Returns what was decided, by name, JSON-able; host side."""
+        ...
+
+    def from_dict(self, values: Mapping[str, Any]) -> np.ndarray:
+        """Returns the tokens that ``to_dict`` was given.
+
+        Raises:
+            UserError: unknown names or values, or no architecture of the space.
         """
         ...

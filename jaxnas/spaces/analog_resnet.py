@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.space import Value
 from jaxnas.core.types import Graph, Spec
 from jaxnas.spaces import analog_ranges as ar
 from jaxnas.spaces import spec as sp
@@ -97,6 +98,17 @@ class AnalogResNet:
     def feature_names(self) -> tuple[str, ...]:
         """Published names of the features, in order."""
         return FEATURES
+
+    @property
+    def decision_names(self) -> tuple[str, ...]:
+        """Published names of the features, in order."""
+        return FEATURES
+
+    @property
+    def decision_values(self) -> tuple[tuple[Value, ...], ...]:
+        """Published numbers, whole ones as integers; 0 where a group is absent."""
+        columns = ar.column_values(self.variant)
+        return tuple(tuple(int(v) if v == int(v) else v for v in c) for c in columns)
 
     @property
     def ranges(self) -> ar.Ranges:

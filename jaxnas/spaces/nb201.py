@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Int
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
+from jaxnas.core.space import Value
 from jaxnas.core.types import Graph, Spec
 from jaxnas.spaces import spec as sp
 
@@ -80,6 +81,16 @@ class NB201:
     def vocab(self) -> int:
         """Number of operations."""
         return 5
+
+    @property
+    def decision_names(self) -> tuple[str, ...]:
+        """Edges by their ends, ``edge12`` to ``edge34``."""
+        return tuple(f"edge{source}{target}" for source, target in EDGES)
+
+    @property
+    def decision_values(self) -> tuple[tuple[Value, ...], ...]:
+        """Published names of the operations, for each edge."""
+        return (OPERATIONS,) * self.length
 
     @property
     def additive_costs(self) -> bool:

@@ -41,6 +41,12 @@ class NB201Residual(nb201.NB201):
         """Number of searched edges."""
         return len(nb201.EDGES) - 1
 
+    @property
+    def decision_names(self) -> tuple[str, ...]:
+        """Edges by their ends, the fixed one left out."""
+        every = super().decision_names
+        return every[:SHORTCUT] + every[SHORTCUT + 1 :]
+
     def classes(self) -> Int[np.ndarray, "3125"]:
         """Returns the network of every cell in lexicographic order: see :func:`classes`."""
         return classes()

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxnas.core.errors import UserError
+from jaxnas.core.space import Value
 from jaxnas.core.types import Graph, Spec
 from jaxnas.spaces import spec as sp
 
@@ -44,6 +45,16 @@ class Toy:
     def id(self) -> str:
         """Versioned name."""
         return "toy-v1"
+
+    @property
+    def decision_names(self) -> tuple[str, ...]:
+        """Places from the left, ``layer1`` on."""
+        return tuple(f"layer{t + 1}" for t in range(self.length))
+
+    @property
+    def decision_values(self) -> tuple[tuple[Value, ...], ...]:
+        """Features of the layer; 0 for none."""
+        return (tuple(4 * k for k in range(self.vocab)),) * self.length
 
     def mask(self, tokens: Int[Array, "L"], t: Int[Array, ""]) -> Bool[Array, "V"]:
         """Returns the legal tokens: 0, and any layer other than the one just before."""

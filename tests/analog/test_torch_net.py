@@ -21,6 +21,7 @@ from jaxnas.children.count import count_costs, matrices  # noqa: E402
 from jaxnas.children.ops import OPS  # noqa: E402
 from jaxnas.children.weights import from_arrays, save_network, to_arrays  # noqa: E402
 from jaxnas.core import tokens as tk  # noqa: E402
+from jaxnas.registry import make_space  # noqa: E402
 from jaxnas.spaces import spec as sp  # noqa: E402
 from jaxnas.spaces.analog_resnet import AnalogResNet  # noqa: E402
 from jaxnas.spaces.nb201 import NB201  # noqa: E402
@@ -28,6 +29,10 @@ from jaxnas.spaces.nb201 import NB201  # noqa: E402
 NB = NB201(channels=4, cells=1, image=(8, 8, 1))
 SMALL = {"groups": 2, "blocks": 2, "branches": 2, "image": (12, 11, 3), "pool": 4}
 IBM = AnalogResNet("ibm", channels=(8,), widenings=(0.5,), **SMALL)
+SHIPPED = [
+    make_space(name, image=(11, 12, 3), num_classes=5)
+    for name in ("vocab", "zoph-cnn", "chain", "hierarchical")
+]
 CSV = AnalogResNet("csv", channels=(8,), widenings=(1.0, 2.0), **SMALL)
 
 
@@ -88,7 +93,9 @@ def compare(spec, seed):
     np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-4)
 
 
-@pytest.mark.parametrize(("space", "n"), [(NB, 5), (IBM, 5), (CSV, 5)])
+@pytest.mark.parametrize(
+    ("space", "n"), [(NB, 5), (IBM, 5), (CSV, 5), *((space, 3) for space in SHIPPED)]
+)
 def test_flax_and_torch_agree(space, n):
     """Logits to 1e-4 with trained-like batch norm; round trip exact; parameters counted."""
     for seed, spec in enumerate(drawn(space, n)):
@@ -96,11 +103,38 @@ def test_flax_and_torch_agree(space, n):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("space", "n"), [(NB, 200), (IBM, 100), (CSV, 100)])
-def test_flax_and_torch_agree_on_200_of_each_space(space, n):
-    """The same on 200 architectures of nb201 and 100 of each variant of analog-resnet."""
+@pytest.mark.parametrize(
+    ("space", "n"), [(NB, 200), (IBM, 100), (CSV, 100), *((s, 25) for s in SHIPPED)]
+)
+def test_flax_and_torch_agree_on_many_of_each_space(space, n):
+    """The same on 200 of nb201, 100 of each analog-resnet, 25 of each declared space."""
     for seed, spec in enumerate(drawn(space, n, seed=1)):
         compare(spec, seed)
+
+
+VOCABULARY = {
+    "layer_type": ("conv1x1", "conv3x3", "conv5x5", "maxpool3x3", "avgpool3x3"),
+    "activation": ("relu", "tanh", "sigmoid", "swish", "gelu"),
+    "normalization": ("batch", "layer", "instance", "group"),
+    "connectivity": ("sequential", "residual", "dense", "attention"),
+}
+
+
+def test_the_vocabulary_is_the_18_words():
+    space = SHIPPED[0]
+    assert space.document["decisions"][0]["decisions"] == [
+        {"name": name, "choices": list(words)} for name, words in VOCABULARY.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [(name, word) for name, words in VOCABULARY.items() for word in words]
+)
+def test_each_word_of_the_vocabulary_is_built_alike(name, word):
+    """One layer with the word, equal logits and counts in flax and torch."""
+    first = {key: words[0] for key, words in VOCABULARY.items()}
+    tokens = SHIPPED[0].from_dict({"layer": [{**first, name: word}]})
+    compare(SHIPPED[0].to_spec(tokens), 0)
 
 
 def test_flax_and_torch_agree_at_the_published_size():
@@ -140,12 +174,41 @@ def one(op, shape=(5, 7, 4), inputs=1, **attributes):
     }
 
 
+def several(op, *shapes, **attributes):
+    """A network of one operation on values of different sizes, made by convolutions."""
+    height, width, channels = 9, 9, 3
+    nodes = []
+    for i, (h, w, c) in enumerate(shapes):
+        # Crops to h x w: rows and columns beyond are cut by windows of their number.
+        kernel = {"kernel": 1, "stride": 1, "padding": 0}
+        nodes.append(sp.node(f"wide{i}", "conv", ["x"], **kernel, features=c))
+        side = min(h, w)
+        window = {"kernel": height - side + 1, "stride": 1, "padding": 0}
+        nodes.append(sp.node(f"in{i}", "avg_pool", [f"wide{i}"], **window))
+    sides = [min(h, w) for h, w, _ in shapes]
+    nodes.append(sp.node("op", op, [f"in{i}" for i in range(len(shapes))], **attributes))
+    made = [(s, s, c) for s, (_, _, c) in zip(sides, shapes, strict=True)]
+    out = int(np.prod(OPS[op].rule(made, attributes).shape))
+    nodes.append(sp.node("flat", "flatten", ["op"]))
+    return {
+        "format": sp.FORMAT,
+        "space": "test",
+        "inputs": {"x": sp.image(height, width, channels)},
+        "outputs": {"flat": sp.vector(out)},
+        "blocks": {},
+        "nodes": nodes,
+    }
+
+
 WINDOW = {"kernel": 3, "stride": 2, "padding": 1}
 CASES = [
     one("conv", **WINDOW, features=6, bias=True),
     one("conv", kernel=2, stride=3, padding=4, features=None),
     one("conv", **WINDOW, features=8, groups=4),
     one("conv", **WINDOW, groups=2, features=2, bias=False),
+    one("conv", **WINDOW, kernel_width=5, padding_width=0, features=6),
+    one("conv", kernel=4, stride=1, padding=0, kernel_width=1, groups=2),
+    one("depthwise_conv", **WINDOW),
     one("relu_conv_bn", kernel=1, stride=1, padding=0, features=3),
     one("relu_conv_bn", **WINDOW, features=4, groups=4),
     one("batch_norm"),
@@ -167,6 +230,23 @@ CASES = [
     one("linear", shape=(6,), features=3),
     one("sum", inputs=3),
     one("sum", shape=(6,), inputs=2),
+    one("max_pool", **WINDOW),
+    one("max_pool", kernel=2, stride=2, padding=0),
+    one("multi_scale_pool", scales=2),
+    one("multi_scale_pool", scales=4),
+    *[one(op) for op in ("tanh", "sigmoid", "swish", "gelu")],
+    *[one(op, shape=(6,)) for op in ("tanh", "sigmoid", "swish", "gelu")],
+    *[one(op) for op in ("layer_norm", "instance_norm", "group_norm")],
+    *[one(op, shape=(6,)) for op in ("layer_norm", "group_norm")],
+    one("group_norm", shape=(5, 7, 12), groups=3),
+    one("dropout", rate=0.25),
+    one("pad_concat", inputs=2),
+    one("gated_skip", inputs=2),
+    one("gated_skip", shape=(6,), inputs=2),
+    one("attention_edge", inputs=1),
+    one("attention_edge", inputs=2),
+    several("pad_concat", (5, 7, 4), (3, 4, 2), (4, 8, 3)),
+    several("attention_edge", (5, 7, 4), (3, 4, 6)),
 ]
 
 

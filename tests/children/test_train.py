@@ -88,10 +88,10 @@ def test_same_key_same_bits_other_key_others():
 def test_every_image_is_used_once_an_epoch():
     seen = []
 
-    def forward(variables, x, train):
-        if train:
+    def forward(variables, x, key):
+        if key is not None:
             jax.debug.callback(lambda ids: seen.extend(ids.tolist()), x[:, 0, 0, 0])
-        return linear(variables, x, train)
+        return linear(variables, x, key)
 
     data = images()
     ids = jnp.arange(24.0)[:, None, None, None] * jnp.ones((1, 4, 4, 1))

@@ -100,6 +100,61 @@ class ReluConvBn(nn.Module):
         return self.norm(self.conv(torch.relu(x)))
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer norm over the channels of each place, channels first."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Returns the same shape."""
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+
+
+def pad_concat(*xs: Tensor) -> Tensor:
+    """Returns images padded with zeros below and right to the largest, channels joined."""
+    sides = [max(x.shape[axis] for x in xs) for axis in (2, 3)]
+    room = [(0, sides[1] - x.shape[3], 0, sides[0] - x.shape[2]) for x in xs]
+    return concat(*(nn.functional.pad(x, pads) for x, pads in zip(xs, room, strict=True)))
+
+
+def multi_scale_pool(x: Tensor, scales: int) -> Tensor:
+    """Returns the mean of means over windows of 1, 3, 5, ... pixels."""
+    total = x
+    for size in range(3, 2 * scales, 2):
+        total = total + nn.functional.avg_pool2d(
+            x, size, 1, size // 2, count_include_pad=False
+        )
+    return total / scales
+
+
+class GatedSkip(nn.Module):
+    """``g x + (1 - g) y``, one ``g`` an example, from the means of ``y``."""
+
+    def __init__(self, gate: nn.Module) -> None:
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, new: Tensor, old: Tensor) -> Tensor:
+        """Returns the shape of both."""
+        means = old.flatten(2).mean(dim=2) if old.dim() > 2 else old
+        gate = torch.sigmoid(self.gate(means)).reshape(-1, *[1] * (old.dim() - 1))
+        return gate * new + (1.0 - gate) * old
+
+
+class AttentionEdge(nn.Module):
+    """``x + softmax(Q K' / sqrt(d)) V``, queries from the first value."""
+
+    def __init__(self, query: nn.Module, key: nn.Module, value: nn.Module) -> None:
+        super().__init__()
+        self.query, self.key, self.value = query, key, value
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        """Returns the shape of the first value."""
+        x, y = (v.flatten(2).transpose(1, 2) for v in (xs[0], xs[-1]))
+        query, key, value = self.query(x), self.key(y), self.value(y)
+        scores = query @ key.transpose(1, 2) / math.sqrt(query.shape[-1])
+        found = torch.softmax(scores, dim=-1) @ value
+        return xs[0] + found.transpose(1, 2).reshape(xs[0].shape)
+
+
 def _only(inputs: Sequence[Shape], rank: int = 0) -> Shape:
     """Returns the only input: an image (rank 3), a vector (rank 1), or any (rank 0)."""
     if len(inputs) != 1 or rank not in (0, len(inputs[0])):
@@ -108,30 +163,45 @@ def _only(inputs: Sequence[Shape], rank: int = 0) -> Shape:
     return inputs[0]
 
 
+def _window(a: Attributes) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns kernel and padding of height and width, alike where only one is given."""
+    wide, pad = a.get("kernel_width"), a.get("padding_width")
+    kernel, padding = a["kernel"], a["padding"]
+    return (kernel, wide or kernel), (padding, padding if pad is None else pad)
+
+
 def _windows(shape: Shape, a: Attributes) -> tuple[int, int]:
     """Returns height and width after windows of a kernel, a stride and a padding."""
-    span = [side + 2 * a["padding"] - a["kernel"] for side in shape[:2]]
+    kernel, padding = _window(a)
+    span = [side + 2 * p - k for side, k, p in zip(shape, kernel, padding)]
     if min(span) < 0:
         raise NetError(
-            f"has a kernel of {a['kernel']} for an image of {shape[0]} x {shape[1]} padded "
-            f"by {a['padding']}"
+            f"has a kernel of {kernel} for an image of {shape[0]} x {shape[1]} padded "
+            f"by {padding}"
         )
     return span[0] // a["stride"] + 1, span[1] // a["stride"] + 1
 
 
 def _conv(inputs: Sequence[Shape], a: Attributes) -> Made:
-    """Makes a square convolution, He-normal over the fan-out of one group."""
+    """Makes a convolution, He-normal over the fan-out of one group."""
     shape = _only(inputs, 3)
     features, groups = a.get("features") or shape[2], a.get("groups") or 1
     if shape[2] % groups or features % groups:
         raise NetError(f"cannot split {shape[2]} -> {features} channels into {groups}")
     out = (*_windows(shape, a), features)
-    sizes, bias = (a["kernel"], a["stride"], a["padding"]), bool(a.get("bias"))
-    conv = nn.Conv2d(shape[2], features, *sizes, groups=groups, bias=bias)
-    nn.init.normal_(conv.weight, 0.0, math.sqrt(2 * groups / (sizes[0] ** 2 * features)))
+    (kernel, padding), bias = _window(a), bool(a.get("bias"))
+    conv = nn.Conv2d(
+        shape[2], features, kernel, a["stride"], padding, groups=groups, bias=bias
+    )
+    spread = math.sqrt(2 * groups / (math.prod(kernel) * features))
+    nn.init.normal_(conv.weight, 0.0, spread)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return conv, out
+
+
+def _depthwise_conv(inputs: Sequence[Shape], a: Attributes) -> Made:
+    return _conv(inputs, {**a, "groups": _only(inputs, 3)[2]})
 
 
 def _relu_conv_bn(inputs: Sequence[Shape], a: Attributes) -> Made:
@@ -145,13 +215,15 @@ def _batch_norm(inputs: Sequence[Shape], a: Attributes) -> Made:
     return kind(shape[-1], EPSILON, MOMENTUM), shape
 
 
-def _avg_pool(inputs: Sequence[Shape], a: Attributes) -> Made:
-    """Makes a mean over the pixels of a window; padding is not counted."""
+def _pool(inputs: Sequence[Shape], a: Attributes, largest: bool = False) -> Made:
+    """Makes a mean over the pixels of a window, padding not counted, or a maximum."""
     shape = _only(inputs, 3)
     if 2 * a["padding"] > a["kernel"]:
         raise NetError(f"has a padding of {a['padding']}, more than half of its kernel")
     sizes = a["kernel"], a["stride"], a["padding"]
     out = (*_windows(shape, a), shape[2])
+    if largest:
+        return nn.MaxPool2d(*sizes), out
     return nn.AvgPool2d(*sizes, count_include_pad=False), out
 
 
@@ -180,10 +252,14 @@ def _shift(inputs: Sequence[Shape], a: Attributes) -> Made:
 def _linear(inputs: Sequence[Shape], a: Attributes) -> Made:
     """Makes a dense layer with bias; LeCun-normal and zero, as flax starts it."""
     (rows,) = _only(inputs, 1)
-    layer = nn.Linear(rows, a["features"])
+    return _dense(rows, a["features"]), (a["features"],)
+
+
+def _dense(rows: int, features: int) -> nn.Linear:
+    layer = nn.Linear(rows, features)
     nn.init.trunc_normal_(layer.weight, 0.0, 1 / math.sqrt(rows))
     nn.init.zeros_(layer.bias)
-    return layer, (a["features"],)
+    return layer
 
 
 def _sum(inputs: Sequence[Shape], a: Attributes) -> Made:
@@ -200,21 +276,79 @@ def _zero(inputs: Sequence[Shape], a: Attributes) -> Made:
     return Weightless(zero, stride), (-(-height // stride), -(-width // stride), channels)
 
 
+def _group_norm(inputs: Sequence[Shape], a: Attributes, instance: bool = False) -> Made:
+    shape = _only(inputs)
+    if instance and len(shape) < 2:
+        raise NetError(f"needs an image or a sequence, got {list(inputs)}")
+    groups = shape[-1] if instance else a.get("groups") or math.gcd(shape[-1], 8)
+    if shape[-1] % groups:
+        raise NetError(f"cannot split {shape[-1]} channels into {groups}")
+    return nn.GroupNorm(groups, shape[-1], EPSILON), shape
+
+
+def _pad_concat(inputs: Sequence[Shape], a: Attributes) -> Made:
+    if any(len(shape) != 3 for shape in inputs):
+        raise NetError(f"joins images, got {list(inputs)}")
+    sides = [max(shape[i] for shape in inputs) for i in (0, 1)]
+    return Weightless(pad_concat), (*sides, sum(shape[2] for shape in inputs))
+
+
+def _gated_skip(inputs: Sequence[Shape], a: Attributes) -> Made:
+    if len(inputs) != 2 or inputs[0] != inputs[1]:
+        raise NetError(f"chooses between two values of one shape, got {list(inputs)}")
+    return GatedSkip(_dense(inputs[0][-1], 1)), inputs[0]
+
+
+def _attention_edge(inputs: Sequence[Shape], a: Attributes) -> Made:
+    if len(inputs) not in (1, 2) or any(len(shape) < 2 for shape in inputs):
+        raise NetError(f"needs one or two images or sequences, got {list(inputs)}")
+    features, rows = inputs[0][-1], inputs[-1][-1]
+    parts = _dense(features, features), _dense(rows, features), _dense(rows, features)
+    return AttentionEdge(*parts), inputs[0]
+
+
+def _simple(make: Callable[[], nn.Module]) -> Callable[..., Made]:
+    """Returns the maker of a module that keeps the shape and has no sizes."""
+    return lambda shapes, a: (make(), _only(shapes))
+
+
 _WINDOW = "kernel stride padding"
 MODULES: dict[str, tuple[Callable[[Sequence[Shape], Attributes], Made], str, str]] = {
-    "conv": (_conv, _WINDOW, "features groups bias"),
+    "conv": (_conv, _WINDOW, "kernel_width padding_width features groups bias"),
+    "depthwise_conv": (_depthwise_conv, _WINDOW, ""),
     "relu_conv_bn": (_relu_conv_bn, _WINDOW, "features groups"),
     "batch_norm": (_batch_norm, "", ""),
-    "relu": (lambda shapes, a: (nn.ReLU(), _only(shapes)), "", ""),
-    "identity": (lambda shapes, a: (nn.Identity(), _only(shapes)), "", ""),
+    "relu": (_simple(nn.ReLU), "", ""),
+    "identity": (_simple(nn.Identity), "", ""),
     "zero": (_zero, "", "stride"),
-    "avg_pool": (_avg_pool, _WINDOW, ""),
+    "avg_pool": (_pool, _WINDOW, ""),
     "global_avg_pool": (_global_avg_pool, "", ""),
     "flatten": (_flatten, "", ""),
     "concat": (_concat, "", ""),
     "shift": (_shift, "pixels", ""),
     "linear": (_linear, "features", ""),
     "sum": (_sum, "", ""),
+    "max_pool": (functools.partial(_pool, largest=True), _WINDOW, ""),
+    "multi_scale_pool": (
+        lambda shapes, a: (Weightless(multi_scale_pool, a["scales"]), _only(shapes, 3)),
+        "scales",
+        "",
+    ),
+    "tanh": (_simple(nn.Tanh), "", ""),
+    "sigmoid": (_simple(nn.Sigmoid), "", ""),
+    "swish": (_simple(nn.SiLU), "", ""),
+    "gelu": (_simple(nn.GELU), "", ""),
+    "layer_norm": (
+        lambda shapes, a: (LayerNorm(_only(shapes)[-1], EPSILON), _only(shapes)),
+        "",
+        "",
+    ),
+    "instance_norm": (functools.partial(_group_norm, instance=True), "", ""),
+    "group_norm": (_group_norm, "", "groups"),
+    "dropout": (lambda shapes, a: (nn.Dropout(a["rate"]), _only(shapes)), "rate", ""),
+    "pad_concat": (_pad_concat, "", ""),
+    "gated_skip": (_gated_skip, "", ""),
+    "attention_edge": (_attention_edge, "", ""),
 }  # operation -> maker of (module, shape), attributes that it needs, and that it may have
 
 
@@ -344,9 +478,8 @@ def _node(
             f"{needed or 'nothing'} and allows {optional or 'nothing'} besides."
         )
     for name, value in attributes.items():
-        kind, least = (bool, 0) if name == "bias" else (int, int(name != "padding"))
         left_out = value is None and name in optional.split()
-        if not left_out and (type(value) is not kind or value < least):
+        if not left_out and not _allowed(name, value):
             raise NetError(
                 f"The node {path!r} ({op}) has {name} {value!r}, which cannot be."
             )
@@ -359,6 +492,17 @@ def _node(
     except (RuntimeError, OverflowError, TypeError) as error:  # sizes that torch refuses
         reason = str(error).splitlines()[0]
         raise NetError(f"The node {path!r} ({op}) cannot be made: {reason}.") from error
+
+
+def _allowed(name: str, value: Any) -> bool:
+    """Whether an attribute of any operation may have a value."""
+    if name == "bias":
+        return type(value) is bool
+    if name == "rate":
+        return type(value) in (int, float) and 0 <= value < 1
+    return type(value) is int and value >= {"scales": 2}.get(
+        name, not name.startswith("padding")
+    )
 
 
 def read_spec(path: str | Path) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """What an architecture is made of, read from the typed DAG that every space gives."""
 
 import itertools
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from jaxnas.core.space import Featured, SearchSpace
+from jaxnas.core.naming import decision_names
+from jaxnas.core.space import Featured, Nested, SearchSpace
 from jaxnas.core.types import Spec
 
 JOINS = ("sum", "concat")
@@ -70,10 +72,13 @@ def _places(found: list[Step]) -> dict[str, str]:
 def describe(space: SearchSpace | None, tokens: Int[np.ndarray, "L"]) -> str:
     """Returns an architecture in words, ``1→2 conv 3x3, 1→3 skip``, without its none.
 
-    A space with features of its own is described by those that are not zero, ``M 2, R1 3``.
+    A space that nests its decisions is described by them, ``layer conv 3 → pool``, and one
+    with features of its own by those that are not zero, ``M 2, R1 3``.
     """
     if space is None:
         return digits(tokens)
+    if isinstance(space, Nested):
+        return in_words(cast(Nested, space).to_dict(np.asarray(tokens)))
     if isinstance(space, Featured):
         featured = cast(Featured, space)
         values = np.asarray(featured.features(jnp.asarray(tokens, jnp.int32)))
@@ -89,6 +94,18 @@ def describe(space: SearchSpace | None, tokens: Int[np.ndarray, "L"]) -> str:
     return ", ".join(parts) or "nothing"
 
 
+def in_words(values: Mapping[str, Any]) -> str:
+    """Returns nested names and values in a line, arrows between repetitions."""
+    parts = []
+    for name, value in values.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            rounds = [" ".join(str(v) for v in one.values() if v != []) for one in value]
+            parts.append(f"{name} {' → '.join(rounds)}")
+        elif value != []:
+            parts.append(f"{name} {value}")
+    return ", ".join(parts) or "nothing"
+
+
 def vocabulary(
     space: SearchSpace | None, vocab: int, length: int
 ) -> tuple[list[str], list[str]]:
@@ -99,6 +116,8 @@ def vocabulary(
     """
     plain = [str(v) for v in range(vocab)], [str(t + 1) for t in range(length)]
     values, places = map(list, plain)
+    if isinstance(space, Nested):
+        return values, list(decision_names(space))
     if isinstance(space, Featured) and len(space.feature_names) == length:
         return values, list(space.feature_names)
     if space is None or isinstance(space, Featured):

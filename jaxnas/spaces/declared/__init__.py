@@ -1,0 +1,1 @@
+"""Parts of a space that is written down as data: file, decisions, counting, network."""
