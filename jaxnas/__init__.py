@@ -36,6 +36,7 @@ from jaxnas.registry import (
     make_oracle,
     make_space,
     names,
+    table_oracle,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from jaxnas.data.store.evaluations import Store
     from jaxnas.envs.base import timestep
     from jaxnas.oracles.budget import budgeted
-    from jaxnas.oracles.function import oracle_from
+    from jaxnas.oracles.function import oracle
     from jaxnas.run.config import grid_settings
     from jaxnas.run.devices import configure_host
     from jaxnas.run.host.processes import Processes
@@ -62,7 +63,7 @@ __all__ = [
     "Result", "RunOptions", "SearchSpace", "Store", "Timestep", "UserError", "budgeted",
     "capability", "configure_host", "declare", "grid_settings", "load_result",
     "make_algorithm", "make_controller", "make_env", "make_oracle", "make_space", "names",
-    "oracle_from", "rl", "search", "timestep", "update",
+    "oracle", "rl", "search", "table_oracle", "timestep", "update",
 ]  # fmt: skip
 _LAZY = {
     "Processes": "jaxnas.run.host.processes",
@@ -75,7 +76,7 @@ _LAZY = {
     "declare": "jaxnas.spaces.declare",
     "grid_settings": "jaxnas.run.config",
     "load_result": "jaxnas.run.search",
-    "oracle_from": "jaxnas.oracles.function",
+    "oracle": "jaxnas.oracles.function",
     "rl": "jaxnas.rl",
     "search": "jaxnas.run.search",
     "timestep": "jaxnas.envs.base",

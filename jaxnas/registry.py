@@ -41,6 +41,8 @@ ORACLES = {
     "surrogate": "jaxnas.surrogates.open:surrogate",
     "child": "jaxnas.oracles.child:ChildOracle",
     "analog": "jaxnas.oracles.analog:AnalogOracle",
+    "table": "jaxnas.oracles.user_table:table",
+    "function": "jaxnas.oracles.function_file:from_file",
 }
 ENVS = {
     "tokens": "jaxnas.envs.tokens:TokenEnv",
@@ -230,6 +232,20 @@ def make_oracle(
         extra = {"noise": noise, "constraints": tuple(constraints)}
         _RECIPES[wrapped] = (name, {**options, **extra})
     return wrapped
+
+
+def table_oracle(file: Any, space: SearchSpace | None = None, **options: Any) -> Oracle:
+    """Returns the oracle of a table of results, ``table_oracle("r.csv", objective="acc")``.
+
+    Args:
+        file: path of a CSV, npz or parquet file.
+        space: of its architectures; the rows are the space when None.
+        **options: as :func:`jaxnas.oracles.user_table.table` takes them.
+
+    Raises:
+        UserError: what is wrong with the file, with line and column.
+    """
+    return make_oracle("table", space=space, file=str(file), **options)
 
 
 def make_algorithm(name: str, **options: Any) -> Algorithm:

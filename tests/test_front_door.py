@@ -114,28 +114,28 @@ def sum_of(tokens):
 
 @pytest.mark.parametrize("traced", [True, False])
 def test_an_oracle_from_a_function_is_searched(traced):
-    oracle = jaxnas.oracle_from(sum_of, SPACE, traced=traced)
+    oracle = jaxnas.oracle(sum_of, SPACE, traced=traced, takes="tokens")
     found = jaxnas.search(jaxnas.make_algorithm("random", space=SPACE), oracle, budget=16)
     tokens = found.arrays["tokens"][0]
     np.testing.assert_array_equal(found.arrays["objectives"][0, :, 0], tokens.sum(1))
     assert found.best(1)[0]["score"] == tokens.sum(1).max()
-    assert found.config["oracle"]["id"] == "sum_of"
+    assert found.config["oracle"]["id"] == "sum_of-v1"
 
 
 def test_functions_of_several_numbers_and_of_none():
     count = lambda tokens: {"zeros": (tokens == 0).sum(), "sum": tokens.sum()}
-    names = ["sum", jaxnas.Objective("zeros", "layers", False)]
-    oracle = jaxnas.oracle_from(count, SPACE, "counts", names)
+    names = {"sum": True, "zeros": False}
+    oracle = jaxnas.oracle(count, SPACE, names, traced=True, name="counts")
     assert [o.maximise for o in oracle.objectives] == [True, False]
     tokens = jnp.asarray([[0] * SPACE.length, [1] * SPACE.length])
     lanes = jnp.zeros(2, jnp.int32), jnp.asarray([True, True])
     found = oracle.evaluate(jax.random.key(0), (), (), tokens, *lanes)[1]
     assert found.objectives.tolist() == [[0, SPACE.length], [SPACE.length, 0]]
-    failing = jaxnas.oracle_from(lambda t: 1.0 / t.sum(), SPACE)
+    failing = jaxnas.oracle(lambda t: 1.0 / t.sum(), SPACE, traced=True)
     status = failing.evaluate(jax.random.key(0), (), (), tokens, *lanes)[1].status
     assert status.tolist() == [jaxnas.FAILED, jaxnas.OK]
     for wrong, match in [(lambda t: {"b": 1}, "score"), (lambda t: t, "one number")]:
-        bad = jaxnas.oracle_from(wrong, SPACE)
+        bad = jaxnas.oracle(wrong, SPACE, traced=True)
         with pytest.raises(UserError, match=match):
             bad.evaluate(jax.random.key(0), (), (), tokens, *lanes)
 

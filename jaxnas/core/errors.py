@@ -16,6 +16,10 @@ class UserError(JaxnasError, ValueError):
     exit_code = 2
 
 
+class ContractError(UserError):
+    """What a user brought does not do what it must, ever; a search ends at once."""
+
+
 class DiskFullError(JaxnasError):
     """A write did not fit; nothing that was already saved is touched. Exit code 1."""
 

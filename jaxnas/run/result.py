@@ -13,8 +13,9 @@ from jaxtyping import PyTree
 
 from jaxnas.core.algorithm import Algorithm, Exporting
 from jaxnas.core.errors import UserError
+from jaxnas.core.naming import to_dict
 from jaxnas.core.oracle import Truthful, required
-from jaxnas.core.space import SearchSpace
+from jaxnas.core.space import Named, Nested, SearchSpace
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.registry import make_space
 from jaxnas.run import policies
@@ -68,9 +69,7 @@ class Result:
             raise UserError("This search has no policies: its method learns none.")
         algo = algo or self.algo
         if algo is None:
-            name, options = self.config["space_name"], self.config["space_options"]
-            space = None if name is None else make_space(name, **options)
-            algo = policies.remade(header, space)
+            algo = policies.remade(header, self.space)
         return policies.one(found, i, algo)
 
     @property
@@ -79,13 +78,32 @@ class Result:
         return carry_forward(self.arrays["curve"])
 
     def best(self, k: int = 1) -> list[dict[str, Any]]:
-        """Returns the ``k`` best distinct architectures: tokens and objectives by name."""
+        """Returns the ``k`` best distinct architectures that did not fail.
+
+        Each has its ``tokens``, its objectives by name and, where the space names its
+        decisions, what they are: ``architecture``.
+        """
         names = [o["name"] for o in self.config["objectives"]]
-        best = zip(self.archive["tokens"][:k], self.archive["objectives"][:k], strict=True)
+        values = self.archive["objectives"]
+        there = np.flatnonzero(np.isfinite(values).all(axis=1))[:k]
+        tokens, space = self.archive["tokens"], self.space
+        named = isinstance(space, Named | Nested)
         return [
-            {"tokens": tuple(map(int, tokens)), **dict(zip(names, map(float, values)))}
-            for tokens, values in best
+            {
+                "tokens": tuple(map(int, tokens[i])),
+                **({"architecture": to_dict(space, tokens[i])} if space and named else {}),
+                **dict(zip(names, map(float, values[i]))),
+            }
+            for i in there
         ]
+
+    @property
+    def space(self) -> SearchSpace | None:
+        """The space that was searched; None where it cannot be made again by name."""
+        if self.algo is not None:
+            return self.algo.space
+        name, options = self.config["space_name"], self.config["space_options"]
+        return None if name is None else make_space(name, **options)
 
 
 def carry_forward(curve: np.ndarray) -> np.ndarray:

@@ -40,7 +40,8 @@ SMALL = {"epochs": 1, "limit": 80, "hwa_epochs": 1, "draws": 2, "chip_images": 2
 def example(name: str) -> Oracle:
     """Returns a registered oracle with its defaults, on the toy space if it needs one.
 
-    One that needs a model file gets :func:`untrained_model`; one that trains networks gets
+    One that reads a table or a Python file gets a small one, written for it. One that needs
+    a model file gets :func:`untrained_model`; one that trains networks gets
     the small ones of :class:`jaxnas.testing.tiny.TinyNets`, few images and one epoch.
     """
     wanted = inspect.signature(lookup("oracle", name)).parameters
@@ -50,8 +51,24 @@ def example(name: str) -> Oracle:
     if "model" in wanted:
         metrics = make_oracle("toy").objectives
         return make_oracle(name, model=untrained_model(make_space("toy"), "graph", metrics))
+    if "file" in wanted:
+        return make_oracle(name, file=small_table(), objective="score")
+    if "source" in wanted:
+        path = Path(tempfile.mkdtemp(prefix="jaxnas-")) / "score.py"
+        path.write_text("def score(layers):\n    return sum(layers.values())\n")
+        return make_oracle(name, space=make_space("toy"), source=f"{path}:score")
     needs_space = "space" in wanted and wanted["space"].default is inspect.Parameter.empty
     return make_oracle(name, space=make_space("toy") if needs_space else None)
+
+
+@functools.cache
+def small_table() -> str:
+    """Returns the path of a table of 24 rows, one of them a failure and one twice."""
+    path = Path(tempfile.mkdtemp(prefix="jaxnas-")) / "results.csv"
+    lines = [f"{d},{op},{d + len(op) / 8}" for d in range(8) for op in ("a", "bb", "ccc")]
+    lines[5] = "1,ccc,"
+    path.write_text("\n".join(["depth,op,score", *lines, "0,a,0.5"]))
+    return str(path)
 
 
 @functools.cache

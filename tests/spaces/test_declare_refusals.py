@@ -22,7 +22,7 @@ OP = '[[decisions]]\nname = "op"\nchoices = ["conv", "pool"]\n'
     ("text", "line", "words"),
     [
         (HEAD + '[[decisions]]\nname = "op"\nchioces = [1]\n', 4, "Did you mean 'choices'"),
-        (HEAD + "decisons = []\n", 2, "Did you mean 'decisions'"),
+        (HEAD + "decisionz = []\n", 2, "Did you mean 'decisions'"),
         (HEAD + '[[decisions]]\nname = "op"\nchoices = []\n', 4, "at least one choice"),
         (HEAD + OP + OP, 5, "two decisions are called 'op'; the first is at space.toml"),
         (HEAD + OP + '[[decisions]]\nname = "k"\nchoices = [1]\nwhen = { po = 1 }\n', 8,

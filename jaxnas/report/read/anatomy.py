@@ -12,7 +12,7 @@ from jaxnas.core.naming import decision_names
 from jaxnas.core.space import Featured, Nested, SearchSpace
 from jaxnas.core.types import Spec
 
-JOINS = ("sum", "concat")
+JOINS = ("sum", "concat", "pad_concat")
 """Operations that only join what arrives."""
 
 
@@ -39,16 +39,20 @@ def label(node: dict[str, Any]) -> str:
     words = {"relu_conv_bn": "conv", "avg_pool": "pool", "max_pool": "max pool"}
     text = words.get(op, op.replace("_", " "))
     if "kernel" in attributes:
-        text += f" {attributes['kernel']}x{attributes['kernel']}"
+        wide = attributes.get("kernel_width") or attributes["kernel"]
+        text += f" {attributes['kernel']}x{wide}"
     elif attributes.get("features"):
         text += f" {attributes['features']}"
     return text
 
 
 def steps(spec: Spec) -> list[Step]:
-    """Returns the operations of a spec's architecture: of its first block, else of all."""
+    """Returns the operations of a spec's architecture: of its first block, else of all.
+
+    None where the space makes no networks.
+    """
     blocks = spec.get("blocks") or {}
-    nodes = next(iter(blocks.values()))["nodes"] if blocks else spec["nodes"]
+    nodes = next(iter(blocks.values()))["nodes"] if blocks else spec.get("nodes", ())
     joins = {n["name"]: n["inputs"] for n in nodes if n["op"] in JOINS}
     into = {source: name for name, inputs in joins.items() for source in inputs}
     found = []

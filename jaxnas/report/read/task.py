@@ -1,5 +1,6 @@
 """What is known of the question that a run answered: optimum, classes, every metric."""
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +60,6 @@ class Known:
 
     Attributes:
         members: all architectures in the order of ``enumerate_space``, ``[n, L]``.
-        codes: their mixed-radix index, ascending, ``[n]``.
         columns: every metric, ``[n]``.
         value: what the search maximises or minimises, natural units, ``[n]``; NaN where a
             constraint is broken.
@@ -69,7 +69,6 @@ class Known:
     """
 
     members: Int[np.ndarray, "n L"]
-    codes: Int[np.ndarray, "n"]
     columns: dict[str, np.ndarray]
     value: Float[np.ndarray, "n"]
     optimum: float
@@ -78,11 +77,26 @@ class Known:
 
     def rows(self, tokens: Int[np.ndarray, "*b L"]) -> Int[np.ndarray, "*b"]:
         """Returns the row of each architecture, -1 for padding and strangers."""
-        top = int(self.members.max())
-        legal = np.all((tokens >= 0) & (tokens <= top), axis=-1)
-        code = tokens.astype(np.int64) @ _radix(top + 1, self.members.shape[1])
-        at = np.minimum(np.searchsorted(self.codes, code), len(self.codes) - 1)
-        return np.where(legal & (self.codes[at] == code), at, -1)
+        order, codes, weights = self._coded
+        code = tokens.astype(np.uint64) @ weights
+        at = order[np.minimum(np.searchsorted(codes, code), len(codes) - 1)]
+        return np.where((self.members[at] == tokens).all(axis=-1), at, -1)
+
+    @functools.cached_property
+    def _coded(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows by rising code, the codes, and the weights that make them, all different.
+
+        A code is a sum modulo 2^64 with odd random weights: distinct rows have distinct
+        ones, or others are drawn.
+        """
+        for seed in range(100):
+            rng = np.random.default_rng(seed)
+            weights = rng.integers(0, 2**63, self.members.shape[1], np.uint64) * 2 + 1
+            code = self.members.astype(np.uint64) @ weights.astype(np.uint64)
+            order = np.argsort(code, kind="stable")
+            if (np.diff(code[order]) > 0).all():
+                return order, code[order], weights.astype(np.uint64)
+        raise AssertionError("100 sets of random weights cannot all collide")
 
 
 @dataclass(frozen=True)
@@ -170,11 +184,6 @@ class Task:
         return 1.0 if self.objective.maximise else -1.0
 
 
-def _radix(base: int, length: int) -> np.ndarray:
-    """Returns the weight of each position in a mixed-radix number."""
-    return np.int64(base) ** np.arange(length - 1, -1, -1, dtype=np.int64)
-
-
 def make_task(run: RunData) -> Task:
     """Returns what is known of the question behind a run.
 
@@ -241,8 +250,9 @@ def _curve_objective(run: RunData) -> Objective:
 def _know(oracle: Oracle, run: RunData) -> tuple[Known | None, str]:
     """Returns the whole table behind an oracle, or why there is none."""
     space = oracle.space
-    table = capability(oracle, Enumerated)
-    if table is None or not oracle.traced or not tk.indexable(space):
+    table, size = capability(oracle, Enumerated), tk.count(space)
+    small = size is not None and size <= tk.ENUMERABLE
+    if table is None or not oracle.traced or not small:
         return None, "the oracle holds no table of the whole space, so no optimum is known"
     members = tk.enumerate_space(space)
     columns = {n: np.asarray(c) for n, c in table.columns().items()}
@@ -263,7 +273,6 @@ def _know(oracle: Oracle, run: RunData) -> tuple[Known | None, str]:
     filled = np.where(np.isfinite(value), value, np.nan).astype(np.float64)
     known = Known(
         members=members,
-        codes=members.astype(np.int64) @ _radix(int(members.max()) + 1, members.shape[1]),
         columns=columns,
         value=filled,
         optimum=float(filled[best]),
@@ -308,6 +317,7 @@ def costs_of(task: Task, name: str, tokens: Int[np.ndarray, "n L"]) -> np.ndarra
         return none
     try:
         oracle = registry.make_oracle("cost", space=space, objective=name)
+        oracle.params()
     except JaxnasError:
         return none
     like: Any = jnp if oracle.traced else np

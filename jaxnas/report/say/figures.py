@@ -263,6 +263,8 @@ def draw_cells(study: Study, top: Sequence[Top]) -> Drawing | None:
     if space is None or not top:
         return None
     graphs = [steps(space.to_spec(item.tokens)) for item in top]
+    if not all(graphs):
+        return None
     nodes = max(len({n for s in g for n in (s.source, s.target)}) for g in graphs)
     labels = list(dict.fromkeys(s.label for g in graphs for s in g if s.label != "none"))
     if nodes > 8 or len(labels) > 7:

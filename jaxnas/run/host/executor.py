@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxnas.core.errors import UserError
+from jaxnas.core.errors import ContractError, UserError
 from jaxnas.core.oracle import Measuring, Oracle
 from jaxnas.core.rng import root_key
 from jaxnas.core.types import Measurement
@@ -93,6 +93,8 @@ class Evaluate:
             level: Any = np.asarray([request.fidelity], np.int32)
             on: Any = np.ones(1, bool)
             _, found = self.oracle.evaluate(root_key(0), params, state, tokens, level, on)
+        except ContractError as error:
+            return Failure(str(error), broken=True)
         except FAILURES as error:
             return Failure(f"{type(error).__name__}: {error}")
         try:
