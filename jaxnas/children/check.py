@@ -11,6 +11,7 @@ from jaxnas.children.count import count_totals
 from jaxnas.children.ops import lookup
 from jaxnas.core.errors import UserError
 from jaxnas.core.operations import Attribute
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Spec
 
 FORMAT = "jaxnas-spec-1"
@@ -62,13 +63,21 @@ def check(
         )
 
 
-def _check_form(spec: Any) -> None:
-    if isinstance(spec, dict) and "choices" in spec and "nodes" not in spec:
+def check_space(space: SearchSpace) -> None:
+    """Refuses a space whose architectures are no networks: ``has_network`` is False.
+
+    Raises:
+        UserError: one sentence that says what to do.
+    """
+    if not getattr(space, "has_network", True):
         raise UserError(
-            f"The space {spec.get('space')!r} names no operations, so that no network can "
-            "be built; add a network to its file (docs/spaces.md), or score it with a "
-            "table or a function of your own."
+            f"The space {space.id!r} names no operations, so that no network can be built; "
+            "add a network to its file (docs/spaces.md), or score it with a table or a "
+            "function of your own."
         )
+
+
+def _check_form(spec: Any) -> None:
     if not isinstance(spec, dict) or not set(_PARTS) <= set(spec):
         raise UserError(f"A spec is a JSON object with the parts {', '.join(_PARTS)}.")
     if spec["format"] != FORMAT:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from jaxnas.children import train as tr
 from jaxnas.children.build import Child, build
+from jaxnas.children.check import check_space
 from jaxnas.children.choice import ChoiceChild, build_choice, choose, select
 from jaxnas.children.count import count_costs
 from jaxnas.core import tokens as tk
@@ -46,6 +48,12 @@ class Fidelity(NamedTuple):
     """Training images used; all when None."""
     channels: int | None = None
     """The network's size of that name; the oracle's own when None."""
+
+
+def _short(value: Any) -> str:
+    """Returns a size for an id; what is long, such as a document, as its digest."""
+    text = str(value)
+    return text if len(text) <= 64 else hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ class ChildOracle:
         levels = ";".join(",".join(map(str, level)) for level in self.levels)
         # All sizes of the networks, those that nobody set included.
         sizes = {k: v for k, v in vars(self.network(0)).items() if v is not None}
-        sizes = ",".join(f"{k}={v}" for k, v in sorted(sizes.items()))
+        sizes = ",".join(f"{k}={_short(v)}" for k, v in sorted(sizes.items()))
         return (
             f"child-v1({self.data},{sizes};epochs={self.epochs},batch={self.batch},"
             f"augment={self.augment},lr={self.lr:g},wd={self.weight_decay:g},"
@@ -163,6 +171,7 @@ class ChildOracle:
                 f"The networks of {self.space.id!r} cannot be built for images; use a "
                 "space such as nb201."
             )
+        check_space(self.space)
         size, level = dict(self._size), self._level(fidelity)
         if level.channels is not None:
             size["channels"] = level.channels

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.analog.costs import analog_costs
+from jaxnas.children.check import check_space
 from jaxnas.children.count import count_costs, matrices
 from jaxnas.core import tokens as tk
 from jaxnas.core.space import SearchSpace
@@ -137,6 +138,7 @@ class CostOracle:
     metric_names = tuple(METRICS)
 
     def __post_init__(self) -> None:
+        check_space(self.space)
         chosen = choose("cost", self.objective, list(METRICS))
         object.__setattr__(self, "objective", ",".join(chosen))
 

@@ -60,6 +60,11 @@ class Listed:
         return tuple(values for _, values in self.decisions)
 
     @property
+    def has_network(self) -> bool:
+        """Nothing is known of networks."""
+        return False
+
+    @property
     def rows(self) -> Int[np.ndarray, "n L"]:
         """All architectures in lexicographic order."""
         flat = np.frombuffer(self.data, np.int16).astype(np.int32)

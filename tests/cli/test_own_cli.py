@@ -109,7 +109,9 @@ def test_a_function_in_a_file_over_a_space_in_a_file(capsys, here):
     ],
 )
 def test_refused_with_code_2(capsys, here, given, words):
-    (here / "bare.yaml").write_text("name: b\ndecisions: [{name: a, choices: [1, 2, 3, 4, 5, 6]}]\n")
+    (here / "bare.yaml").write_text(
+        "name: b\ndecisions: [{name: a, choices: [1, 2, 3, 4, 5, 6]}]\n"
+    )
     code, _, err = run(capsys, "search", *given, *SMALL)
     assert code == 2
     assert words in err

@@ -10,6 +10,7 @@ from brute import architectures, random_document
 
 import jaxnas
 from jaxnas.children.build import build
+from jaxnas.children.check import check_space
 from jaxnas.children.count import count_totals
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
@@ -192,13 +193,14 @@ def test_stacking_a_motif_more_often_on_other_images():
 
 
 def test_a_space_without_a_network_says_so():
-    from jaxnas.children.check import check
-
     space = declare({"name": "bare", "decisions": [{"name": "a", "choices": [1, 2]}]})
     spec = space.to_spec(np.zeros(1, np.int32))
     assert spec["choices"] == {"a": 1}
     with pytest.raises(UserError, match="names no operations"):
-        check(spec)
+        check_space(space)
+    for name in ("cost", "child"):
+        with pytest.raises(UserError, match="names no operations"):
+            jaxnas.make_oracle(name, space=space)
 
 
 def test_skips_show_in_the_graph():
