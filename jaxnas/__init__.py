@@ -54,14 +54,15 @@ if TYPE_CHECKING:
     from jaxnas.run.result import Result
     from jaxnas.run.search import load_result, search
     from jaxnas.spaces.declare import declare
+    from jaxnas.study.study import Study
 
 __version__ = VERSION
 __all__ = [
     "FAILED", "OK", "SKIPPED", "Algorithm", "Controller", "DiskFullError",
     "Environment", "Evaluation", "Graph", "JaxnasError", "Measurement", "Objective",
     "Oracle", "OracleWrapper", "PolicyOutput", "Processes", "Proposal", "RayExecutor",
-    "Result", "RunOptions", "SearchSpace", "Store", "Timestep", "UserError", "budgeted",
-    "capability", "configure_host", "declare", "grid_settings", "load_result",
+    "Result", "RunOptions", "SearchSpace", "Store", "Study", "Timestep", "UserError",
+    "budgeted", "capability", "configure_host", "declare", "grid_settings", "load_result",
     "make_algorithm", "make_controller", "make_env", "make_oracle", "make_space", "names",
     "oracle", "rl", "search", "table_oracle", "timestep", "update",
 ]  # fmt: skip
@@ -71,6 +72,7 @@ _LAZY = {
     "Result": "jaxnas.run.result",
     "RunOptions": "jaxnas.run.options",
     "Store": "jaxnas.data.store.evaluations",
+    "Study": "jaxnas.study.study",
     "budgeted": "jaxnas.oracles.budget",
     "configure_host": "jaxnas.run.devices",
     "declare": "jaxnas.spaces.declare",

@@ -26,6 +26,7 @@ RANK = {
     "algorithms": 5,
     "oneshot": 5,
     "run": 6,
+    "study": 7,
     "handoff": 7,
     "report": 8,
     "cli": 9,
@@ -37,6 +38,7 @@ INNER = {
     "run": {"host": 0},
     "cli": {"common": 0},
     "spaces": {"declared": 0},
+    "study": {"adapters": 1},
     "analog": {"bridge": 0},
 }
 # `registry` holds strings and `data` is numpy: all ranks above core may import both.
@@ -77,8 +79,9 @@ WALLS = {
     "gymnasium": {"envs/gymnasium_face.py"},
     "torch": {"analog/bridge/", "latent/vqvae_checkpoint"},
     "aihwkit": {"analog/bridge/"},
-    "ray": {"run/host/ray_cluster.py"},
-    "sqlite3": {"data/store/evaluations.py"},
+    "ray": {"run/host/ray_cluster.py", "study/adapters/ray_tune.py"},
+    "optuna": {"study/adapters/optuna_sampler.py"},
+    "sqlite3": {"data/store/"},
     "pickle": {"data/formats/unpickle.py"},
     "tensorflow_datasets": {"data/images/tfds.py", "data/images/tfds_writer.py"},
 }

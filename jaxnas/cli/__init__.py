@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxnas.cli.report import Report
     from jaxnas.cli.search import Search
     from jaxnas.cli.space import Space
+    from jaxnas.cli.study import Study
     from jaxnas.cli.surrogate import Surrogate
     from jaxnas.cli.sweep import Sweep
     from jaxnas.cli.validate import Validate
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "sweep": Sweep,
         "report": Report,
         "space": Space,
+        "study": Study,
         "latent": Latent,
         "surrogate": Surrogate,
         "data": Data,

@@ -38,6 +38,7 @@ TOP = (
     "format", "name", "version", "description", "decisions", "forbid", "fixed", "sizes",
     "operations", "blocks", "network",
 )  # fmt: skip
+Pins = tuple[tuple[str, Value], ...]
 CHOICES_FORMAT = "jaxnas-choices-1"
 """Of what ``to_spec`` gives for a space without a network."""
 
@@ -75,6 +76,8 @@ class Declared:
     image: tuple[int, int, int] = (32, 32, 3)
     num_classes: int = 10
     sizes: tuple[tuple[str, int], ...] = ()
+    pins: Pins = ()
+    """Decisions that have one value, by name: what remains of the space."""
 
     def __post_init__(self) -> None:
         known = self._made.document.get("sizes", {})
@@ -122,7 +125,8 @@ class Declared:
         """Name and options that make it again, for the record of a run."""
         image, classes = list(self.image), self.num_classes
         options = {"text": self.text, "image": image, "num_classes": classes}
-        return DECLARED, {**options, **dict(self.sizes)}
+        pins = {"pins": [list(pin) for pin in self.pins]} if self.pins else {}
+        return DECLARED, {**options, **pins, **dict(self.sizes)}
 
     @property
     def has_network(self) -> bool:
@@ -342,7 +346,7 @@ class Declared:
 
     @property
     def _made(self) -> Compiled:
-        return _compiled(self.text)
+        return _compiled(self.text, self.pins)
 
 
 def declare(
@@ -379,9 +383,9 @@ def declare(
     else:
         source = doc.Source(dict(document))
     text = doc.canonical(source.document)
-    if text not in _READY:
+    if (text, ()) not in _READY:
         # Compiled here, where the lines are known; elsewhere messages have places.
-        _READY[text] = _compile(source)
+        _READY[text, ()] = _compile(source, ())
     chosen = tuple(sorted(sizes.items()))
     return Declared(text, (*image,), num_classes, chosen)
 
@@ -391,6 +395,7 @@ def from_options(
     text: str = "",
     image: tuple[int, int, int] = (32, 32, 3),
     num_classes: int = 10,
+    pins: Pins = (),
     **sizes: int,
 ) -> Declared:
     """Returns the space of a file, or of a text that a run wrote down.
@@ -400,18 +405,21 @@ def from_options(
         text: the document as JSON.
         image: height, width and channels of an input.
         num_classes: of the data set.
+        pins: decisions that have one value.
         **sizes: the document's ``sizes``, by name.
 
     Raises:
         UserError: as :func:`declare`.
     """
     if not text:
-        return declare(name, image, num_classes, **sizes)
+        made = declare(name, image, num_classes, **sizes)
+        return dataclasses.replace(made, pins=pins)
     try:
         document = json.loads(text)
     except ValueError as error:
         raise UserError("The text of a declared space is no JSON.") from error
-    return declare(document, image, num_classes, **sizes)
+    made = declare(document, image, num_classes, **sizes)
+    return dataclasses.replace(made, pins=pins)
 
 
 def write_space(space: Declared, path: str | Path) -> None:
@@ -423,20 +431,20 @@ def write_space(space: Declared, path: str | Path) -> None:
     doc.write(space.document, path)
 
 
-_READY: dict[str, Compiled] = {}
+_READY: dict[tuple[str, Pins], Compiled] = {}
 
 
-def _compiled(text: str) -> Compiled:
-    if text not in _READY:
+def _compiled(text: str, pins: Pins) -> Compiled:
+    if (text, pins) not in _READY:
         try:
             document = json.loads(text)
         except ValueError as error:
             raise UserError("The text of a declared space is no JSON.") from error
-        _READY[text] = _compile(doc.Source(document))
-    return _READY[text]
+        _READY[text, pins] = _compile(doc.Source(document), pins)
+    return _READY[text, pins]
 
 
-def _compile(source: doc.Source) -> Compiled:
+def _compile(source: doc.Source, pins: Pins) -> Compiled:
     document = source.keys((), source.document, TOP)
     name, version = document.get("name"), document.get("version", VERSION)
     if not isinstance(name, str) or not name.replace("-", "a").replace("_", "a").isalnum():
@@ -452,12 +460,28 @@ def _compile(source: doc.Source) -> Compiled:
     _check_constants(source)
     layout = spread(source)
     template = read_template(source, layout)
+    _pin(layout, pins)
     counts = count(layout)
     meant = {k: v for k, v in document.items() if k not in ("description", "format")}
     digest = hashlib.sha256(doc.canonical(meant).encode()).hexdigest()[:8]
     tables = make_tables(layout, counts)
     made = f"{name}-v{version}-{digest}"
     return Compiled(document, layout, counts, tables, template, made)
+
+
+def _pin(layout: Layout, pins: Pins) -> None:
+    """Forbids every other token of a pinned decision, *absent* too."""
+    slots = {slot.name: i for i, slot in enumerate(layout.slots)}
+    for name, value in pins:
+        if name not in slots:
+            raise unknown_name("decision", name, slots)
+        slot = layout.slots[slots[name]]
+        token = slot.token(value)
+        if token is None:
+            raise unknown_name(f"value of {name!r}:", str(value), map(str, slot.choices))
+        others = frozenset(range(slot.size)) - {token}
+        if others:
+            layout.forbidden.append(((slots[name], others),))
 
 
 def _check_constants(source: doc.Source) -> None:

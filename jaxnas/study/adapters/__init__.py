@@ -1,0 +1,1 @@
+"""Studies behind the interfaces of other tools."""
