@@ -41,6 +41,7 @@ from jaxnas.registry import (
 
 if TYPE_CHECKING:
     from jaxnas import rl
+    from jaxnas.data.images.sources import load_images, make_images
     from jaxnas.data.store.evaluations import Store
     from jaxnas.envs.base import timestep
     from jaxnas.oracles.budget import budgeted
@@ -62,9 +63,10 @@ __all__ = [
     "Environment", "Evaluation", "Graph", "JaxnasError", "Measurement", "Objective",
     "Oracle", "OracleWrapper", "PolicyOutput", "Processes", "Proposal", "RayExecutor",
     "Result", "RunOptions", "SearchSpace", "Store", "Study", "Timestep", "UserError",
-    "budgeted", "capability", "configure_host", "declare", "grid_settings", "load_result",
-    "make_algorithm", "make_controller", "make_env", "make_oracle", "make_space", "names",
-    "oracle", "rl", "search", "table_oracle", "timestep", "update",
+    "budgeted", "capability", "configure_host", "declare", "grid_settings", "load_images",
+    "load_result", "make_algorithm", "make_controller", "make_env", "make_images",
+    "make_oracle", "make_space", "names", "oracle", "rl", "search", "table_oracle",
+    "timestep", "update",
 ]  # fmt: skip
 _LAZY = {
     "Processes": "jaxnas.run.host.processes",
@@ -77,7 +79,9 @@ _LAZY = {
     "configure_host": "jaxnas.run.devices",
     "declare": "jaxnas.spaces.declare",
     "grid_settings": "jaxnas.run.config",
+    "load_images": "jaxnas.data.images.sources",
     "load_result": "jaxnas.run.search",
+    "make_images": "jaxnas.data.images.sources",
     "oracle": "jaxnas.oracles.function",
     "rl": "jaxnas.rl",
     "search": "jaxnas.run.search",

@@ -17,7 +17,9 @@ from jaxtyping import Array, Float, Int
 
 from jaxnas.children.build import canonical_text
 from jaxnas.children.check import check
+from jaxnas.children.count import layers
 from jaxnas.children.ops import lookup
+from jaxnas.children.rules import Shape
 from jaxnas.children.walk import walk
 from jaxnas.core.errors import UserError
 from jaxnas.core.space import SearchSpace
@@ -96,37 +98,44 @@ def build_choice(space: SearchSpace) -> ChoiceChild:
         raise refusal
     spec = space.to_spec(base)
     check(spec, lack="which the flax backend lacks")
-    standing = _uses(spec)
+    standing, shapes = _uses(spec), _shapes(spec)
     choices: dict[str, tuple[int, list[Use]]] = {}
     for place in range(space.length):
         for token in range(space.vocab):
             row = np.where(np.arange(space.length) == place, token, base).astype(np.int32)
-            other = _uses(space.to_spec(row))
-            if list(other) != list(standing):
+            changed = space.to_spec(row)
+            other = _uses(changed)
+            if list(other) != list(standing) or _shapes(changed) != shapes:
                 raise refusal
             for path in (p for p in other if other[p] != standing[p]):
                 at = choices.setdefault(path, (place, [standing[path]] * space.vocab))
                 if at[0] != place:
                     raise refusal
                 at[1][token] = other[path]
+                if "dropout" in (other[path][0], standing[path][0]):
+                    raise refusal  # its key is not lifted into a branch
     module = ChoiceChild(
         canonical_text(spec),
         tuple((path, place, tuple(uses)) for path, (place, uses) in choices.items()),
     )
-    _verify(space, standing, choices, refusal)
+    _verify(space, standing, shapes, choices, refusal)
     return module
 
 
 def _verify(
     space: SearchSpace,
     standing: Mapping[str, Use],
+    shapes: Mapping[str, Shape],
     choices: Mapping[str, tuple[int, list[Use]]],
     refusal: UserError,
 ) -> None:
     """Raises where changing several tokens at once is more than changing each."""
     rows = np.random.default_rng(0).integers(0, space.vocab, (16, space.length))
     for row in rows.astype(np.int32):
-        found = _uses(space.to_spec(row))
+        spec = space.to_spec(row)
+        found = _uses(spec)
+        if _shapes(spec) != shapes:
+            raise refusal
         for path, use in standing.items():
             place, uses = choices.get(path, (0, [use] * space.vocab))
             if found.get(path) != uses[int(row[place])]:
@@ -141,6 +150,10 @@ def _uses(spec: Spec) -> dict[str, Use]:
 
     walk(spec, dict.fromkeys(spec["inputs"]), visit)
     return found
+
+
+def _shapes(spec: Spec) -> dict[str, Shape]:
+    return {path: made.shape for path, made in layers(spec)}
 
 
 def choose(

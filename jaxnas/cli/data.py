@@ -14,7 +14,7 @@ from jaxnas import registry
 from jaxnas.cli.common.console import console, headed, pairs
 from jaxnas.core.errors import UserError
 from jaxnas.data import recipes
-from jaxnas.data.images.sources import IMAGE_TASKS, open_images
+from jaxnas.data.images.sources import IMAGE_TASKS, open_images, split_size
 from jaxnas.data.images.splits import shared
 from jaxnas.data.images.task import finish
 
@@ -38,8 +38,9 @@ class List:
             table.add_row(row["name"], row["what"], task, row["state"], row["install"])
         console().print(table)
         console().print(
-            "Also by path: an .npz with X and y, a folder of IDX files, and tfds:NAME, a "
-            "data set prepared by tensorflow-datasets.",
+            "Also by path: an .npz with X and y, a folder with a folder of pictures for "
+            "each class, CIFAR's archives, a folder of IDX files; and tfds:NAME, a data "
+            "set prepared by tensorflow-datasets. PATH,size=32 reduces the images.",
             soft_wrap=True,
         )
         return 0
@@ -60,8 +61,10 @@ class Info:
 
     def run(self) -> int:
         """Reads, verifies and prints."""
-        opened = open_images(self.name)
-        data = finish(self.name, opened, self.size, self.limit)
+        name, size = split_size(self.name)
+        size = self.size or size
+        opened = open_images(name, size)
+        data = finish(name, opened, size, self.limit)
         parts = {split: y for split, (_, y) in data.splits.pairs().items()}
         count = lambda y: np.bincount(y, minlength=data.num_classes).tolist()
         counts = {split: count(y) for split, y in parts.items()}
@@ -70,6 +73,7 @@ class Info:
             "shape": list(data.x_train.shape[1:]),
             "classes": data.num_classes,
             "images": {split: len(y) for split, y in parts.items()},
+            "memory": f"{sum(x.nbytes for x in data.splits) / 2**20:,.1f} MiB",
             "splits": opened.note,
             "shared images": sum(shared(data.splits).values()),
             "checksum": f"sha256 {data.checksum}",
@@ -152,7 +156,8 @@ class Prepare:
             raise UserError(
                 f"The file {path} exists; choose another --out or add --overwrite."
             )
-        save_npz(open_images(self.name), path)
+        name, size = split_size(self.name)
+        save_npz(open_images(name, size), path)
         return path
 
     def _tfds(self) -> Path:

@@ -9,6 +9,7 @@ from jaxnas.children.build import build
 from jaxnas.children.choice import build_choice, choose, select
 from jaxnas.core.errors import UserError
 from jaxnas.spaces.analog_resnet import AnalogResNet
+from jaxnas.spaces.declare import declare
 from jaxnas.spaces.nb201 import NB201
 from jaxnas.testing.tiny import TinyNets
 
@@ -63,4 +64,17 @@ def test_equals_cells_of_nb201():
 def test_refuses_networks_that_differ_in_their_wiring():
     space = AnalogResNet(image=(12, 12, 1), pool=4)
     with pytest.raises(UserError, match="route='exact'"):
+        build_choice(space)
+
+
+def test_a_choice_that_changes_a_shape_is_refused():
+    """Two widths at one node: the networks are trained one by one."""
+    width = {"name": "width", "choices": [2, 4]}
+    nodes = [
+        {"op": "conv", "kernel": 3, "features": "$width"},
+        {"op": "global_avg_pool"},
+        {"op": "linear", "features": "$classes"},
+    ]
+    space = declare({"name": "wide", "decisions": [width], "network": nodes})
+    with pytest.raises(UserError, match="one by one"):
         build_choice(space)

@@ -172,13 +172,13 @@ def _window(a: Attributes) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def _windows(shape: Shape, a: Attributes) -> tuple[int, int]:
     """Returns height and width after windows of a kernel, a stride and a padding."""
-    kernel, padding = _window(a)
-    span = [side + 2 * p - k for side, k, p in zip(shape, kernel, padding)]
-    if min(span) < 0:
-        raise NetError(
-            f"has a kernel of {kernel} for an image of {shape[0]} x {shape[1]} padded "
-            f"by {padding}"
-        )
+    span = []
+    for side, kernel, padding in zip(shape, *_window(a)):
+        span.append(side + 2 * padding - kernel)
+        if span[-1] < 0:
+            raise NetError(
+                f"has a kernel of {kernel} for a side of {side} padded by {padding}"
+            )
     return span[0] // a["stride"] + 1, span[1] // a["stride"] + 1
 
 

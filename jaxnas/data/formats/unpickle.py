@@ -20,8 +20,10 @@ class _ForbiddenError(Exception):
 class _Restricted(pickle.Unpickler):
     """An unpickler whose only globals are those it was given."""
 
-    def __init__(self, content: bytes, stand_ins: Mapping[tuple[str, str], Any]):
-        super().__init__(io.BytesIO(content))
+    def __init__(
+        self, content: bytes, stand_ins: Mapping[tuple[str, str], Any], encoding: str
+    ):
+        super().__init__(io.BytesIO(content), encoding=encoding)
         self._stand_ins = stand_ins
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
@@ -39,17 +41,23 @@ def loads(content: bytes, name: str, allowed: Collection[tuple[str, str]] = ()) 
     return loads_with(content, name, inert)
 
 
-def loads_with(content: bytes, name: str, stand_ins: Mapping[tuple[str, str], Any]) -> Any:
+def loads_with(
+    content: bytes,
+    name: str,
+    stand_ins: Mapping[tuple[str, str], Any],
+    encoding: str = "ASCII",
+) -> Any:
     """Returns the object in a pickle whose globals are replaced by ours.
 
     ``stand_ins`` maps ``(module, name)`` to what the pickle gets; it may call it with
-    anything, so each must be safe for any arguments.
+    anything, so each must be safe for any arguments. ``encoding`` is that of the strings
+    of Python 2; ``"bytes"`` leaves them bytes.
 
     Raises:
         UserError: the pickle names anything else, or cannot be read.
     """
     try:
-        return _Restricted(content, stand_ins).load()
+        return _Restricted(content, stand_ins, encoding).load()
     except _ForbiddenError as error:
         raise UserError(
             f"The file {name} tries to use {error}, which a data file has no reason to do; "

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.files import replacing
+from jaxnas.data.formats import cifar
 from jaxnas.data.formats.idx import read_folder
 from jaxnas.data.formats.npz import read_npz
 from jaxnas.data.images.splits import Pair, Splits, three
@@ -23,7 +24,7 @@ SUFFIXES = {"train": ("", "_train"), "validation": ("_val",), "test": ("_test",)
 
 
 def open_path(path: Path) -> Opened:
-    """Returns the images of an ``.npz`` file or of a folder of IDX files.
+    """Returns the images of an ``.npz`` file, of CIFAR or of a folder of IDX files.
 
     An ``.npz`` holds ``X`` and ``y`` (or ``X_train`` and ``y_train``), and if it has them
     ``X_val``, ``y_val``, ``X_test``, ``y_test``; case does not matter. ``top`` says which
@@ -32,12 +33,16 @@ def open_path(path: Path) -> Opened:
     Raises:
         UserError: no such file, or images or labels that cannot be used.
     """
+    if cifar.looks_like(path):
+        found = cifar.read(path)
+        pairs = {"train": (found[0], found[1]), "test": (found[2], found[3])}
+        return usable(pairs, str(path))._replace(classes=found.classes)
     if path.is_dir():
         return usable(read_folder(path), str(path))
     if path.suffix != ".npz":
         raise UserError(
-            f"{path} is neither a registered name nor an .npz file nor a folder of IDX "
-            "files; see: jaxnas data list"
+            f"{path} is neither a registered name nor an .npz file, an archive of CIFAR, "
+            "nor a folder of pictures or IDX files; see: jaxnas data list"
         )
     try:
         return _opened(path.read_bytes(), path)
