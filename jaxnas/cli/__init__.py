@@ -12,7 +12,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     _replace_what_cannot_be_encoded()
     import tyro
 
+    from jaxnas.cli.common import config_file
     from jaxnas.cli.common.progress import INTERRUPT
+    from jaxnas.cli.config import Config
     from jaxnas.cli.data import Data
     from jaxnas.cli.db import Db
     from jaxnas.cli.doctor import Doctor
@@ -45,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "export": Export,
         "list": List,
         "info": Info,
+        "config": Config,
         "doctor": Doctor,
     }
     given = list(sys.argv[1:] if argv is None else argv)
@@ -56,6 +59,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    showing = given[:2] == ["config", "show"] and bool(set(given[2:]) - {"-h", "--help"})
+    try:
+        given = config_file.expanded(given[2:] if showing else given, commands)
+    except JaxnasError as error:
+        print(f"jaxnas: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     command = tyro.extras.subcommand_cli_from_dict(
         commands,
         prog="jaxnas",
@@ -66,11 +75,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         ),
         args=given,
     )
+    if showing:
+        sys.exit(_show(command, config_file.words(given, commands)))
     try:
         if threading.current_thread() is threading.main_thread():
             INTERRUPT.listen()
         check_command(command)
-        if not isinstance(command, Data | Db | List | Info | Doctor):
+        if not isinstance(command, Data | Db | List | Info | Doctor | Config):
             check_settings()
         sys.exit(_run(command, check_platform))
     except JaxnasError as error:
@@ -86,6 +97,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+
+
+def _show(command: Any, words: Sequence[str]) -> int:
+    """Prints the options of a command as a configuration file."""
+    import tomli_w
+
+    from jaxnas.cli.common import config_file
+
+    print(tomli_w.dumps(config_file.document(command, words, everything=True)), end="")
+    return 0
 
 
 def _run(command: Any, check_platform: Callable[[], None]) -> int:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 
 from jaxnas import registry
+from jaxnas.cli.common import config_file
 from jaxnas.cli.common import options as opts
 from jaxnas.cli.common.evaluating import Evaluating
 from jaxnas.cli.common.latent_parts import copy_file, default_folder, make_folder
@@ -227,6 +228,7 @@ class Search:
             for choice, out in zip(chosen, paths, strict=True):
                 grid = grids[choice.name]
                 run_one(self.common, oracle, choice, grid, seeds, out, reporter, host=host)
+        keep_config(self, "search", self.common.directory)
         return conclude(self.common, paths, reporter)
 
     def _latent_model(self, oracle: Oracle) -> Path:
@@ -310,6 +312,12 @@ def run_one(
         event = {"label": label or choice.name, **result.evaluations}
         reporter({"event": "evaluations", **event})
     return result
+
+
+def keep_config(command: Any, name: str, folder: Path) -> None:
+    """Writes the options of a finished run, to be run again from: ``config.toml``."""
+    if not distributed.index():
+        config_file.save(command, name, folder, command.common.space)
 
 
 def conclude(

@@ -8,7 +8,14 @@ from typing import Annotated
 import tyro
 
 from jaxnas.cli.common.options import make_algorithm
-from jaxnas.cli.search import Common, check_grid, conclude, parse_grid, run_one
+from jaxnas.cli.search import (
+    Common,
+    check_grid,
+    conclude,
+    keep_config,
+    parse_grid,
+    run_one,
+)
 from jaxnas.core.errors import UserError
 from jaxnas.run.config import hparam_names
 
@@ -63,4 +70,5 @@ class Sweep:
                     self.common, oracle, choice, numeric, self.seeds, out, reporter, label,
                     host,
                 )  # fmt: skip
+        keep_config(self, "sweep", directory)
         return conclude(self.common, paths, reporter, directory)

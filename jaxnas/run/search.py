@@ -23,9 +23,10 @@ from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.jax_settings import check_settings
 from jaxnas.core.layout import resolve
 from jaxnas.core.oracle import Described, Oracle, capability
+from jaxnas.core.space import SearchSpace
 from jaxnas.data.store.evaluations import Store
 from jaxnas.oracles.budget import Budgeted, budgeted
-from jaxnas.run import contracts, distributed, policies
+from jaxnas.run import contracts, distributed, policies, tables
 from jaxnas.run import memory as mem
 from jaxnas.run import store as folders
 from jaxnas.run.config import describe_run, expand_hparams
@@ -281,7 +282,7 @@ def _run(
         made["evaluations"] = asked
     if directory is not None:
         policies.write(directory.path, job.algo, learned)
-        _finish(directory, arrays, best, made)
+        _finish(directory, job.oracle.space, config, arrays, best, made)
     distributed.exchange("results are written")
     path = directory.path if directory else None
     return Result(config, arrays, best, path, timings, asked, learned, job.algo)
@@ -346,12 +347,18 @@ def _checksums(oracle: Oracle) -> dict[str, str]:
 
 def _finish(
     directory: folders.RunDirectory,
+    space: SearchSpace,
+    config: dict[str, Any],
     arrays: dict[str, np.ndarray],
     best: dict[str, np.ndarray],
     made: dict[str, Any],
 ) -> None:
     folders.write_json(directory.path / "provenance.json", made)
     folders.write_arrays(directory.path / "archive.npz", best)
+    names = [objective["name"] for objective in config["objectives"]]
+    folders.write_bytes(directory.path / "results.csv", tables.as_csv(space, names, best))
+    summary = tables.as_json(config, space, best, arrays)
+    folders.write_json(directory.path / "results.json", summary)
     folders.write_arrays(directory.path / "results.npz", arrays)
     shutil.rmtree(directory.path / "checkpoints", ignore_errors=True)
     shutil.rmtree(directory.path / "waves", ignore_errors=True)

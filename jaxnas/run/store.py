@@ -28,14 +28,15 @@ PLACES = ("store",)
 """Entries of a configuration that no number depends on: they may change on resuming."""
 
 
-def _atomic(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file atomically."""
     with disk_errors(path.name, path.parent), replacing(path) as file:
         file.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file atomically."""
-    _atomic(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -1,0 +1,84 @@
+"""What a finished run found, for others to read: ``results.csv`` and ``results.json``.
+
+Both hold the best distinct architectures by name; every query is in ``results.npz``.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxnas.core.naming import decision_names, decision_values, to_dict
+from jaxnas.core.space import SearchSpace
+
+BEST = 20
+"""Architectures of ``results.json``."""
+
+
+def as_csv(
+    space: SearchSpace, objectives: list[str], archive: Mapping[str, np.ndarray]
+) -> bytes:
+    """Returns a row for each architecture of the archive, best first, failures left out.
+
+    One column a decision, blank where it has no value, and one an objective: what
+    :func:`jaxnas.table_oracle` reads.
+    """
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    values = decision_values(space)
+    writer.writerow([*decision_names(space), *objectives])
+    for tokens, measured in zip(archive["tokens"], archive["objectives"], strict=True):
+        if np.isfinite(measured).all():
+            named = [values[t][int(token)] for t, token in enumerate(tokens)]
+            plain = ["" if value is None else value for value in named]
+            writer.writerow([*plain, *(f"{number:.9g}" for number in measured)])
+    return stream.getvalue().encode()
+
+
+def as_json(
+    config: Mapping[str, Any],
+    space: SearchSpace,
+    archive: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+    """Returns the best architectures and how the controllers of each setting did.
+
+    ``mean`` and ``sd`` are over controllers, of the true value of what each recommends.
+    """
+    names = [objective["name"] for objective in config["objectives"]]
+    best = [
+        {
+            "tokens": [int(token) for token in tokens],
+            "architecture": to_dict(space, tokens),
+            **{name: float(v) for name, v in zip(names, measured, strict=True)},
+        }
+        for tokens, measured in zip(archive["tokens"], archive["objectives"], strict=True)
+        if np.isfinite(measured).all()
+    ][:BEST]
+    settings = []
+    for number in np.unique(arrays["setting"]):
+        rows = arrays["setting"] == number
+        found = arrays["best_true"][rows].astype(float)
+        found = found[np.isfinite(found)]
+        spread = float(np.std(found, ddof=1)) if len(found) > 1 else math.nan
+        settings.append(
+            {
+                "setting": int(number),
+                "hparams": {n: c[int(number)] for n, c in config["hparams"].items()},
+                "controllers": int(rows.sum()),
+                "mean": float(found.mean()) if len(found) else None,
+                "sd": None if math.isnan(spread) else spread,
+                "queries": int(arrays["count"][rows].sum()),
+            }
+        )
+    return {
+        "label": config["label"],
+        "space": config["space"],
+        "oracle": config["oracle"]["id"],
+        "objectives": config["objectives"],
+        "best": best,
+        "settings": settings,
+    }
