@@ -24,6 +24,10 @@ Forward = Callable[[PyTree, Array, Array | None], tuple[Array, PyTree]]
 With a key, of its dropout, it trains and returns the variables with new running statistics.
 """
 AUGMENTATIONS = ("none", "shift", "shift-flip")
+SCHEDULES = ("cosine", "constant", "step")
+OPTIMISERS = ("sgd", "adam", "adamw")
+STEP_EPOCHS, STEP_FACTOR = 5, 0.2
+"""Of the schedule ``step``: the step size falls to a fifth every five epochs."""
 
 
 def forward_of(module: nn.Module) -> Forward:
@@ -53,24 +57,37 @@ class Training:
     """Or ``"shift"`` (up to ``pixels`` each way, zeros at the border) or ``"shift-flip"``
     (and mirrored left to right, half of the time)."""
     pixels: int = 1  # largest shift
-    schedule: str = "cosine"  # to zero after a linear warm-up, or ``"constant"``
+    schedule: str = "cosine"
+    """To zero after a linear warm-up; or ``"constant"``, or ``"step"``, a fifth every five
+    epochs."""
+    optimiser: str = "sgd"
+    """With Nesterov momentum and coupled decay; ``"adam"`` (coupled decay) or ``"adamw"``
+    (decoupled: Loshchilov and Hutter, 2019), with ``momentum`` as beta1."""
+    cutout: int = 0
+    """Side of the square that is set to zero at a random place of each image (DeVries and
+    Taylor, 2017); none when 0."""
+    mixup: float = 0.0
+    """Alpha of mixing each image and its label with another one's (Zhang et al., 2018); not
+    at all when 0."""
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch, self.pixels) < 1:
             raise UserError("Epochs, batch and pixels of a training must be at least 1.")
-        if self.augment not in AUGMENTATIONS:
-            raise UserError(
-                f"The augmentation {self.augment!r} is unknown; choose one of "
-                f"{', '.join(AUGMENTATIONS)}."
-            )
-        if self.schedule not in ("cosine", "constant"):
-            raise UserError(
-                f"The schedule {self.schedule!r} is unknown; choose cosine or constant."
-            )
+        if self.cutout < 0 or not 0 <= self.mixup < float("inf"):
+            raise UserError("Cutout and mixup of a training must be 0 or more.")
+        for what, name, known in (
+            ("augmentation", self.augment, AUGMENTATIONS),
+            ("schedule", self.schedule, SCHEDULES),
+            ("optimiser", self.optimiser, OPTIMISERS),
+        ):
+            if name not in known:
+                raise UserError(
+                    f"The {what} {name!r} is unknown; choose one of {', '.join(known)}."
+                )
 
 
 class Hparams(NamedTuple):
-    """Traced numbers of a training run: SGD with Nesterov momentum."""
+    """Traced numbers of a training run."""
 
     lr: float | Array = 0.1
     momentum: float | Array = 0.9
@@ -97,11 +114,15 @@ class Images(NamedTuple):
 
 
 def step_size(training: Training, hparams: Hparams, step: Array, steps: int) -> Array:
-    """Returns the step size of a step: linear warm-up, then cosine to zero or constant."""
+    """Returns the step size of a step: linear warm-up, then as the schedule says."""
     done = jnp.asarray(step + 1, jnp.float32) / steps
     rise = jnp.minimum(1.0, done / jnp.maximum(hparams.warmup, 1e-9))
     if training.schedule == "constant":
         return hparams.lr * rise
+    if training.schedule == "step":
+        epoch = jnp.asarray(step, jnp.int32) // (steps // training.epochs)
+        falls = (epoch // STEP_EPOCHS).astype(jnp.float32)
+        return hparams.lr * rise * STEP_FACTOR**falls
     left = (done - hparams.warmup) / jnp.maximum(1.0 - hparams.warmup, 1e-9)
     fall = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip(left, 0.0, 1.0)))
     return hparams.lr * rise * fall
@@ -126,6 +147,46 @@ def augment(
     return padded[
         jnp.arange(B, dtype=jnp.int32)[:, None, None], rows[:, :, None], columns[:, None, :]
     ]
+
+
+def cut_out(
+    key: Key[Array, ""], images: Float[Array, "B H W C"], side: int
+) -> Float[Array, "B H W C"]:
+    """Returns images with a square of zeros each, its middle anywhere in the image."""
+    B, H, W, _ = images.shape
+    middle = jax.random.randint(
+        key, (2, B, 1), 0, jnp.asarray([H, W], jnp.int32)[:, None, None], dtype=jnp.int32
+    )
+    far = []
+    for axis, size in enumerate((H, W)):
+        first = middle[axis] - side // 2
+        place = jnp.arange(size, dtype=jnp.int32)
+        far.append((place < first) | (place >= first + side))
+    keep = far[0][:, :, None] | far[1][:, None, :]
+    return jnp.where(keep[..., None], images, 0.0)
+
+
+def mix_up(
+    key: Key[Array, ""], images: Float[Array, "B H W C"], alpha: float
+) -> tuple[Float[Array, "B H W C"], Float[Array, ""], Int[Array, "B"]]:
+    """Returns mixed images, the share of their own, and which others they are mixed with.
+
+    One share a batch, from Beta(alpha, alpha), as in the paper's own code.
+    """
+    share_key, order_key = jax.random.split(key)
+    share = jax.random.beta(share_key, alpha, alpha, dtype=jnp.float32)
+    order = jax.random.permutation(order_key, jnp.arange(len(images), dtype=jnp.int32))
+    return share * images + (1.0 - share) * images[order], share, order
+
+
+def optimiser(training: Training, hparams: Hparams) -> optax.GradientTransformation:
+    """Returns the rule whose updates are still to be multiplied by minus the step size."""
+    decay = optax.add_decayed_weights(hparams.weight_decay)
+    if training.optimiser == "sgd":
+        return optax.chain(decay, optax.trace(hparams.momentum, nesterov=True))
+    adam = optax.scale_by_adam(b1=hparams.momentum)
+    parts = (decay, adam) if training.optimiser == "adam" else (adam, decay)
+    return optax.chain(*parts)
 
 
 def cross_entropy(
@@ -195,8 +256,16 @@ def fit(
     steps = per_epoch * training.epochs
 
     def loss_of(params: PyTree, rest: PyTree, x: Array, y: Array, key: Array) -> Any:
+        share: float | Array = 1.0
+        order: Any = None
+        if training.mixup:
+            x, share, order = mix_up(jax.random.fold_in(key, 1), x, training.mixup)
         logits, updated = forward({**rest, "params": params}, x, key)
-        loss = jnp.mean(cross_entropy(logits, y, hparams.label_smoothing))
+        losses = cross_entropy(logits, y, hparams.label_smoothing)
+        if training.mixup:
+            other = cross_entropy(logits, y[order], hparams.label_smoothing)
+            losses = share * losses + (1.0 - share) * other
+        loss = jnp.mean(losses)
         return loss, {k: v for k, v in updated.items() if k != "params"}
 
     def step(carry: tuple, item: tuple[Array, Array]) -> tuple[tuple, Array]:
@@ -204,17 +273,15 @@ def fit(
         number, rows = item
         own = jax.random.fold_in(key, number)
         x = augment(own, images.x_train[rows], training)
+        if training.cutout:
+            x = cut_out(jax.random.fold_in(own, 2), x, training.cutout)
         params = variables["params"]
         rest = {k: v for k, v in variables.items() if k != "params"}
         grad = jax.value_and_grad(loss_of, has_aux=True)
         noise = jax.random.fold_in(own, 1)
         (loss, rest), gradient = grad(params, rest, x, images.y_train[rows], noise)
         size = step_size(training, hparams, number, steps)
-        rule = optax.chain(
-            optax.add_decayed_weights(hparams.weight_decay),
-            optax.trace(hparams.momentum, nesterov=True),
-            optax.scale(-size),
-        )
+        rule = optax.chain(optimiser(training, hparams), optax.scale(-size))
         update, momentum = rule.update(gradient, momentum, params)
         variables = {**rest, "params": optax.apply_updates(params, update)}
         return (variables, momentum), loss
@@ -227,9 +294,7 @@ def fit(
         val_loss, accuracy = evaluate(forward, carry[0], images.x_val, images.y_val)
         return carry, (jnp.mean(losses), val_loss, accuracy)
 
-    rule = optax.chain(
-        optax.add_decayed_weights(0.0), optax.trace(0.9, nesterov=True), optax.scale(1.0)
-    )
+    rule = optax.chain(optimiser(training, hparams), optax.scale(1.0))
     start = (variables, rule.init(variables["params"]))
     (variables, _), curves = lax.scan(
         epoch, start, jnp.arange(training.epochs, dtype=jnp.int32)

@@ -72,7 +72,13 @@ class ChildOracle:
         batch: images a step.
         augment: see :class:`jaxnas.children.train.Training`.
         lr: largest step size.
-        weight_decay: coupled, on all parameters.
+        weight_decay: on all parameters.
+        optimiser: ``"sgd"``, ``"adam"`` or ``"adamw"``; this and the next four as in
+            :class:`jaxnas.children.train.Training` and ``Hparams``.
+        schedule: of the step size.
+        smoothing: of the labels.
+        cutout: side of a square of zeros.
+        mixup: alpha of mixed images.
         seed: decides initial weights, order of the images and augmentation.
         limit: most images of each split; all when None.
         levels: cheaper fidelities 1, 2, ...
@@ -93,12 +99,18 @@ class ChildOracle:
     augment: str = "none"
     lr: float = 0.1
     weight_decay: float = 5e-4
+    optimiser: str = "sgd"
+    schedule: str = "cosine"
+    smoothing: float = 0.0
+    cutout: int = 0
+    mixup: float = 0.0
     seed: int = 0
     limit: int | None = None
     levels: tuple[Fidelity, ...] = ()
     route: str = "auto"
     RANGES: ClassVar = {
-        "lr": "(0, inf)", "weight_decay": "[0, 10]", "limit": COUNT, "hwa_lr": "(0, 1]"
+        "lr": "(0, inf)", "weight_decay": "[0, 10]", "limit": COUNT, "hwa_lr": "(0, 1]",
+        "smoothing": "[0, 1)", "cutout": "[0, 65536]", "mixup": "[0, 100]",
     }  # fmt: skip
     traced = False
     known = METRICS
@@ -125,8 +137,16 @@ class ChildOracle:
         return (
             f"child-v1({self.data},{sizes};epochs={self.epochs},batch={self.batch},"
             f"augment={self.augment},lr={self.lr:g},wd={self.weight_decay:g},"
-            f"limit={self.limit},levels={levels},route={self._route})"
+            f"{self._more}limit={self.limit},levels={levels},route={self._route})"
         )
+
+    @property
+    def _more(self) -> str:
+        """What is trained with otherwise than by default; ids from before stay."""
+        names = ("optimiser", "schedule", "smoothing", "cutout", "mixup")
+        plain = {f.name: f.default for f in dataclasses.fields(self)}
+        chosen = {n: getattr(self, n) for n in names if getattr(self, n) != plain[n]}
+        return "".join(f"{n}={v}," for n, v in chosen.items())
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -162,7 +182,10 @@ class ChildOracle:
                 f"A batch of {self.batch} is more than the {used} training images of "
                 f"{self.images.name!r}; use a smaller batch."
             )
-        return tr.Training(level.epochs, self.batch, self.augment)
+        return tr.Training(
+            level.epochs, self.batch, self.augment, schedule=self.schedule,
+            optimiser=self.optimiser, cutout=self.cutout, mixup=self.mixup,
+        )  # fmt: skip
 
     def network(self, fidelity: int) -> SearchSpace:
         """Returns the space built for the task; UserError where its networks are fixed."""
@@ -212,7 +235,9 @@ class ChildOracle:
         row = np.asarray(tokens)
         module: Any = _choice(space) if one_for_all else build(space.to_spec(row))
         images = on_device(self.data, self.limit, self._level(fidelity).images)
-        hparams = tr.Hparams(lr=self.lr, weight_decay=self.weight_decay)
+        hparams = tr.Hparams(
+            lr=self.lr, weight_decay=self.weight_decay, label_smoothing=self.smoothing
+        )
         hparams = jax.tree.map(jnp.float32, hparams)
         start = jax.random.key(self.seed, impl="rbg")  # a tenth of the compile time
         variables = _initial(module)(start, images.x_train[:1])

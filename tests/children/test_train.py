@@ -145,7 +145,7 @@ def test_evaluation_in_parts_is_the_whole():
     [
         ({"epochs": 0}, "at least 1"),
         ({"augment": "rotate"}, "shift-flip"),
-        ({"schedule": "step"}, "cosine"),
+        ({"schedule": "linear"}, "cosine"),
     ],
 )
 def test_refuses_settings(settings, word):
@@ -159,3 +159,112 @@ def test_refuses_a_batch_larger_than_the_data():
             linear, start(), images(), jax.random.key(0),
             tr.Training(batch=25), tr.Hparams(),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_follows_torch(name):
+    """Constant step size and full batches: torch's rule walks the same path."""
+    torch = pytest.importorskip("torch")
+    training = tr.Training(epochs=8, batch=24, schedule="constant", optimiser=name)
+    hparams = tr.Hparams(lr=0.05, momentum=0.8, weight_decay=0.1, warmup=0.0)
+    data = images()
+    trained, curves = tr.fit(linear, start(), data, jax.random.key(0), training, hparams)
+    w = torch.nn.Parameter(torch.tensor(np.asarray(start()["params"]["w"])))
+    b = torch.nn.Parameter(torch.zeros(3))
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    rule = kind([w, b], lr=0.05, betas=(0.8, 0.999), weight_decay=0.1)
+    x = torch.tensor(np.asarray(data.x_train)).flatten(1)
+    y = torch.tensor(np.asarray(data.y_train)).long()
+    for step in range(8):
+        rule.zero_grad()
+        loss = torch.nn.functional.cross_entropy(x @ w + b, y)
+        loss.backward()
+        np.testing.assert_allclose(curves.train_loss[step], loss.item(), rtol=1e-4)
+        rule.step()
+    np.testing.assert_allclose(trained["params"]["w"], w.detach().numpy(), atol=1e-4)
+
+
+def test_the_step_schedule_falls_to_a_fifth_every_five_epochs():
+    training, hparams = tr.Training(epochs=12, schedule="step"), tr.Hparams(0.4, warmup=0.0)
+    sizes = [float(tr.step_size(training, hparams, jnp.int32(s), 36)) for s in range(36)]
+    np.testing.assert_allclose(sizes, [0.4] * 15 + [0.08] * 15 + [0.016] * 6, rtol=1e-6)
+
+
+def test_cutout_is_one_square_an_image_anywhere():
+    x = jnp.ones((4_000, 9, 7, 2))
+    cut = np.asarray(jax.jit(lambda k: tr.cut_out(k, x, 3))(jax.random.key(0)))[..., 0] == 0
+    rows, columns = cut.any(axis=2), cut.any(axis=1)
+    # A rectangle: as many zeros as rows times columns; 3 long, less at the border.
+    np.testing.assert_array_equal(cut.sum((1, 2)), rows.sum(1) * columns.sum(1))
+    assert set(rows.sum(1).tolist()) == {2, 3}
+    # Every pixel as a middle equally often: inner pixels are cut by 9 of the 63 places.
+    share = cut.mean(axis=0)
+    np.testing.assert_allclose(share[1:-1, 1:-1], 9 / 63, atol=0.025)
+    np.testing.assert_allclose(share[0, 0], 4 / 63, atol=0.02)
+
+
+def test_mixup_mixes_images_and_labels_by_one_share():
+    x = jnp.arange(8.0)[:, None, None, None] * jnp.ones((1, 2, 2, 1))
+    shares = []
+    for seed in range(400):
+        mixed, share, order = tr.mix_up(jax.random.key(seed), x, 0.5)
+        wanted = share * x + (1 - share) * x[order]
+        np.testing.assert_allclose(mixed, wanted, rtol=1e-6)
+        shares.append(float(share))
+    # Beta(1/2, 1/2): mean 1/2, variance 1/8.
+    assert abs(np.mean(shares) - 0.5) < 0.07
+    assert abs(np.var(shares) - 0.125) < 0.02
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"cutout": 2}, {"mixup": 0.4}, {"optimiser": "adamw"}, {"schedule": "step"}],
+)
+def test_everything_trains_and_the_same_key_gives_the_same_bits(options):
+    training = tr.Training(epochs=6, batch=8, **options)
+    hparams = tr.Hparams(lr=0.05)
+    fit = jax.jit(lambda k: tr.fit(linear, start(), images(), k, training, hparams))
+    first, again = fit(jax.random.key(0)), fit(jax.random.key(0))
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert first[1].train_loss[-1] < first[1].train_loss[0]
+
+
+def test_dropout_is_drawn_in_training_only_and_anew_each_step():
+    from jaxnas.children.build import build
+
+    nodes = [
+        {"name": "flat", "op": "flatten", "inputs": ["image"], "attributes": {}},
+        {"name": "drop", "op": "dropout", "inputs": ["flat"], "attributes": {"rate": 0.5}},
+        {"name": "logits", "op": "linear", "inputs": ["drop"],
+         "attributes": {"features": 3}},
+    ]  # fmt: skip
+    child = build({
+        "format": "jaxnas-spec-1", "space": "test", "blocks": {}, "nodes": nodes,
+        "inputs": {"image": {"kind": "image", "shape": [4, 4, 1]}},
+        "outputs": {"logits": {"kind": "vector", "shape": [3]}},
+    })  # fmt: skip
+    x = images().x_train
+    variables = child.init(jax.random.key(0), x)
+    forward = tr.forward_of(child)
+    plain = forward(variables, x, None)[0]
+    np.testing.assert_array_equal(plain, forward(variables, x, None)[0])
+    one, two = (forward(variables, x, jax.random.key(k))[0] for k in (1, 2))
+    assert not np.allclose(one, two)
+    np.testing.assert_array_equal(one, forward(variables, x, jax.random.key(1))[0])
+    many = [forward(variables, x, jax.random.key(k))[0] for k in range(200)]
+    np.testing.assert_allclose(np.mean(many, axis=0), plain, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"optimiser": "sdg"}, "optimiser 'sdg'"),
+        ({"schedule": "cos"}, "schedule 'cos'"),
+        ({"cutout": -1}, "0 or more"),
+        ({"mixup": -0.1}, "0 or more"),
+    ],
+)
+def test_trainings_that_cannot_be(options, words):
+    with pytest.raises(UserError, match=words):
+        tr.Training(**options)

@@ -156,3 +156,12 @@ def test_a_search_trains_each_network_once(tmp_path):
     best = first.best(1)[0]
     measured = asked.measure(np.array(best["tokens"], np.int32)).metrics
     assert best["val_accuracy"] == pytest.approx(measured["val_accuracy"], rel=1e-6)
+
+
+def test_how_it_is_trained_is_in_the_id_where_it_is_not_the_default():
+    plain = ChildOracle(TinyNets(), epochs=1, limit=80)
+    other = dataclasses.replace(plain, optimiser="adamw", smoothing=0.1, cutout=2)
+    assert "optimiser" not in plain.id
+    assert "optimiser=adamw,smoothing=0.1,cutout=2," in other.id
+    tokens = np.zeros(plain.space.length, np.int32)
+    assert plain.measure(tokens, 0).metrics != other.measure(tokens, 0).metrics

@@ -253,7 +253,7 @@ def test_files_that_cannot_be(tmp_path):
         with pytest.raises(UserError, match=words):
             jaxnas.Study(path=path, **options)
     path.write_bytes(b"junk" * 1000)
-    with pytest.raises(UserError, match="damaged or no study"):
+    with pytest.raises(UserError, match=r"The study .* is damaged"):
         jaxnas.Study.load(path)
     with pytest.raises(UserError, match="cannot be opened"):
         jaxnas.Study(space=SPACE, path=tmp_path / "none" / "s.sqlite")

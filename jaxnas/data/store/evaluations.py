@@ -14,13 +14,14 @@ import socket
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from jaxnas.core.errors import DiskFullError, JaxnasError, UserError
+from jaxnas.core.errors import UserError
 from jaxnas.core.files import lock as lock_file
 from jaxnas.core.files import replacing
 from jaxnas.data.store import rows as rw
 from jaxnas.data.store.rows import Key, Merged, Query, Record
+from jaxnas.data.store.sentences import Words, damaged, explained
 
 __all__ = ["Key", "Merged", "Query", "Record", "Store"]
 
@@ -30,6 +31,10 @@ APPLICATION = 0x6A6E6173
 """Marks a SQLite file as one of these ("jnas")."""
 WAIT_S = 5.0
 """Time to wait for a program that reads or writes the file without our lock."""
+
+WORDS = Words(
+    "The evaluation store", "an evaluation", "move it away and name another with --store"
+)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS evaluations (
@@ -102,7 +107,7 @@ class Store:
             self._db.execute("COMMIT")
         found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
-            raise UserError(_damaged(self.path))
+            raise damaged(self.path, WORDS)
 
     @contextlib.contextmanager
     def _sentences(self) -> Iterator[None]:
@@ -113,7 +118,7 @@ class Store:
             with contextlib.suppress(sqlite3.Error, AttributeError):
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-            raise _explain(self.path, error) from error
+            raise explained(self.path, error, WORDS) from error
 
     def close(self) -> None:
         """Gives file and lock back."""
@@ -289,30 +294,3 @@ def _connect(path: Path, write: bool) -> sqlite3.Connection:
 
 def _open(uri: str) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=WAIT_S, isolation_level=None)
-
-
-def _damaged(path: Path) -> str:
-    return (
-        f"The evaluation store {path} is damaged; restore a copy, or move it away and name "
-        "another file with --store."
-    )
-
-
-def _explain(path: Path, error: sqlite3.Error) -> JaxnasError:
-    code = cast(int, getattr(error, "sqlite_errorcode", 0)) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return UserError(_damaged(path))
-    if code == sqlite3.SQLITE_FULL:
-        return DiskFullError(
-            f"The disk is full: {path} could not store an evaluation; free some space."
-        )
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return UserError(
-            f"{path} is locked by another program; close that, or name another --store."
-        )
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return UserError(
-            f"The evaluation store {path} cannot be opened or written; check its "
-            "permissions, or name another file with --store."
-        )
-    return JaxnasError(f"The store {path} failed; check the disk and its permissions.")

@@ -14,17 +14,20 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import psutil
 
-from jaxnas.core.errors import DiskFullError, JaxnasError, UserError
+from jaxnas.core.errors import UserError
+from jaxnas.data.store.sentences import Words, explained
 
 FORMAT = 1
 APPLICATION = 0x6A6E7374
 """Marks a SQLite file as one of these ("jnst")."""
 WAIT_S = 120.0
 """Time to wait for other processes; one of them may be compiling."""
+
+WORDS = Words("The study", "what was told", "name another file")
 
 QUEUED, RUNNING, DONE, FAILED = "queued", "running", "done", "failed"
 _SCHEMA = """
@@ -131,23 +134,7 @@ class StudyFile:
         try:
             yield
         except sqlite3.Error as error:
-            raise self._explain(error) from error
-
-    def _explain(self, error: sqlite3.Error) -> JaxnasError:
-        code = cast(int, getattr(error, "sqlite_errorcode", 0)) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return UserError(f"{self.path} is damaged or no study; restore a copy.")
-        if code == sqlite3.SQLITE_FULL:
-            return DiskFullError(f"The disk is full: {self.path} could not be written.")
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return UserError(
-                f"{self.path} is locked by another program for {WAIT_S:g} s; close it."
-            )
-        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-            return UserError(
-                f"{self.path} cannot be opened or written; check folder and permissions."
-            )
-        return JaxnasError(f"The study {self.path} failed: {error}.")
+            raise explained(self.path, error, WORDS) from error
 
     def close(self) -> None:
         """Gives the file back."""
