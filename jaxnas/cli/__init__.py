@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxnas.cli.info import Info
     from jaxnas.cli.latent import Latent
     from jaxnas.cli.listing import List
+    from jaxnas.cli.pack import Pack
     from jaxnas.cli.report import Report
     from jaxnas.cli.search import Search
     from jaxnas.cli.space import Space
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "search": Search,
         "sweep": Sweep,
         "report": Report,
+        "pack": Pack,
         "space": Space,
         "study": Study,
         "latent": Latent,

@@ -1,11 +1,15 @@
 """``jaxnas report``: one page from any set of runs."""
 
+import contextlib
 import json
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+
+from jaxnas.data.store.packed import unpack
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,7 @@ class Report:
     """Builds report.html and report.md from run directories or patterns."""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Run directories or patterns, such as runs/main or "runs/**"."""
+    """Run directories or patterns, such as runs/main or "runs/**"; packed runs, .zip."""
     out: Path | None = None
     """Where the report goes; the first run's directory when not given."""
     json: bool = False
@@ -23,8 +27,16 @@ class Report:
         """Builds the report and prints its tables."""
         from jaxnas import report
 
-        out = self.out or Path(self.runs[0].split("*")[0])
-        built = report.build(list(self.runs), out)
+        packed = [Path(run) for run in self.runs if run.endswith(".zip")]
+        first = self.runs[0].removesuffix(".zip").split("*")[0]
+        with contextlib.ExitStack() as stack:
+            opened = []
+            for file in packed:
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+                unpack(file, Path(folder))
+                opened.append(folder)
+            plain = [run for run in self.runs if not run.endswith(".zip")]
+            built = report.build([*plain, *opened], self.out or Path(first))
         if self.json:
             print(json.dumps({"html": str(built.html_path), **built.summary()}))
             return 0
