@@ -218,3 +218,15 @@ def test_skips_show_in_the_graph():
         assert int(np.asarray(graph.present).sum()) == 5
     # An edge from a layer to the one after it is in the chain already.
     assert edges == {(): 4, (1,): 5, (2,): 4, (1, 2): 5}
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_sampling_is_one_wide_loop_over_positions_on_accelerators(name, platform):
+    """1,024 architectures at once: the only loop is the one over the tokens."""
+    space = jaxnas.make_space(name)
+    keys = jax.random.split(jax.random.key(0), 1024)
+    draw = jax.jit(jax.vmap(lambda key: tk.sample_uniform(key, space)))
+    text = draw.trace(keys).lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.while") == 1
+    assert f"tensor<1024x{space.length}xi32>" in text

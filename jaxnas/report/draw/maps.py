@@ -34,25 +34,34 @@ def actions(
     tokens: Sequence[str],
     positions: Sequence[str],
     position_label: str,
+    choices: Sequence[Sequence[str]] = (),
 ) -> Figure:
     """Returns how often each token stands at each position, coloured against chance.
 
-    ``panels`` are methods and their shares, ``chance`` the shares over the whole space.
+    ``panels`` are methods and their shares, ``chance`` the shares over the whole space; a
+    token that no architecture has at a position is left blank. ``choices`` are names of the
+    tokens of each position, where a token means another thing at each.
     """
     columns = len(panels) if len(panels) < 4 else 2 if len(panels) == 4 else 3
+    columns = 1 if choices else columns
     rows = -(-len(panels) // columns)
-    height = rows * (0.75 + 0.26 * len(tokens)) + 0.5
+    height = rows * (0.75 + (0.38 if choices else 0.26) * len(tokens)) + 0.5
+    long = max(map(len, positions)) * len(positions) * columns > 120
+    height += 0.6 * rows * long
     figure, axes = canvas(height, columns=columns, rows=rows, sharey=True)
     scale = TwoSlopeNorm(0, -3, 3)
     for axis, panel in zip(axes.flat, panels):
         name, shares = panel
         ratio = np.log2(np.maximum(shares, 1e-3) / np.maximum(chance, 1e-9))
+        ratio = np.where((chance > 0) | (shares > 0), ratio, np.nan)
         image = matrix(axis, ratio, scale, "RdBu_r")
-        for v, t in np.ndindex(shares.shape):
+        for v, t in np.argwhere(np.isfinite(ratio)):
             style = {**MIDDLE, "fontsize": 7, "color": ink_on(image.to_rgba(ratio[v, t]))}
-            axis.text(t, v, f"{100 * shares[v, t]:.0f}", **style)
-        axis.set_xticks(range(len(positions)), positions, fontsize=7)
-        axis.set_yticks(range(len(tokens)), tokens)
+            named = f"{choices[t][v]}\n" if choices and v < len(choices[t]) else ""
+            axis.text(t, v, f"{named}{100 * shares[v, t]:.0f}", **style)
+        turned = {"rotation": 40, "ha": "right"} if long else {}
+        axis.set_xticks(range(len(positions)), positions, fontsize=7, **turned)
+        axis.set_yticks(range(len(tokens)), [] if choices else tokens)
         axis.set_title(name)
     for axis in axes[-1]:
         axis.set_xlabel(position_label)

@@ -2,13 +2,13 @@
 
 import itertools
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
-from jaxnas.core.naming import decision_names
+from jaxnas.core.naming import decision_names, decision_values
 from jaxnas.core.space import Featured, Nested, SearchSpace
 from jaxnas.core.types import Spec
 
@@ -108,6 +108,29 @@ def in_words(values: Mapping[str, Any]) -> str:
         elif value != []:
             parts.append(f"{name} {value}")
     return ", ".join(parts) or "nothing"
+
+
+@runtime_checkable
+class Frequent(Protocol):
+    """A space that knows in which share of its architectures a decision has each value."""
+
+    def frequencies(self) -> dict[str, dict[str, float]]:
+        """Returns exact shares by decision and value, in the order of the tokens."""
+        ...
+
+
+def shares_of(space: Frequent, vocab: int) -> Float[np.ndarray, "V L"]:
+    """Returns the share of each token at each position over a whole space."""
+    rows = [list(shares.values()) for shares in space.frequencies().values()]
+    return np.array([row + [0.0] * (vocab - len(row)) for row in rows]).T
+
+
+def choice_names(space: SearchSpace) -> list[list[str]]:
+    """Returns what each token of each position is, of a space that nests its decisions."""
+    if not isinstance(space, Nested):
+        return []
+    named = decision_values(cast(SearchSpace, space))
+    return [["-" if v is None else str(v) for v in values] for values in named]
 
 
 def vocabulary(

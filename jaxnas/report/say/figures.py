@@ -8,7 +8,15 @@ from jaxtyping import Float
 
 from jaxnas.report.draw import curves, maps, plots
 from jaxnas.report.read import stats
-from jaxnas.report.read.anatomy import describe, digits, steps, vocabulary
+from jaxnas.report.read.anatomy import (
+    Frequent,
+    choice_names,
+    describe,
+    digits,
+    shares_of,
+    steps,
+    vocabulary,
+)
 from jaxnas.report.read.architectures import Front, Top, late_queries, token_shares
 from jaxnas.report.read.compare import Method, Study, checkpoints, resolution
 from jaxnas.report.read.task import drift_families
@@ -230,9 +238,11 @@ def draw_actions(study: Study) -> Drawing | None:
     if space is None or space.length > 16 or space.vocab > 16:
         return None
     vocab, length = space.vocab, space.length
-    chance = np.full((vocab, length), 1 / vocab)
+    chance, exact = np.full((vocab, length), 1 / vocab), known is not None
     if known is not None:
         chance = token_shares(known.members, vocab)
+    elif isinstance(space, Frequent):
+        chance, exact = shares_of(space, vocab), True
     panels = [
         (m.name, token_shares(late_queries(m, study.budget), vocab)) for m in study.methods
     ]
@@ -243,16 +253,23 @@ def draw_actions(study: Study) -> Drawing | None:
     name, shares = panels[0]
     v, t = np.unravel_index(np.argmax(shares - chance), shares.shape)
     label = "edge of the cell" if "→" in positions[0] else "position"
-    against = "the whole space" if known is not None else "equal shares"
+    against = "the whole space" if exact else "equal shares"
+    choices = choice_names(space)
     return finish(
         "actions",
         "What the methods learned to prefer",
         "Share (%) of each choice at each position among the last fifth of every "
         f"controller's queries, coloured against {against}. {_counts(study)}.",
-        f"Heat maps of choices by position. {name} prefers {tokens[v]} at {positions[t]} "
+        "Heat maps of choices by position. "
+        f"{name} prefers {choices[t][v] if choices else tokens[v]} at {positions[t]} "
         f"most: {percent(float(shares[v, t]))}, by chance {percent(float(chance[v, t]))}.",
         maps.actions(
-            panels, chance=chance, tokens=tokens, positions=positions, position_label=label
+            panels,
+            chance=chance,
+            tokens=tokens,
+            positions=positions,
+            position_label=label,
+            choices=choices,
         ),
     )
 
