@@ -57,6 +57,7 @@ def test_some_random_documents_are_large_and_some_forbid():
     assert max(len(architectures(d)) for d in documents) > 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 3, 7])
 def test_random_documents_conform(seed):
     space = declare(random_document(seed))

@@ -22,9 +22,12 @@ from jaxnas.testing.stats import P_MIN
 
 SPACES = {name: registry.make_space(name) for name in registry.names("space")}
 SPACES["toy-large"] = Toy(length=20, vocab=4)
+LONG = ("vocab", "zoph-cnn", "chain")
+"""Spaces of many tokens, whose programs take long to compile."""
+NAMES = [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in SPACES]
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("check", SPACE_CHECKS, ids=lambda check: check.__name__)
 def test_space_conforms(name, check):
     check(SPACES[name])
