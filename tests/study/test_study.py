@@ -31,7 +31,10 @@ def drive(study, batches, size):
         study.tell(trials, [worth(t.architecture) for t in trials])
 
 
-@pytest.mark.parametrize("algorithm", ["random", "evolution", "reinforce", "ppo", "a2c"])
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("reinforce", "a2c")]
+
+
+@pytest.mark.parametrize("algorithm", ["random", "evolution", "ppo", *LONG])
 def test_every_architecture_is_given_out_once(algorithm):
     """Each of the 12 once, whatever the batch of the method; then a sentence."""
     study = jaxnas.Study(space=SPACE, algorithm=algorithm)
@@ -56,6 +59,7 @@ def test_more_may_be_asked_than_was_told():
     assert study.best == study.trials[trials[0].id - 1]
 
 
+@pytest.mark.slow
 def test_the_methods_learn():
     """Evolution in the hands of a study beats random draws, mean of 5 seeds."""
     oracle = jaxnas.make_oracle("analog-nasbench", objective="digital")
