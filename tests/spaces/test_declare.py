@@ -26,7 +26,12 @@ def plain(values):
     return json.dumps(values, sort_keys=True)
 
 
-@pytest.mark.parametrize("seed", range(25))
+DOCUMENTS = [
+    pytest.param(seed, marks=[pytest.mark.slow] * (seed >= 10)) for seed in range(25)
+]
+
+
+@pytest.mark.parametrize("seed", DOCUMENTS)
 def test_members_are_those_of_brute_force(seed):
     """Count, mask, dicts and frequencies of random documents, all architectures listed."""
     document = random_document(seed)
