@@ -113,7 +113,7 @@ def test_flax_and_torch_agree(space, n):
     ],
 )
 def test_flax_and_torch_agree_on_many_of_each_space(space, n):
-    """The same on 200 of nb201, 100 of each analog-resnet, 4 or 15 of each declared space."""
+    """The same on 200 of nb201, 100 of each analog-resnet, 4 to 15 of others."""
     # Up to six norms over the pixels of one image each magnify the rounding before them.
     atol = 1e-3 if space in SHIPPED else 1e-4
     for seed, spec in enumerate(drawn(space, n, seed=1)):
