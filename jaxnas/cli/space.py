@@ -24,7 +24,7 @@ from jaxnas.testing.spaces import SPACE_CHECKS
 
 TRIED = 32
 """Random architectures whose networks are built on paper."""
-BOTH = 2.0**63
+BEYOND = 2.0**63
 """Architectures from which a count does not fit into 64 bits."""
 
 
@@ -75,14 +75,11 @@ class Check:
 
 
 def _size(size: int) -> str:
-    return f"{size:,}" if size < BOTH else f"{size:,} (about {float(size):.3g})"
+    return f"{size:,}" if size < BEYOND else f"{size:,} (about {float(size):.3g})"
 
 
 def _draw(space: SearchSpace, seed: int, number: int) -> np.ndarray:
-    keys = jax.random.split(root_key(seed), number)
-    counted = hasattr(space, "completions")
-    sampler = tk.sample_uniform if counted else tk.sample
-    return np.asarray(jax.jit(jax.vmap(lambda key: sampler(key, space)))(keys))
+    return np.asarray(tk.draw(space, jax.random.split(root_key(seed), number)))
 
 
 def _tree(space: SearchSpace, tokens: np.ndarray) -> Tree:

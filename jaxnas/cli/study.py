@@ -69,7 +69,7 @@ class Ask:
     def run(self) -> int:
         """Asks."""
         study = Handle.load(self.file)
-        for trial in study.ask(self.n, 0.0 if self.stale_after == 0 else self.stale_after):
+        for trial in study.ask(self.n, self.stale_after):
             _show(trial, self.json)
         return 0
 

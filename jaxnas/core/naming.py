@@ -30,6 +30,11 @@ def to_dict(space: SearchSpace, tokens: np.ndarray) -> dict[str, Any]:
     """Returns what an architecture decided, by name; JSON-able."""
     if isinstance(space, Nested):
         return cast(Nested, space).to_dict(np.asarray(tokens))
+    return flat_dict(space, tokens)
+
+
+def flat_dict(space: SearchSpace, tokens: np.ndarray) -> dict[str, Any]:
+    """Returns one value a decision; those without one are left out."""
     names, values = decision_names(space), decision_values(space)
     chosen = {n: v[int(t)] for n, v, t in zip(names, values, tokens, strict=True)}
     return {name: value for name, value in chosen.items() if value is not None}
@@ -43,6 +48,11 @@ def from_dict(space: SearchSpace, values: Mapping[str, Any]) -> Int[np.ndarray, 
     """
     if isinstance(space, Nested):
         return np.asarray(cast(Nested, space).from_dict(values), np.int32)
+    return flat_tokens(space, values)
+
+
+def flat_tokens(space: SearchSpace, values: Mapping[str, Any]) -> Int[np.ndarray, "L"]:
+    """Returns the tokens of one value a decision; raises as :func:`from_dict`."""
     names = decision_names(space)
     for name in values:
         if name not in names:

@@ -103,6 +103,13 @@ def sample_uniform(key: Key[Array, ""], space: SearchSpace) -> Int[Array, "L"]:
     return members[row]
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def draw(space: SearchSpace, keys: Key[Array, "n"]) -> Int[Array, "n L"]:
+    """Returns an architecture for each key, uniform where the space can count."""
+    sampler = sample_uniform if isinstance(space, Counted) else sample
+    return jax.vmap(lambda key: sampler(key, space))(keys)
+
+
 def repair(
     key: Key[Array, ""], space: SearchSpace, tokens: Int[Array, "L"]
 ) -> Int[Array, "L"]:

@@ -18,7 +18,7 @@ class Trie(NamedTuple):
 
     steps: Int[Array | np.ndarray, "S V"]
     """Prefix that a token leads to, -1 where no row goes on like that."""
-    first: int
+    first: int | Int[Array, ""]
     """Prefix of row 0."""
 
 

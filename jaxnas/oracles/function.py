@@ -15,10 +15,9 @@ from jaxnas.core import naming
 from jaxnas.core.errors import ContractError, UserError, unknown_name
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, Objective
-from jaxnas.oracles.metrics import measured
+from jaxnas.oracles.metrics import UNIT, measured
 
 TAKES = ("dict", "tokens", "spec")
-UNIT = "units"
 EXPECTED = (ArithmeticError, RuntimeError, ValueError, OSError, MemoryError)
 """What a function may raise to say that an architecture failed, as well as NaN."""
 

@@ -11,6 +11,8 @@ from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
 
+UNIT = "units"
+"""Of numbers whose unit nobody told us."""
 Tokens = Int[Array | np.ndarray, "B L"]
 """Architectures, on a device or on the host."""
 

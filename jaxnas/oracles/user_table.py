@@ -21,13 +21,12 @@ from jaxnas.core.oracle import Enumerated, Spreading
 from jaxnas.core.space import SearchSpace, Value
 from jaxnas.core.types import Evaluation, Objective
 from jaxnas.data.tables.user_file import Cell, Columns, read_columns
-from jaxnas.oracles.metrics import Tokens, choose, described, measured
+from jaxnas.oracles.metrics import UNIT, Tokens, choose, described, measured
 from jaxnas.spaces.listed import listed
 
 MISSING = ("exclude", "failure", "refuse")
 MANY = 64
 """Different numbers from which a column of a space that is read off the file is doubted."""
-UNIT = "units"
 
 
 class Rows(NamedTuple):
@@ -62,7 +61,6 @@ class UserTable:
         chosen: those that are objectives.
         minimise: metrics of which less is better.
         seconds: metric that says what an evaluation costs, or empty.
-        missing: what an architecture without a row is: ``"failure"`` or none of the space.
     """
 
     space: SearchSpace
@@ -72,7 +70,6 @@ class UserTable:
     chosen: tuple[str, ...]
     minimise: tuple[str, ...] = ()
     seconds: str = ""
-    missing: str = "exclude"
     traced = True
 
     @property
@@ -195,8 +192,8 @@ class UserTable:
 
 
 def _find(params: UserTableParams, tokens: Int[Array, "B L"]) -> Int[Array, "B"]:
-    at = jax.vmap(lambda row: tr.walk(tr.Trie(params.steps, 0), row, row.shape[0]))(tokens)
-    return jnp.where(at >= 0, at - params.first, -1)
+    trie = tr.Trie(params.steps, params.first)
+    return jax.vmap(lambda row: tr.find(trie, row))(tokens)
 
 
 def _taken(values: Array, row: Int[Array, "B"], fill: float) -> Array:
@@ -251,7 +248,6 @@ def table(
     if space is None:
         wanted = list(dict.fromkeys([*wanted, *chosen, *less, *_split(seconds)]))
         space = _space_of(file, columns, wanted, missing)
-        missing = missing or "exclude"
     else:
         wanted = wanted or _left_over(file, columns, space)
         wanted += [n for n in (*chosen, *less, *_split(seconds)) if n not in wanted]
@@ -260,7 +256,6 @@ def table(
                 "missing=exclude leaves only the rows of the file, so it cannot go with a "
                 "space; leave the space out, or choose failure or refuse."
             )
-        missing = missing or "failure"
     known = (columns.checksum, tuple(wanted))
     rows = _rows(space, file, *known)
     size = tk.count(space)
@@ -271,9 +266,7 @@ def table(
             "choose missing=failure to search it all the same."
         )
     first = choose(Path(file).name, chosen or wanted[:1], wanted)
-    return UserTable(
-        space, file, *known, first, tuple(less), seconds, missing
-    )  # fmt: skip
+    return UserTable(space, file, *known, first, tuple(less), seconds)
 
 
 def _split(names: str | Sequence[str]) -> list[str]:
@@ -340,7 +333,7 @@ def _space_of(
 
 
 def _whole(value: Cell) -> Value:
-    if isinstance(value, float) and value == int(value) and abs(value) < 2**53:
+    if isinstance(value, float) and abs(value) < 2**53 and value == int(value):
         return int(value)
     return value
 

@@ -39,8 +39,6 @@ TOP = (
     "operations", "blocks", "network",
 )  # fmt: skip
 Pins = tuple[tuple[str, Value], ...]
-CHOICES_FORMAT = "jaxnas-choices-1"
-"""Of what ``to_spec`` gives for a space without a network."""
 
 
 class Compiled(NamedTuple):
@@ -296,7 +294,7 @@ class Declared:
         made = self._made
         values = self.to_dict(tokens)
         if made.template is None:
-            return {"format": CHOICES_FORMAT, "space": self.id, "choices": values}
+            return sp.choices(self, values)
         return to_spec(made.template, self, values, dict(self.sizes))
 
     def from_spec(self, spec: Spec) -> Int[np.ndarray, "L"]:
@@ -305,7 +303,7 @@ class Declared:
         Raises:
             UserError: not a spec of this space, or not the network of its choices.
         """
-        wanted = CHOICES_FORMAT if self._made.template is None else sp.FORMAT
+        wanted = sp.CHOICES if self._made.template is None else sp.FORMAT
         if spec.get("format") != wanted or spec.get("space") != self.id:
             raise UserError(
                 f"This spec is {spec.get('format')!r} of space {spec.get('space')!r}; "
@@ -414,12 +412,7 @@ def from_options(
     if not text:
         made = declare(name, image, num_classes, **sizes)
         return dataclasses.replace(made, pins=pins)
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise UserError("The text of a declared space is no JSON.") from error
-    made = declare(document, image, num_classes, **sizes)
-    return dataclasses.replace(made, pins=pins)
+    return Declared(text, image, num_classes, tuple(sorted(sizes.items())), pins)
 
 
 def write_space(space: Declared, path: str | Path) -> None:

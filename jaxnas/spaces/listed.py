@@ -11,12 +11,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxnas.core import trie as tr
-from jaxnas.core.errors import UserError, unknown_name
-from jaxnas.core.naming import token_of
+from jaxnas.core.errors import UserError
+from jaxnas.core.naming import flat_dict, flat_tokens
 from jaxnas.core.space import Value
 from jaxnas.core.types import Graph, Spec
-
-FORMAT = "jaxnas-choices-1"
+from jaxnas.spaces import spec as sp
 
 
 @dataclass(frozen=True)
@@ -104,9 +103,7 @@ class Listed:
 
     def to_dict(self, tokens: np.ndarray) -> dict[str, Any]:
         """Returns the value of each decision by name; those without one are left out."""
-        named = zip(self.decisions, tokens, strict=True)
-        found = {name: values[int(token)] for (name, values), token in named}
-        return {name: value for name, value in found.items() if value is not None}
+        return flat_dict(self, tokens)
 
     def from_dict(self, values: Mapping[str, Any]) -> Int[np.ndarray, "L"]:
         """Returns the tokens of a dict that ``to_dict`` could have given.
@@ -114,18 +111,11 @@ class Listed:
         Raises:
             UserError: unknown names or values, or no row.
         """
-        for name in values:
-            if name not in self.decision_names:
-                raise unknown_name("decision", str(name), self.decision_names)
-        chosen = [token_of(name, known, values.get(name)) for name, known in self.decisions]
-        tokens = np.array(chosen, np.int32)
-        if not (self.rows == tokens).all(axis=1).any():
-            raise UserError(f"{dict(values)} is no row of {self.id!r}.")
-        return tokens
+        return flat_tokens(self, values)
 
     def to_spec(self, tokens: np.ndarray) -> Spec:
         """Returns what was decided, of a format that nothing can build."""
-        return {"format": FORMAT, "space": self.id, "choices": self.to_dict(tokens)}
+        return sp.choices(self, self.to_dict(tokens))
 
     def from_spec(self, spec: Spec) -> Int[np.ndarray, "L"]:
         """Returns the tokens that ``to_spec`` was given.
@@ -133,7 +123,7 @@ class Listed:
         Raises:
             UserError: not a spec of this space.
         """
-        if spec.get("space") != self.id or spec.get("format") != FORMAT:
+        if spec.get("space") != self.id or spec.get("format") != sp.CHOICES:
             raise UserError(
                 f"This spec is of space {spec.get('space')!r}, not of {self.id!r}."
             )

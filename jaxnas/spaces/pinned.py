@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxnas.core import tokens as tk
-from jaxnas.core import trie as tr
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.naming import decision_names, decision_values, token_of
 from jaxnas.core.space import SearchSpace, Value
@@ -110,9 +109,7 @@ def pinned(space: SearchSpace, pins: Mapping[str, Any]) -> SearchSpace:
         return space
     if isinstance(space, Declared):
         every = {**dict(space.pins), **pins}
-        made = dataclasses.replace(space, pins=tuple(sorted(every.items())))
-        made.count()
-        return made
+        return dataclasses.replace(space, pins=tuple(sorted(every.items())))
     size = tk.count(space)
     if size is None or size > tk.ENUMERABLE:
         raise UserError(
@@ -134,6 +131,5 @@ def pinned(space: SearchSpace, pins: Mapping[str, Any]) -> SearchSpace:
     widest = max(len(choices) for choices in values)
     if widest < space.vocab:  # rows are looked up in the base's vocabulary
         values = ((*values[0], *(None,) * (space.vocab - len(values[0]))), *values[1:])
-    rows = listed("pinned", tuple(zip(names, values, strict=True)), members)
-    tr.build(rows.rows, rows.vocab)
-    return Pinned(space, rows)
+    decisions = tuple(zip(names, values, strict=True))
+    return Pinned(space, listed("pinned", decisions, members))

@@ -7,6 +7,8 @@ from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.types import Spec
 
 FORMAT = "jaxnas-spec-1"
+CHOICES = "jaxnas-choices-1"
+"""Format of what a space without networks gives; nothing can build it."""
 
 
 def node(name: str, op: str, inputs: list[str], **attributes: Any) -> dict[str, Any]:
@@ -41,6 +43,11 @@ def image_spec(space: Any, blocks: dict[str, Any], nodes: list[dict[str, Any]]) 
         "blocks": blocks,
         "nodes": nodes,
     }
+
+
+def choices(space: Any, values: dict[str, Any]) -> Spec:
+    """Returns what was decided in a space without networks."""
+    return {"format": CHOICES, "space": space.id, "choices": values}
 
 
 def body(spec: Spec, space: str, name: str) -> dict[str, dict[str, Any]]:

@@ -8,14 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from jaxnas import registry
 from jaxnas.core import rng
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.ranges import check_hparams
 from jaxnas.core.scalarise import weighted_sum
-from jaxnas.core.space import Counted, SearchSpace
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, Evaluation, Objective
 from jaxnas.data.store.studies import Event, Row
 
@@ -45,6 +46,7 @@ class Driver:
                 raise unknown_name(
                     f"setting of {name!r}:", key, [*structural, *preset._fields]
                 )
+        check_hparams(preset, numbers, f"{name}.")
         hparams = jax.tree.map(jnp.float32, preset._replace(**numbers))
         self.scalariser = weighted_sum(objectives, tuple(settings["weights"]))
         self.names = [objective.name for objective in objectives]
@@ -107,18 +109,6 @@ def _learn(
 ) -> Any:
     state = algo.tell(tell_key, state, proposal, evaluation)
     return algo.learn(learn_key, state)[0]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _drawn_program(space: SearchSpace, keys: Any) -> Any:
-    counted = isinstance(space, Counted)
-    sampler = tk.sample_uniform if counted else tk.sample
-    return jax.vmap(lambda key: sampler(key, space))(keys)
-
-
-def drawn(space: SearchSpace, keys: Any) -> Int[np.ndarray, "n L"]:
-    """Returns an architecture for each key, uniform where the space can count."""
-    return np.asarray(_drawn_program(space, keys))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -23,7 +23,7 @@ from jaxnas.data.store.studies import Row, StudyFile
 from jaxnas.spaces.pinned import pinned
 from jaxnas.study import settings as cf
 from jaxnas.study.analysis import importance, nondominated
-from jaxnas.study.driver import Driver, drawn, valid
+from jaxnas.study.driver import Driver, valid
 
 BARREN = 64
 """Batches in a row without a new architecture, after which a random one is taken."""
@@ -83,9 +83,9 @@ class Study:
         weights: Sequence[float] = (),
         **options: Any,
     ) -> None:
-        self._file = StudyFile(path)
+        made = None if space is None else cf.make(space)
         given = {
-            "space": None if space is None else cf.recipe_of(space),
+            "space": None if made is None else cf.recipe_of(made),
             "algorithm": algorithm,
             "seed": seed,
             "directions": None if directions is None else cf.directions(directions),
@@ -93,18 +93,25 @@ class Study:
             "weights": list(weights) or None,
             "options": options or None,
         }
-        made = None if space is None else cf.make(space)
-        with self._file.change():
-            settings = self._file.settings()
-            if settings is None:
-                settings = self._new(given)
-                self._file.set_settings(settings)
-        cf.check_same(given, settings, path)
-        self.settings = settings
-        self.space = pinned(
-            cf.remade(settings["space"]) if made is None else made, settings["pins"]
-        )
-        self._start()
+        there = path is not None and Path(path).exists()
+        self._file = StudyFile(path)
+        try:
+            with self._file.change():
+                settings = self._file.settings()
+                new = settings is None
+                settings = settings or self._new(given)
+                cf.check_same(given, settings, path)
+                self.settings = settings
+                made = cf.remade(settings["space"]) if made is None else made
+                self.space = pinned(made, settings["pins"])
+                self._start()
+                if new:  # only what can be asked is written down
+                    self._file.set_settings(settings)
+        except BaseException:
+            self._file.close()
+            if path is not None and not there:
+                Path(path).unlink(missing_ok=True)
+            raise
 
     def _start(self) -> None:
         """Makes what the file does not hold."""
@@ -163,18 +170,12 @@ class Study:
         """
         if n < 1:
             raise UserError(f"Ask for at least one architecture, not {n}.")
-        found: list[Row] = []
-        with self._file.change():
-            found += self._file.abandoned(stale_after)[:n]
-            for row in found:
-                self._file.hand_out(row.id)
-            while len(found) < n:
-                queued = self._file.trials(st.QUEUED, limit=n - len(found))
-                for row in queued:
-                    self._file.hand_out(row.id)
-                found += queued
-                if len(found) < n and not self._propose():
-                    break
+        try:
+            with self._file.change():
+                found = self._hand_out(n, stale_after)
+        except BaseException:
+            self._start()  # the file forgets what the driver may have seen already
+            raise
         if not found:
             running = len(self._file.trials(st.RUNNING))
             raise UserError(
@@ -183,10 +184,24 @@ class Study:
             )
         return [self._trial(row) for row in found]
 
+    def _hand_out(self, n: int, stale_after: float | None) -> list[Row]:
+        """Marks up to ``n`` trials as running here and returns them."""
+        found = self._file.abandoned(stale_after)[:n]
+        for row in found:
+            self._file.hand_out(row.id)
+        while len(found) < n:
+            queued = self._file.trials(st.QUEUED, limit=n - len(found))
+            for row in queued:
+                self._file.hand_out(row.id)
+            found += queued
+            if len(found) < n and not self._propose():
+                break
+        return found
+
     def _propose(self) -> bool:
         """Queues at least one new architecture; False where there is none left."""
         size = tk.count(self.space)
-        if size is not None and self._known() >= size:
+        if size is not None and len(self) >= size:
             return False
         for _ in range(BARREN):
             self._sync()
@@ -200,15 +215,12 @@ class Study:
             self._learn()
         return self._random()
 
-    def _known(self) -> int:
-        return len(self._file.trials())
-
     def _random(self) -> bool:
         """Queues an architecture that is drawn uniformly among those never asked for."""
         keys = jax.random.split(
-            rng.stream(rng.root_key(self.settings["seed"] + self._known()), "fill"), TRIES
+            rng.stream(rng.root_key(self.settings["seed"] + len(self)), "fill"), TRIES
         )
-        for row in drawn(self.space, keys):
+        for row in np.asarray(tk.draw(self.space, keys)):
             if self._file.find(row) is None:
                 self._file.add(row, "random")
                 return True
@@ -261,11 +273,8 @@ class Study:
     def _tell(self, what: Any, metrics: dict[str, float]) -> None:
         row = self._row(what)
         if row.state in (st.DONE, st.FAILED):
-            same = all(
-                metrics[n] == row.metrics[n]
-                or (math.isnan(metrics[n]) and math.isnan(row.metrics[n]))
-                for n in metrics
-            )
+            pairs = [(metrics[n], row.metrics[n]) for n in metrics]
+            same = np.array_equal(*zip(*pairs, strict=True), equal_nan=True)
             if not same:
                 raise UserError(
                     f"Trial {row.id} was told {row.metrics} before and {metrics} now; an "
@@ -399,12 +408,7 @@ class Study:
             )
         tokens = np.array([row.tokens for row in done])
         value = np.array([row.metrics[objective] for row in done])
-        groups = [
-            ".".join(part.rstrip("0123456789") for part in name.split("."))
-            if "." in name
-            else name
-            for name in naming.decision_names(self.space)
-        ]
+        groups = [_kind(name) for name in naming.decision_names(self.space)]
         return importance(tokens, value, groups, self.space.vocab, seed)
 
     def close(self) -> None:
@@ -412,9 +416,14 @@ class Study:
         self._file.close()
 
     def __len__(self) -> int:
-        return self._known()
+        return self._file.count()
 
     def _trial(self, row: Row) -> Trial:
         named = naming.to_dict(self.space, np.array(row.tokens))
-        values = self._file.trial(row.id).metrics or None  # pyright: ignore[reportOptionalMemberAccess]
-        return Trial(row.id, row.tokens, named, values, row.origin)
+        return Trial(row.id, row.tokens, named, row.metrics or None, row.origin)
+
+
+def _kind(name: str) -> str:
+    """Returns a decision without the numbers of its repetitions and without its member."""
+    *groups, last = name.partition("[")[0].split(".")
+    return ".".join([*(group.rstrip("0123456789") for group in groups), last])

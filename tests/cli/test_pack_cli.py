@@ -94,3 +94,14 @@ def test_what_cannot_be_packed(capsys, searched, tmp_path):
     code, _, err = run(capsys, "report", tmp_path / "a.zip", "--out", tmp_path / "r")
     assert code == 2
     assert "damaged or no zip" in err
+
+
+def test_a_damaged_stream_is_a_sentence(capsys, packed, tmp_path):
+    """Bytes inside a compressed file, past its header."""
+    data = bytearray(packed.read_bytes())
+    place = data.index(b"results.npz") + 200
+    data[place : place + 64] = bytes(64)
+    packed.write_bytes(data)
+    code, _, err = run(capsys, "report", packed, "--out", tmp_path / "r")
+    assert code == 2
+    assert "damaged" in err or "is not what was packed" in err

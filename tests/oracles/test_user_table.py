@@ -201,3 +201,10 @@ def test_a_file_that_changes_is_noticed(tmp_path):
     stranger(tmp_path / "r.csv", 80)
     with pytest.raises(UserError, match="has changed"):
         oracle.params()
+
+
+def test_nan_and_inf_in_a_decision_are_blank_and_a_value(tmp_path):
+    (tmp_path / "r.csv").write_text("lr,acc\nnan,1\n0.1,2\ninf,3\n,1\n")
+    oracle = jaxnas.table_oracle(tmp_path / "r.csv", objective="acc")
+    assert oracle.space.decision_values == ((0.1, float("inf"), None),)
+    assert oracle.columns()["acc"].tolist() == [2.0, 3.0, 1.0]

@@ -1,5 +1,6 @@
 """What a space file can get wrong: one sentence with file, line and nearest name."""
 
+import numpy as np
 import pytest
 
 from jaxnas.core.errors import UserError
@@ -140,3 +141,14 @@ def test_architectures_that_are_none(values, words):
         {"name": "kernel", "choices": [1, 3], "when": {"op": "conv"}}]})  # fmt: skip
     with pytest.raises(UserError, match=words):
         space.from_dict(values)
+
+
+def test_a_block_whose_output_no_node_makes():
+    document = {
+        "name": "m",
+        "decisions": [{"name": "a", "choices": [1, 2]}],
+        "blocks": {"b": {"nodes": [{"name": "x", "op": "relu"}], "output": "y"}},
+        "network": [{"op": "b"}, {"op": "global_avg_pool"}],
+    }
+    with pytest.raises(UserError, match="input 'y'"):
+        declare(document).to_spec(np.zeros(1, np.int32))

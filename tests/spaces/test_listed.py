@@ -60,5 +60,5 @@ def test_dicts():
     stranger = next(
         t for t in np.ndindex(4, 4, 4, 4, 4) if not (SPACE.rows == t).all(1).any()
     )
-    with pytest.raises(UserError, match="is no row"):
+    with pytest.raises(UserError, match="is no architecture"):
         SPACE.from_dict(SPACE.to_dict(np.array(stranger)))

@@ -273,3 +273,45 @@ def test_a_space_built_in_python_is_asked_for(tmp_path):
     with pytest.raises(UserError, match="built in Python; pass it"):
         jaxnas.Study.load(path)
     assert len(jaxnas.Study(space=Toy(3, 3), path=path)) == 1
+
+
+@pytest.mark.parametrize(
+    "options", [{"algorithm": "evolutoin"}, {"pins": {"op": "cnv"}}, {"sample": -1.0}]
+)
+def test_what_cannot_be_asked_leaves_no_file(tmp_path, options):
+    path = tmp_path / "s.sqlite"
+    with pytest.raises(UserError):
+        jaxnas.Study(space=SPACE, path=path, **options)
+    assert not path.exists()
+    assert jaxnas.Study(space=SPACE, path=path).ask()
+
+
+def test_an_ask_that_is_interrupted_is_as_if_it_had_not_been(tmp_path, monkeypatch):
+    """The file forgets the steps, and the algorithm in memory must forget them too."""
+    study = jaxnas.Study(space=SPACE, algorithm="reinforce", batch=2, path=tmp_path / "s")
+    calm = jaxnas.Study(space=SPACE, algorithm="reinforce", batch=2)
+    real, calls = study._file.hand_out, []
+
+    def interrupted(number):
+        calls.append(number)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        real(number)
+
+    monkeypatch.setattr(study._file, "hand_out", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        study.ask(8)
+    assert len(study) == 0
+    for _ in range(2):
+        drive(study, 2, 2)
+        drive(calm, 2, 2)
+    assert [t.tokens for t in study.trials] == [t.tokens for t in calm.trials]
+
+
+def test_repetitions_count_together_and_names_keep_their_numbers():
+    from jaxnas.study.study import _kind
+
+    names = ["conv3", "layer2.conv3", "layer12.conv5", "stage1.layer2.from[1]"]
+    assert list(map(_kind, names)) == [
+        "conv3", "layer.conv3", "layer.conv5", "stage.layer.from",
+    ]  # fmt: skip

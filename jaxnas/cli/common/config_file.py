@@ -38,7 +38,8 @@ def expanded(args: Sequence[str], commands: Mapping[str, Any]) -> list[str]:
     if wanted != command:
         raise UserError(f"{path} is a configuration of {wanted!r}, not of {command!r}.")
     known = options(leaf)
-    given = {arg.split("=")[0].removeprefix("--").removeprefix("no-") for arg in args}
+    flags = [arg.split("=")[0][2:] for arg in args if arg.startswith("--")]
+    given = {flag.removeprefix("no-") for flag in flags}
     added: list[str] = []
     for key, value in document.items():
         plain = key.replace("_", "-")

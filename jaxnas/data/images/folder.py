@@ -73,8 +73,8 @@ def open_folder(path: Path, size: int | None = None) -> Opened:
     files = [
         f for classes in listed.values() for several in classes.values() for f in several
     ]
-    grey = all(_mode(file) in GREY for file in files)
-    shape = _shape(files, size)
+    grey, first = _headers(files)
+    shape = _shape(first, size)
     _check_memory(path, len(files), shape, 1 if grey else 3)
     pairs = {split: _read(classes, names, grey, size) for split, classes in listed.items()}
     opened = usable(pairs, str(path))
@@ -132,17 +132,18 @@ def _broken(file: Path) -> UserError:
     return UserError(f"The picture {file} is damaged or no picture; mend it or remove it.")
 
 
-def _mode(file: Path) -> str:
-    with _open(file) as picture:
-        return picture.mode
-
-
-def _shape(files: Sequence[Path], size: int | None) -> tuple[int, int]:
-    """Returns height and width that all pictures will have."""
-    first: dict[tuple[int, int], Path] = {}
+def _headers(files: Sequence[Path]) -> tuple[bool, dict[tuple[int, int], Path]]:
+    """Returns whether all pictures are grey, and one of each height and width."""
+    grey, first = True, {}
     for file in files:
         with _open(file) as picture:
+            grey = grey and picture.mode in GREY
             first.setdefault((picture.height, picture.width), file)
+    return grey, first
+
+
+def _shape(first: dict[tuple[int, int], Path], size: int | None) -> tuple[int, int]:
+    """Returns height and width that all pictures will have."""
     if size is not None:
         small = min(first, key=min)
         if size < 1 or min(small) < size:
@@ -199,9 +200,9 @@ def _pixels(file: Path, grey: bool, size: int | None) -> np.ndarray:
                 left, upper = (plain.width - side) // 2, (plain.height - side) // 2
                 plain = plain.crop((left, upper, left + side, upper + side))
                 plain = plain.resize((size, size), Image.Resampling.BOX)
+    except UserError:
+        raise
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        if isinstance(error, UserError):
-            raise
         raise _broken(file) from error
     pixels = np.asarray(plain, np.uint8)
     return pixels if pixels.ndim == 3 else pixels[..., None]

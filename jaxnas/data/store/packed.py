@@ -4,19 +4,25 @@ A zip file of the run's directory and ``manifest.json``: format, version and the
 every file. Checkpoints, locks and unfinished waves are left out.
 """
 
+import errno
 import hashlib
 import json
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from jaxnas.core.errors import UserError
+from jaxnas.core.errors import DiskFullError, UserError
 from jaxnas.core.files import replacing
 from jaxnas.core.version import VERSION
 
 FORMAT = "jaxnas-pack-1"
 MANIFEST = "manifest.json"
 LEFT_OUT = {"checkpoints", "waves"}
+BAD_ZIP = (
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError,
+)  # fmt: skip
+"""What ``zipfile`` raises on damage; the last two on a method or a password it lacks."""
 LARGEST = 2**33
 """Bytes that an archive may unpack to."""
 
@@ -60,7 +66,8 @@ def pack(folder: Path, file: Path) -> dict[str, int]:
             manifest = {"format": FORMAT, "version": VERSION, "files": sums}
             z.writestr(MANIFEST, json.dumps(manifest, indent=1))
     except OSError as error:
-        raise UserError(f"{file} cannot be written: {error.strerror}.") from error
+        kind = DiskFullError if error.errno == errno.ENOSPC else UserError
+        raise kind(f"{file} cannot be written: {error.strerror}.") from error
     return sizes
 
 
@@ -92,7 +99,7 @@ def unpack(file: Path, folder: Path) -> list[str]:
             if MANIFEST not in sizes:
                 raise UserError(f"{file} is no packed run: it has no {MANIFEST}.")
             sums = _sums(z.read(MANIFEST), file)
-            strange = set(sizes) - {MANIFEST} ^ set(sums)
+            strange = (set(sizes) - {MANIFEST}) ^ set(sums)
             if strange:
                 raise UserError(
                     f"{file} has other files than its manifest, such as {min(strange)!r}; "
@@ -101,7 +108,7 @@ def unpack(file: Path, folder: Path) -> list[str]:
             contents = {name: z.read(name) for name in sums}
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}.") from error
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except BAD_ZIP as error:
         raise UserError(f"{file} is damaged or no zip file; fetch it again.") from error
     for name, content in contents.items():
         place = PurePosixPath(name)

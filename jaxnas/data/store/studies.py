@@ -162,6 +162,10 @@ class StudyFile:
         rows = self._all(f"{text} ORDER BY id LIMIT ?", (*states, limit))
         return [_row(row) for row in rows]
 
+    def count(self) -> int:
+        """Returns the number of trials."""
+        return self._all("SELECT count(*) FROM trials")[0][0]
+
     def find(self, tokens: Sequence[int]) -> Row | None:
         """Returns the trial of an architecture, or None."""
         text = "SELECT id, tokens, origin, state, metrics FROM trials WHERE tokens = ?"

@@ -100,9 +100,10 @@ def _cell(text: str) -> Cell:
     if text == "":
         return None
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return text
+    return None if math.isnan(number) else number
 
 
 def _npz(data: bytes, path: Path) -> tuple[dict[str, tuple[Cell, ...]], tuple[int, ...]]:

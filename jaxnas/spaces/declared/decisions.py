@@ -66,7 +66,6 @@ class Repeat:
     """A group of decisions, once for each repetition."""
 
     name: str
-    least: int
     rounds: tuple[tuple["Item", ...], ...]
 
 
@@ -328,7 +327,7 @@ class _Builder:
             )
             self.forbid(item.get("forbid", []), (*place, "forbid"), inside)
             previous = inside
-        return Repeat(name, least, tuple(rounds))
+        return Repeat(name, tuple(rounds))
 
     def _present(self, slot: int) -> Terms:
         """Returns the terms that hold where a slot has a value."""

@@ -186,7 +186,7 @@ class _Writer:
         nodes: list[Node] = []
         known = {value: value for value in inputs}
         (last,) = self.write(part["nodes"], self.env, nodes, known, (inputs[0],), "")
-        output = known.get(part.get("output", ""), last)
+        output = self._input(part["output"], known) if "output" in part else last
         if output in inputs:
             nodes.append(sp.node("out", "identity", [output]))
             output = "out"
