@@ -10,12 +10,11 @@ The language of a file is described in ``docs/spaces.md``.
 
 import dataclasses
 import functools
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,29 +26,11 @@ from jaxnas.core.types import Graph, Spec
 from jaxnas.registry import DECLARED
 from jaxnas.spaces import spec as sp
 from jaxnas.spaces.declared import document as doc
-from jaxnas.spaces.declared.counting import Counts, count, marginals
-from jaxnas.spaces.declared.decisions import Decision, Item, Layout, Repeat, spread
-from jaxnas.spaces.declared.network import Template, read_template, to_spec
-from jaxnas.spaces.declared.tables import Tables, make_tables
+from jaxnas.spaces.declared.compiled import Compiled, Pins, compile_source, compiled
+from jaxnas.spaces.declared.counting import marginals
+from jaxnas.spaces.declared.network import to_spec
+from jaxnas.spaces.declared.skips import skips
 from jaxnas.spaces.declared.values import from_values, to_values
-
-FORMAT, VERSION = "jaxnas-space-1", 1
-TOP = (
-    "format", "name", "version", "description", "decisions", "forbid", "fixed", "sizes",
-    "operations", "blocks", "network",
-)  # fmt: skip
-Pins = tuple[tuple[str, Value], ...]
-
-
-class Compiled(NamedTuple):
-    """Everything that a document says, worked out once."""
-
-    document: doc.Document
-    layout: Layout
-    counts: Counts
-    tables: Tables
-    template: Template | None
-    id: str
 
 
 @dataclass(frozen=True)
@@ -256,7 +237,7 @@ class Declared:
         same. What a repetition takes from earlier ones is an edge between their first
         decisions.
         """
-        ids, skips = self._nodes
+        ids, edges = self._nodes
         places = jnp.arange(self.length, dtype=jnp.int32)
         ops = jnp.asarray(ids)[places, tokens]
         ends = jnp.ones(1, jnp.int32)
@@ -264,8 +245,8 @@ class Declared:
         present = ops > 0
         rank = jnp.cumsum(present)
         follows = rank[None, :] == rank[:, None] + 1
-        if len(skips):
-            slot, token, source, target = skips.T
+        if len(edges):
+            slot, token, source, target = edges.T
             drawn = tokens[jnp.asarray(slot)] == jnp.asarray(token)
             follows = follows.at[jnp.asarray(source), jnp.asarray(target)].max(drawn)
         adjacency = follows & present[:, None] & present[None, :]
@@ -275,15 +256,15 @@ class Declared:
     def _nodes(self) -> tuple[np.ndarray, np.ndarray]:
         """Operation id of each token of each slot; (slot, token, from, to) of each skip."""
         layout = self._made.layout
-        skips = np.array(list(_skips(layout.items)), np.int32).reshape(-1, 4)
-        drawn = {int(slot) for slot in skips[:, 0]}
+        edges = np.array(list(skips(layout.items)), np.int32).reshape(-1, 4)
+        drawn = {int(slot) for slot in edges[:, 0]}
         known: dict[tuple[str, Any], int] = {}
         ids = np.zeros((self.length, self.vocab), np.int32)
         for place, slot in enumerate(layout.slots):
             for token, choice in enumerate(slot.choices if place not in drawn else ()):
                 key = (slot.kind, repr(choice))
                 ids[place, token] = known.setdefault(key, len(known) + 3)
-        return ids, skips
+        return ids, edges
 
     def to_spec(self, tokens: np.ndarray) -> Spec:
         """Returns the network, with what was decided under ``choices``.
@@ -344,7 +325,7 @@ class Declared:
 
     @property
     def _made(self) -> Compiled:
-        return _compiled(self.text, self.pins)
+        return compiled(self.text, self.pins)
 
 
 def declare(
@@ -380,10 +361,7 @@ def declare(
         source = doc.read(document)
     else:
         source = doc.Source(dict(document))
-    text = doc.canonical(source.document)
-    if (text, ()) not in _READY:
-        # Compiled here, where the lines are known; elsewhere messages have places.
-        _READY[text, ()] = _compile(source, ())
+    text = compile_source(source)
     chosen = tuple(sorted(sizes.items()))
     return Declared(text, (*image,), num_classes, chosen)
 
@@ -422,104 +400,3 @@ def write_space(space: Declared, path: str | Path) -> None:
         UserError: a suffix other than those of ``declare``, or a folder that is not there.
     """
     doc.write(space.document, path)
-
-
-_READY: dict[tuple[str, Pins], Compiled] = {}
-
-
-def _compiled(text: str, pins: Pins) -> Compiled:
-    if (text, pins) not in _READY:
-        try:
-            document = json.loads(text)
-        except ValueError as error:
-            raise UserError("The text of a declared space is no JSON.") from error
-        _READY[text, pins] = _compile(doc.Source(document), pins)
-    return _READY[text, pins]
-
-
-def _compile(source: doc.Source, pins: Pins) -> Compiled:
-    document = source.keys((), source.document, TOP)
-    name, version = document.get("name"), document.get("version", VERSION)
-    if not isinstance(name, str) or not name.replace("-", "a").replace("_", "a").isalnum():
-        raise source.error(("name",), "a space needs a 'name' of letters, digits, - and _.")
-    if document.get("format", FORMAT) != FORMAT:
-        raise source.error(
-            ("format",),
-            f"this file has the format {document['format']!r}, and this jaxnas knows "
-            f"{FORMAT!r}; upgrade jaxnas, or leave the line out.",
-        )
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise source.error(("version",), "'version' is a whole number from 1.")
-    _check_constants(source)
-    layout = spread(source)
-    template = read_template(source, layout)
-    _pin(layout, pins)
-    counts = count(layout)
-    meant = {k: v for k, v in document.items() if k not in ("description", "format")}
-    digest = hashlib.sha256(doc.canonical(meant).encode()).hexdigest()[:8]
-    tables = make_tables(layout, counts)
-    made = f"{name}-v{version}-{digest}"
-    return Compiled(document, layout, counts, tables, template, made)
-
-
-def _pin(layout: Layout, pins: Pins) -> None:
-    """Forbids every other token of a pinned decision, *absent* too."""
-    slots = {slot.name: i for i, slot in enumerate(layout.slots)}
-    for name, value in pins:
-        if name not in slots:
-            raise unknown_name("decision", name, slots)
-        slot = layout.slots[slots[name]]
-        token = slot.token(value)
-        if token is None:
-            raise unknown_name(f"value of {name!r}:", str(value), map(str, slot.choices))
-        others = frozenset(range(slot.size)) - {token}
-        if others:
-            layout.forbidden.append(((slots[name], others),))
-
-
-def _check_constants(source: doc.Source) -> None:
-    decided = source.document.get("decisions")
-    names = [d.get("name", d.get("repeat")) for d in decided or () if isinstance(d, dict)]
-    for part in ("fixed", "sizes"):
-        table = source.document.get(part, {})
-        if not isinstance(table, dict):
-            raise source.error((part,), f"'{part}' is a table of names.")
-        for name, value in table.items():
-            whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            if part == "sizes" and not whole:
-                raise source.error(
-                    (part, name), f"a size is a whole number from 1, not {value!r}."
-                )
-            if not isinstance(value, str | int | float | bool):
-                raise source.error((part, name), f"{value!r} is no text or number.")
-            if name in names:
-                raise source.error((part, str(name)), f"{name!r} is a decision already.")
-
-
-def _skips(items: tuple[Item, ...]) -> Iterator[tuple[int, int, int, int]]:
-    """Yields (slot, token, source node, target node) of decisions over earlier rounds."""
-    for item in items:
-        if not isinstance(item, Repeat):
-            continue
-        nodes = [_first(inner) + 1 for inner in item.rounds]
-        for target, inner in zip(nodes, item.rounds, strict=True):
-            for one in inner:
-                if not (isinstance(one, Decision) and one.earlier):
-                    continue
-                if one.members is None:
-                    earlier = nodes[: nodes.index(target)]
-                    for token, source in enumerate(earlier, 1):
-                        yield one.slots[0], token, source, target
-                else:
-                    for slot, member in zip(one.slots, one.members, strict=True):
-                        yield slot, 1, nodes[int(member) - 1], target
-            yield from _skips(inner)
-
-
-def _first(items: tuple[Item, ...]) -> int:
-    """Returns the first slot of a repetition."""
-    for item in items:
-        slots = item.slots if isinstance(item, Decision) else (_first(item.rounds[0]),)
-        if slots:
-            return slots[0]
-    raise AssertionError("a repetition has a slot")

@@ -267,12 +267,12 @@ def test_a_space_built_in_python_is_asked_for(tmp_path):
     from jaxnas.spaces.toy import Toy
 
     path = tmp_path / "s.sqlite"
-    study = jaxnas.Study(space=Toy(3, 3), path=path)
+    study = jaxnas.Study(space=Toy(7, 3), path=path)
     study.ask()
     study.close()
     with pytest.raises(UserError, match="built in Python; pass it"):
         jaxnas.Study.load(path)
-    assert len(jaxnas.Study(space=Toy(3, 3), path=path)) == 1
+    assert len(jaxnas.Study(space=Toy(7, 3), path=path)) == 1
 
 
 @pytest.mark.parametrize(
