@@ -92,6 +92,13 @@ class AnalogOracle(child.ChildOracle):
             f"draws={self.draws},images={self.chip_images},preset={self.preset})"
         )
 
+    def effort(self, tokens: np.ndarray, fidelity: int) -> float:
+        """Returns the share of training steps, hardware-aware ones counted as others."""
+        level = self._level(fidelity)
+        share = super().effort(tokens, fidelity)
+        own = share * self.hwa_epochs / level.epochs * self.epochs
+        return (share * self.epochs + own) / (self.epochs + self.hwa_epochs)
+
     def measure(self, tokens: np.ndarray, fidelity: int = 0) -> Measurement:
         """Returns every metric of ``int[L]`` tokens; diverged training is a failure."""
         begun = time.perf_counter()

@@ -43,10 +43,12 @@ def as_json(
     space: SearchSpace,
     archive: Mapping[str, np.ndarray],
     arrays: Mapping[str, np.ndarray],
+    halving: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns the best architectures and how the controllers of each setting did.
 
     ``mean`` and ``sd`` are over controllers, of the true value of what each recommends.
+    ``halving`` is what a search by brackets evaluated and saved.
     """
     names = [objective["name"] for objective in config["objectives"]]
     best = [
@@ -81,4 +83,5 @@ def as_json(
         "objectives": config["objectives"],
         "best": best,
         "settings": settings,
+        **({} if halving is None else {"halving": dict(halving)}),
     }
