@@ -286,6 +286,10 @@ def _run(
         made["evaluations"] = asked
     if directory is not None:
         policies.write(directory.path, job.algo, learned)
+        if engine.promotion is not None:
+            names = [objective["name"] for objective in config["objectives"]]
+            rows = tables.halved_csv(job.oracle.space, names, engine.promotion.rows())
+            folders.write_bytes(directory.path / "rungs.csv", rows)
         _finish(directory, job.oracle.space, config, arrays, best, made)
     distributed.exchange("results are written")
     path = directory.path if directory else None

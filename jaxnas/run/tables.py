@@ -6,7 +6,7 @@ Both hold the best distinct architectures by name; every query is in ``results.n
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,28 @@ def as_csv(
             named = [values[t][int(token)] for t, token in enumerate(tokens)]
             plain = ["" if value is None else value for value in named]
             writer.writerow([*plain, *(f"{number:.9g}" for number in measured)])
+    return stream.getvalue().encode()
+
+
+def halved_csv(
+    space: SearchSpace, objectives: list[str], rows: Iterable[Mapping[str, Any]]
+) -> bytes:
+    """Returns a row for each evaluation of a search by brackets, cheap ones included.
+
+    The decisions, ``fidelity`` (0 the full one), ``effort`` as a share of a full one, what
+    was observed (blank where it failed) and the ``seconds``.
+    """
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    values = decision_values(space)
+    extra = ("fidelity", "effort", *objectives, "seconds")
+    writer.writerow([*decision_names(space), *extra])
+    for row in rows:
+        named = [values[t][int(token)] for t, token in enumerate(row["tokens"])]
+        plain = ["" if value is None else value for value in named]
+        seen = [f"{x:.9g}" if np.isfinite(x) else "" for x in row["objectives"]]
+        effort, seconds = (f"{row[name]:.6g}" for name in ("effort", "seconds"))
+        writer.writerow([*plain, row["fidelity"], effort, *seen, seconds])
     return stream.getvalue().encode()
 
 

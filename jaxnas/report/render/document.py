@@ -9,7 +9,14 @@ from jaxnas.report.read.architectures import Front, Top, front_of, top_found
 from jaxnas.report.read.audit import Check, audit
 from jaxnas.report.read.compare import Study
 from jaxnas.report.read.load import plain_text
-from jaxnas.report.say import provenance, retrain_section, tables, text, validation_section
+from jaxnas.report.say import (
+    halving_section,
+    provenance,
+    retrain_section,
+    tables,
+    text,
+    validation_section,
+)
 from jaxnas.report.say.cells import Table
 from jaxnas.report.say.drawing import Drawing
 from jaxnas.report.say.figures import draw_all
@@ -146,7 +153,7 @@ def _sections(
         silicon += [section.table(validated), section.costs(validated)]
     full = [] if retrained is None else [retrain_section.table(retrained)]
     notes = filter(None, (text.class_note(study), text.caveats(study)))
-    asked = filter(None, (tables.asked_table(study),))
+    asked = filter(None, (tables.asked_table(study), halving_section.table(study)))
     results = [tables.main_table(study), *asked, *(Text(note, "note") for note in notes)]
     curves = [*some("regret"), tables.checkpoint_table(study), *some("aggregate")]
     return [

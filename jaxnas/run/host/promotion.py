@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnas.core import tokens as tk
-from jaxnas.core.oracle import MultiFidelity, capability
+from jaxnas.core.oracle import MultiFidelity, required
 from jaxnas.core.scalarise import WeightedSum
 from jaxnas.core.types import OK, PARTIAL, SKIPPED, Evaluation
 from jaxnas.run.halving import Bracket, survivors
@@ -136,6 +136,21 @@ class Promotion:
             where = int(controller), self._digest(row)
             self.reached[where] = np.asarray(row, np.int32), int(level)
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns every distinct evaluation of the run, with its share of a full one."""
+        graded = required(self.cache.oracle, MultiFidelity)
+        return [
+            {
+                "tokens": request.tokens,
+                "fidelity": request.fidelity,
+                "effort": graded.effort(request.tokens, request.fidelity),
+                "objectives": answer.objectives,
+                "seconds": answer.cost,
+                "failed": answer.status != OK,
+            }
+            for request, answer in self.cache.answers()
+        ]
+
     def summary(self) -> dict[str, Any]:
         """Returns what was evaluated and what that saved, as JSON-able data.
 
@@ -145,24 +160,20 @@ class Promotion:
         ``saved_seconds`` compares them with the median time of a full one for each
         architecture; None where the oracle does not measure time.
         """
-        oracle = self.cache.oracle
-        graded = capability(oracle, MultiFidelity)
-        assert graded is not None
         rungs = [
             {"fidelity": level, "evaluations": 0, "effort": 0.0, "failed": 0}
             for level in self.schedule.order
         ]
         place = {level: i for i, level in enumerate(self.schedule.order)}
         seen, seconds, full = set(), 0.0, []
-        for request, answer in self.cache.answers():
-            rung = rungs[place[request.fidelity]]
-            effort = graded.effort(request.tokens, request.fidelity)
+        for row in self.rows():
+            rung = rungs[place[row["fidelity"]]]
             rung["evaluations"] += 1
-            rung["effort"] += effort
-            rung["failed"] += answer.status != OK
-            seen.add(self._digest(request.tokens))
-            seconds += answer.cost
-            full += [answer.cost] if request.fidelity == 0 else []
+            rung["effort"] += row["effort"]
+            rung["failed"] += row["failed"]
+            seen.add(self._digest(row["tokens"]))
+            seconds += row["seconds"]
+            full += [row["seconds"]] if row["fidelity"] == 0 else []
         spent = sum(rung["effort"] for rung in rungs)
         timed = self.cache.measures
         known = timed and bool(full)
