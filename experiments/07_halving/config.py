@@ -11,14 +11,14 @@ class Config:
     """Budgets in CPU seconds of one core, compilations left out of both arms."""
 
     seeds: int = 10
-    cpu_s: float = 42.0  # of each arm and seed
+    cpu_s: float = 12.0  # of each arm and seed
     shares: tuple[float, ...] = (0.5, 1.0)  # of it, at which the arms are compared
     tests: int = 2  # trainings of what an arm chose, with other seeds
     size: str = "channels:4,cells:1"
-    epochs: int = 27  # of a full training
-    levels: str = "epochs:1;epochs:3;epochs:9"
+    epochs: int = 9  # of a full training
+    levels: str = "epochs:1;epochs:3"
     eta: float = 3.0
-    bracket: int = 27
+    bracket: int = 9
 
     def oracle(self, seed: int) -> ChildOracle:
         """Returns the oracle of a search; the seed is that of the trainings."""

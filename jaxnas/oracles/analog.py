@@ -4,7 +4,7 @@ import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,7 @@ class AnalogOracle(child.ChildOracle):
     draws: int = 10
     chip_images: int = 400
     preset: str = "ibm-benchmark"
-    known = METRICS
+    known: ClassVar = {**METRICS, **child.EXTRA}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -103,7 +103,8 @@ class AnalogOracle(child.ChildOracle):
         """Returns every metric of ``int[L]`` tokens; diverged training is a failure."""
         begun = time.perf_counter()
         module, variables, curves = self.fit(tokens, fidelity)
-        digital = self.measurement(tokens, fidelity, curves)
+        extra = self.extra_metrics(module, variables)  # of the digital network
+        digital = self.measurement(tokens, fidelity, curves, extra)
         missing = dict.fromkeys(METRICS, float("nan"))
         if digital.status != OK:
             return digital._replace(

@@ -18,6 +18,7 @@ from jaxnas.children.build import Child, build
 from jaxnas.children.check import check_space
 from jaxnas.children.choice import ChoiceChild, build_choice, choose, select
 from jaxnas.children.count import count_costs
+from jaxnas.children.metrics import assess
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.ranges import COUNT
@@ -38,6 +39,15 @@ _ROWS = (
     ("flops", "FLOPs", False, "multiply-accumulates for one image, as the cost oracle"),
 )
 METRICS = {row[0]: Objective(*row) for row in _ROWS}
+_EXTRA_ROWS = (
+    ("worst_class", "%", True, "least validation accuracy of a class"),
+    ("fgsm_accuracy", "%", True, "validation accuracy on images moved by FGSM"),
+    ("noise_accuracy", "%", True, "validation accuracy with noise on the pixels"),
+    ("ece", "% points", False, "expected calibration error on the validation images"),
+    ("brier", "units", False, "Brier score on the validation images, from 0 to 2"),
+)
+EXTRA = {row[0]: Objective(*row) for row in _EXTRA_ROWS}
+"""Measured only where they are among the objectives, which the id then says."""
 ROUTES = ("auto", "choice", "exact")
 
 
@@ -77,6 +87,8 @@ class ChildOracle:
         route: ``"choice"`` compiles one program for all architectures, ``"exact"`` one for
             each; ``"auto"`` takes the first where the space allows it, which is measured in
             ``benchmarks/children.py routes``.
+        epsilon: step of ``fgsm_accuracy``, in units of the pixels, which are in [0, 1].
+        sigma: standard deviation of the noise of ``noise_accuracy``, in the same units.
 
     Raises:
         UserError: an unknown metric, task or size, or a space whose networks are fixed.
@@ -100,12 +112,15 @@ class ChildOracle:
     limit: int | None = None
     levels: tuple[Fidelity, ...] | str = ()
     route: str = "auto"
+    epsilon: float = 0.03
+    sigma: float = 0.1
     RANGES: ClassVar = {
         "lr": "(0, inf)", "weight_decay": "[0, 10]", "limit": COUNT, "hwa_lr": "(0, 1]",
         "smoothing": "[0, 1)", "cutout": "[0, 65536]", "mixup": "[0, 100]",
+        "epsilon": "[0, 1]", "sigma": "[0, inf)",
     }  # fmt: skip
     traced = False
-    known = METRICS
+    known: ClassVar = {**METRICS, **EXTRA}
 
     def __post_init__(self) -> None:
         name = type(self).__name__.removesuffix("Oracle").lower()
@@ -139,7 +154,18 @@ class ChildOracle:
         names = ("optimiser", "schedule", "smoothing", "cutout", "mixup")
         plain = {f.name: f.default for f in dataclasses.fields(self)}
         chosen = {n: getattr(self, n) for n in names if getattr(self, n) != plain[n]}
+        if extra := self._extra:
+            chosen["metrics"] = "+".join(extra)
+        for name, metric in (("epsilon", "fgsm_accuracy"), ("sigma", "noise_accuracy")):
+            if metric in extra:
+                chosen[name] = f"{getattr(self, name):g}"
         return "".join(f"{n}={v}," for n, v in chosen.items())
+
+    @property
+    def _extra(self) -> tuple[str, ...]:
+        """The objectives that are measured only on request, in one order."""
+        asked = str(self.objective).split(",")
+        return tuple(name for name in EXTRA if name in asked)
 
     @property
     def num_fidelities(self) -> int:
@@ -292,12 +318,31 @@ class ChildOracle:
     def measure(self, tokens: np.ndarray, fidelity: int = 0) -> Measurement:
         """Returns every metric of ``int[L]`` tokens; diverged training is a failure."""
         begun = time.perf_counter()
-        _, _, curves = self.fit(tokens, fidelity)
-        found = self.measurement(tokens, fidelity, curves)
+        module, variables, curves = self.fit(tokens, fidelity)
+        extra = self.extra_metrics(module, variables)
+        found = self.measurement(tokens, fidelity, curves, extra)
         return found._replace(seconds=time.perf_counter() - begun)
 
+    def extra_metrics(
+        self, module: Child | ChoiceChild, variables: PyTree
+    ) -> dict[str, float]:
+        """Returns what is measured only on request, of a trained network."""
+        if not self._extra:
+            return {}
+        images = on_device(self.data, self.limit, None)
+        key = jax.random.fold_in(root_key(self.seed), 3)
+        program = _assessment(module, self._extra, self.images.num_classes)
+        sizes = jnp.float32(self.epsilon), jnp.float32(self.sigma)
+        found = program(variables, images.x_val, images.y_val, key, *sizes)
+        percent = lambda name: 1.0 if name == "brier" else 100.0
+        return {name: percent(name) * float(value) for name, value in found.items()}
+
     def measurement(
-        self, tokens: np.ndarray, fidelity: int, curves: tr.Curves
+        self,
+        tokens: np.ndarray,
+        fidelity: int,
+        curves: tr.Curves,
+        extra: Mapping[str, float],
     ) -> Measurement:
         """Returns the metrics of a digital training from its curves."""
         curves = tr.Curves(*(np.asarray(c) for c in curves))
@@ -308,11 +353,13 @@ class ChildOracle:
             "train_loss": float(curves.train_loss[-1]),
             "params": float(costs.params),
             "flops": float(costs.flops),
+            **extra,
         }
         message = ""
         finite = np.isfinite([curves.train_loss, curves.val_loss]).all(axis=0)
         if not finite.all():
-            metrics = {**metrics, **dict.fromkeys(tuple(METRICS)[:3], float("nan"))}
+            lost = (*list(METRICS)[:3], *extra)
+            metrics = {**metrics, **dict.fromkeys(lost, float("nan"))}
             message = f"the training diverged in epoch {int(np.argmin(finite)) + 1}"
         shown = {name: value.tolist() for name, value in curves._asdict().items()}
         return Measurement(metrics, shown, 0.0, FAILED if message else OK, message)
@@ -418,5 +465,16 @@ def _program(module: Child | ChoiceChild, training: tr.Training) -> Any:
         variables: PyTree, images: tr.Images, key: Any, hparams: tr.Hparams
     ) -> tuple[PyTree, tr.Curves]:
         return tr.fit(tr.forward_of(module), variables, images, key, training, hparams)
+
+    return jax.jit(run)
+
+
+@functools.lru_cache(maxsize=4)
+def _assessment(
+    module: Child | ChoiceChild, names: tuple[str, ...], num_classes: int
+) -> Any:
+    def run(variables: PyTree, x: Any, y: Any, key: Any, *sizes: Any) -> Any:
+        how: Any = {"names": names, "num_classes": num_classes}
+        return assess(tr.forward_of(module), variables, x, y, key, *sizes, **how)
 
     return jax.jit(run)

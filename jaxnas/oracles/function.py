@@ -141,7 +141,7 @@ def oracle(
     name: str | None = None,
     timeout: float | None = None,
     objectives: Sequence[Objective] = (),
-    fidelities: Sequence[float] = (),
+    fidelities: Sequence[int | float] = (),
 ) -> FunctionOracle:
     """Returns an oracle that scores by a function of one architecture.
 

@@ -35,7 +35,7 @@ def from_file(
     traced: bool = False,
     takes: str = "",
     timeout: float | None = None,
-    fidelities: str | Sequence[float] = "",
+    fidelities: str | int | float | Sequence[int | float] = "",
 ) -> FunctionOracle:
     """A function of yours in a Python file, such as source=train.py:score.
 

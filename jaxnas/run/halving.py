@@ -10,7 +10,7 @@ random draw or not.
 import itertools
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import numpy as np
@@ -40,7 +40,7 @@ class Halving:
         UserError: an unknown kind, or an ``eta`` below 2.
     """
 
-    kind: Literal["successive", "hyperband"] = "successive"
+    kind: str = "successive"
     eta: float = 3.0
     RANGES: ClassVar = {"eta": "[2, inf)"}
 

@@ -7,6 +7,7 @@ gets the answer that its controller has had. What stopped early is PARTIAL.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.core import tokens as tk
@@ -92,7 +93,8 @@ class Promotion:
         return Evaluation(*lanes)
 
     def _reward(self, found: Evaluation) -> np.ndarray:
-        reward = np.asarray(self.scalariser(found.objectives, found.violation))
+        seen = jnp.asarray(found.objectives), jnp.asarray(found.violation)
+        reward = np.asarray(self.scalariser(*seen))
         return np.where(np.isfinite(reward), reward, -np.inf)
 
     def _best(self, reward: np.ndarray, fresh: np.ndarray, number: int) -> np.ndarray:
