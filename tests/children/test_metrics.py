@@ -79,8 +79,7 @@ def test_attacked_images_are_those_of_torch():
     """Of a reference network with batch norm, by torch's autograd on the exported net."""
     import torch
 
-    from jaxnas.analog.bridge.torch_net import build as build_torch
-    from jaxnas.analog.bridge.torch_net import load_arrays
+    from jaxnas.analog.bridge import torch_net
     from jaxnas.children.weights import to_arrays
 
     spec = reference("hand-made CNN", (8, 8, 1), 10, 4)
@@ -90,9 +89,10 @@ def test_attacked_images_are_those_of_torch():
     y = rng.integers(0, 10, 16).astype(np.int32)
     variables = child.init(jax.random.key(0), jnp.asarray(x[:1]))
     made = cm.attack(forward_of(child), variables, jnp.asarray(x), jnp.asarray(y), 0.05)
-    net = build_torch(spec)
-    load_arrays(net, to_arrays(jax.tree.map(np.asarray, variables)))
-    net.eval()
+    arrays = to_arrays(jax.tree.map(np.asarray, variables))
+    net = torch_net.TorchNet(spec).eval()
+    state = {name: torch.tensor(np.array(value)) for name, value in arrays.items()}
+    assert not net.load_state_dict(state, strict=False).unexpected_keys
     given = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
     loss = torch.nn.functional.cross_entropy(net(given), torch.tensor(y).long())
     loss.backward()
