@@ -12,7 +12,7 @@ class Config:
 
     seeds: int = 10
     cpu_s: float = 12.0  # of each arm and seed
-    shares: tuple[float, ...] = (0.5, 1.0)  # of it, at which the arms are compared
+    shares: tuple[float, ...] = (1.0,)  # of it, at which the arms are compared
     tests: int = 2  # trainings of what an arm chose, with other seeds
     size: str = "channels:4,cells:1"
     epochs: int = 9  # of a full training

@@ -180,7 +180,7 @@ def test_an_algorithm_learns_from_what_was_stopped():
 @pytest.mark.parametrize("algorithm", ["random", "evolution"])
 def test_interrupted_and_resumed_is_bit_identical(algorithm, tmp_path, monkeypatch):
     monkeypatch.setattr(waves, "CHECKPOINT_EVERY_S", 0.0)
-    options = {"budget": 45, "max_proposals": 90}
+    options = {"budget": 36, "max_proposals": 90}
     whole = search(algorithm, **options)
     seen = []
 
