@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from jaxnas.children import train as tr
 from jaxnas.children.build import Child, build, canonical_text
 from jaxnas.children.count import count_costs
 from jaxnas.children.references import REFERENCES, reference
-from jaxnas.core.errors import DiskFullError, UserError
+from jaxnas.core.errors import DiskFullError, UserError, unknown_name
 from jaxnas.core.files import replacing
 from jaxnas.core.ranges import COUNT, SEED, check
 from jaxnas.core.rng import root_key
@@ -35,7 +35,6 @@ from jaxnas.oracles.child import ChildOracle
 FORMAT = "jaxnas-retrain-1"
 FILE, TABLE = "retrain.json", "retrain.csv"
 Callback = Callable[[dict[str, Any]], None]
-Splits = Literal["train", "train+validation"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Retraining:
     """How often and on what; how a network is trained is the oracle's."""
 
     runs: int = 5  # trainings of each network
-    train_on: Splits = "train+validation"
+    train_on: str = "train+validation"
     seed: int = 0  # of the first training; the next has the next
     references: bool = (
         True  # whether the networks of children/references.py are trained too
@@ -51,6 +50,8 @@ class Retraining:
     width: int = 16  # channels of their first layer
 
     def __post_init__(self) -> None:
+        if self.train_on not in ("train", "train+validation"):
+            raise unknown_name("splits:", self.train_on, ("train", "train+validation"))
         check("runs", self.runs, COUNT)
         check("width", self.width, COUNT)
         check("The last seed", self.seed + self.runs - 1, SEED)
@@ -251,7 +252,7 @@ def _key(oracle: ChildOracle, spec: Spec, header: Mapping[str, Any], seed: int) 
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _images(oracle: ChildOracle, train_on: Splits) -> tuple[tr.Images, tuple[Any, Any]]:
+def _images(oracle: ChildOracle, train_on: str) -> tuple[tr.Images, tuple[Any, Any]]:
     """Returns what is trained on, and the test images with their labels."""
     data = oracle.images
     x, y = data.x_train, data.y_train
