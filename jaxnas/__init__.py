@@ -19,6 +19,7 @@ from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import (
     FAILED,
     OK,
+    PARTIAL,
     SKIPPED,
     Evaluation,
     Graph,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from jaxnas.oracles.function import oracle
     from jaxnas.run.config import grid_settings
     from jaxnas.run.devices import configure_host
+    from jaxnas.run.halving import Halving
     from jaxnas.run.host.processes import Processes
     from jaxnas.run.host.ray_cluster import RayExecutor
     from jaxnas.run.options import RunOptions
@@ -59,16 +61,18 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 __all__ = [
-    "FAILED", "OK", "SKIPPED", "Algorithm", "Controller", "DiskFullError",
-    "Environment", "Evaluation", "Graph", "JaxnasError", "Measurement", "Objective",
-    "Oracle", "OracleWrapper", "PolicyOutput", "Processes", "Proposal", "RayExecutor",
-    "Result", "RunOptions", "SearchSpace", "Store", "Study", "Timestep", "UserError",
+    "FAILED", "OK", "PARTIAL", "SKIPPED", "Algorithm", "Controller", "DiskFullError",
+    "Environment", "Evaluation", "Graph", "Halving", "JaxnasError", "Measurement",
+    "Objective", "Oracle", "OracleWrapper", "PolicyOutput", "Processes", "Proposal",
+    "RayExecutor", "Result", "RunOptions", "SearchSpace", "Store", "Study", "Timestep",
+    "UserError",
     "budgeted", "capability", "configure_host", "declare", "grid_settings", "load_images",
     "load_result", "make_algorithm", "make_controller", "make_env", "make_images",
     "make_oracle", "make_space", "names", "oracle", "rl", "search", "table_oracle",
     "timestep", "update",
 ]  # fmt: skip
 _LAZY = {
+    "Halving": "jaxnas.run.halving",
     "Processes": "jaxnas.run.host.processes",
     "RayExecutor": "jaxnas.run.host.ray_cluster",
     "Result": "jaxnas.run.result",

@@ -54,6 +54,7 @@ CHOSEN = {
 # Exceptions, each seen to be needed. A trainer of networks is the child oracle ...
 RECEIVED = {
     ("handoff/source.py", "jaxnas.oracles.child"),
+    ("handoff/retrain.py", "jaxnas.oracles.child"),
     ("handoff/validate.py", "jaxnas.oracles.child"),
     ("cli/export.py", "jaxnas.oracles.child"),
     ("cli/validate.py", "jaxnas.oracles.child"),

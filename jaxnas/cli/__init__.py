@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxnas.cli.listing import List
     from jaxnas.cli.pack import Pack
     from jaxnas.cli.report import Report
+    from jaxnas.cli.retrain import Retrain
     from jaxnas.cli.search import Search
     from jaxnas.cli.space import Space
     from jaxnas.cli.study import Study
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "surrogate": Surrogate,
         "data": Data,
         "db": Db,
+        "retrain": Retrain,
         "validate": Validate,
         "export": Export,
         "list": List,

@@ -15,6 +15,7 @@ from jaxnas import registry
 from jaxnas.cli.common import config_file
 from jaxnas.cli.common import options as opts
 from jaxnas.cli.common.evaluating import Evaluating
+from jaxnas.cli.common.halving import HalvingOptions
 from jaxnas.cli.common.latent_parts import copy_file, default_folder, make_folder
 from jaxnas.cli.common.progress import Reporter
 from jaxnas.core.algorithm import PolicyBased
@@ -107,8 +108,8 @@ class Common:
             self.coordinator, self.process, self.processes, {**common, **options}
         )
 
-    def make_oracle(self) -> Oracle:
-        """Returns the oracle as asked for."""
+    def make_oracle(self, **more: Any) -> Oracle:
+        """Returns the oracle as asked for, with more options of its own."""
         space = None if self.space is None else registry.make_space(self.space)
         if space is None and self._default("space") is inspect.Parameter.empty:
             raise UserError(
@@ -118,7 +119,7 @@ class Common:
         return registry.make_oracle(
             self.oracle, space=space, noise=self.noise, constraints=self.constraint,
             **({"objective": self.metric} if self.metric else {}),
-            **opts.parse_options(self.oracle_set),
+            **opts.parse_options(self.oracle_set), **more,
         )  # fmt: skip
 
     @property
@@ -182,6 +183,9 @@ class Search:
     """Controllers of each setting, each with its own seed; 64, or 32 with --env latent."""
     grid: tuple[str, ...] = ()
     """Settings beside the preset, such as ppo.lr=log:1e-3:1e-1:4 ppo.entropy=0,0.01."""
+    cutting: Annotated[HalvingOptions, tyro.conf.arg(name="")] = field(
+        default_factory=HalvingOptions
+    )
 
     def run(self) -> int:
         """Runs all algorithms and builds the report."""
@@ -190,6 +194,8 @@ class Search:
 
     def _run(self) -> int:
         oracle = self.common.make_oracle()
+        if levels := self.cutting.levels(oracle):
+            oracle = self.common.make_oracle(**levels)
         names = self.algorithms or DEFAULTS[self.env]
         if len(set(names)) != len(names):
             raise UserError(
@@ -208,6 +214,7 @@ class Search:
             for name in names:
                 options = {"latent": str(latent)} if name in moving else {}
                 settings = opts.for_algorithm(self.common.set, name, names)
+                options |= self.cutting.lanes(oracle, name, settings)
                 chosen.append(opts.make_algorithm(name, oracle.space, settings, options))
                 check_grid(chosen[-1], grids[name])
             return chosen
@@ -225,6 +232,7 @@ class Search:
             distributed.first(lambda: copy_file(source, copied))
             chosen = make(copied)
         with self.common.host(oracle, paths, reporter) as host:
+            host = {**host, "halving": self.cutting.settings}
             for choice, out in zip(chosen, paths, strict=True):
                 grid = grids[choice.name]
                 run_one(self.common, oracle, choice, grid, seeds, out, reporter, host=host)

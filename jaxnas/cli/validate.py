@@ -119,25 +119,55 @@ class Validate:
         print(f"{where}{text}", flush=True)
 
 
-def training_oracle(
-    study: Any, data: str | None, size: str | None, epochs: int, seed: int
-) -> Any:
-    """Returns how candidates are trained: as in the search, where it trained."""
-    from jaxnas import registry
-    from jaxnas.oracles.child import ChildOracle
+TRAINING = (
+    "batch", "augment", "lr", "weight_decay", "optimiser", "schedule", "smoothing",
+    "cutout", "mixup",
+)  # fmt: skip
+"""Options of a child oracle that say how a network is trained, besides its epochs."""
 
+
+def training_oracle(
+    study: Any,
+    data: str | None,
+    size: str | None,
+    epochs: int,
+    seed: int,
+    **changes: Any,
+) -> Any:
+    """Returns how candidates are trained: as in the search, where it trained.
+
+    ``changes`` are options of the child oracle that differ from the search's.
+    """
     described = study.runs[0].config["oracle"]
-    options: dict[str, Any] = {"data": "digits", "size": "channels:8,cells:1"}
+    options: dict[str, Any] = {"data": "digits", "size": small_size(study.task.space)}
     if described.get("name") in ("child", "analog"):
         known = described.get("options") or {}
-        shared = ("data", "size", "batch", "augment", "lr", "weight_decay", "limit")
+        shared = ("data", "size", "limit", *TRAINING)
         options |= {"size": ""} | {k: known[k] for k in shared if k in known}
     given = {"data": data, "size": size}
     options |= {k: v for k, v in given.items() if v is not None}
-    options |= {"epochs": epochs, "seed": seed}
-    made = registry.make_oracle("child", space=study.task.space, **options)
+    return child_oracle(study.task.space, {**options, **changes}, epochs, seed)
+
+
+def child_oracle(space: Any, options: dict[str, Any], epochs: int, seed: int) -> Any:
+    """Returns the child oracle of a space with some options."""
+    from jaxnas import registry
+    from jaxnas.oracles.child import ChildOracle
+
+    options = {**options, "epochs": epochs, "seed": seed}
+    made = registry.make_oracle("child", space=space, **options)
     assert isinstance(made, ChildOracle)
     return made
+
+
+def small_size(space: Any) -> str:
+    """Returns the size of candidates that no search trained; empty where it has none."""
+    usual = "channels:8,cells:1"
+    try:
+        space.for_images((8, 8, 1), 10, channels=8, cells=1)
+    except (AttributeError, UserError):
+        return ""
+    return usual
 
 
 def one_study(run_dir: Path) -> Any:

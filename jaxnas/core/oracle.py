@@ -185,9 +185,42 @@ class Selectable(Protocol):
         ...
 
 
+@runtime_checkable
+class MultiFidelity(Protocol):
+    """A host oracle that can give an architecture less than a full evaluation.
+
+    Fidelity 0 is the full one; 1, 2, ... are cheaper, the cheapest first.
+    """
+
+    @property
+    def num_fidelities(self) -> int:
+        """How many there are, the full one included; 1 where none is cheaper."""
+        ...
+
+    def effort(self, tokens: np.ndarray, fidelity: int) -> float:
+        """Returns what an evaluation costs as a share of a full one; 1 at fidelity 0."""
+        ...
+
+
+@runtime_checkable
+class Scalable(Protocol):
+    """An oracle that makes cheaper fidelities by itself."""
+
+    def cheaper(self, resource: str, eta: float, least: int) -> dict[str, Any]:
+        """Returns options of its constructor that give it cheaper fidelities.
+
+        Each has ``eta`` times less of a resource than the next one, and the cheapest has
+        ``least`` or more.
+
+        Raises:
+            UserError: an unknown resource, or less than two fidelities.
+        """
+        ...
+
+
 CAPABILITIES: tuple[type, ...] = (
     Measuring, Truthful, Uncertain, Predictor, Repeating, Enumerated, Described, Spreading,
-    Selectable,
+    Selectable, MultiFidelity, Scalable,
 )  # fmt: skip
 """What an oracle may be able to do beyond scoring."""
 

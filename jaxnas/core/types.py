@@ -17,6 +17,9 @@ FAILED = 1
 """Status of an evaluation that failed: its numbers are NaN and it never wins."""
 SKIPPED = 2
 """Status of a lane that was not evaluated (inactive, or the budget was spent)."""
+PARTIAL = 3
+"""Status of an evaluation that was stopped before it was a full one: an algorithm learns
+from its numbers, but it never wins and is never reported as a full one."""
 
 Spec = dict[str, Any]
 """A JSON-able typed DAG of named operations; see ``docs/decisions/0005-spec.md``."""

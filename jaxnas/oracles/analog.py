@@ -4,7 +4,7 @@ import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,7 @@ class AnalogOracle(child.ChildOracle):
     draws: int = 10
     chip_images: int = 400
     preset: str = "ibm-benchmark"
-    known = METRICS
+    known: ClassVar = {**METRICS, **child.EXTRA}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,11 +92,19 @@ class AnalogOracle(child.ChildOracle):
             f"draws={self.draws},images={self.chip_images},preset={self.preset})"
         )
 
+    def effort(self, tokens: np.ndarray, fidelity: int) -> float:
+        """Returns the share of training steps, hardware-aware ones counted as others."""
+        level = self._level(fidelity)
+        share = super().effort(tokens, fidelity)
+        own = share * self.hwa_epochs / level.epochs * self.epochs
+        return (share * self.epochs + own) / (self.epochs + self.hwa_epochs)
+
     def measure(self, tokens: np.ndarray, fidelity: int = 0) -> Measurement:
         """Returns every metric of ``int[L]`` tokens; diverged training is a failure."""
         begun = time.perf_counter()
         module, variables, curves = self.fit(tokens, fidelity)
-        digital = self.measurement(tokens, fidelity, curves)
+        extra = self.extra_metrics(module, variables)  # of the digital network
+        digital = self.measurement(tokens, fidelity, curves, extra)
         missing = dict.fromkeys(METRICS, float("nan"))
         if digital.status != OK:
             return digital._replace(

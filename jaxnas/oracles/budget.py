@@ -19,7 +19,7 @@ from jaxnas.core import visited as vs
 from jaxnas.core.errors import UserError
 from jaxnas.core.oracle import Oracle, OracleWrapper, capability, required
 from jaxnas.core.scalarise import WeightedSum, weighted_sum
-from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation
+from jaxnas.core.types import FAILED, OK, PARTIAL, SKIPPED, Evaluation
 
 
 class Ledger(NamedTuple):
@@ -151,9 +151,13 @@ class Budgeted(OracleWrapper):
         tokens: Int[Array, "B L"],
         evaluation: Evaluation,
     ) -> Ledger:
-        """Writes the answers of the lanes that cost a query, in lane order."""
-        fresh = admission.fresh
+        """Writes the answers of the lanes that cost a query, in lane order.
+
+        One that was stopped before its full evaluation is a query without an objective.
+        """
+        fresh, full = admission.fresh, evaluation.status != PARTIAL
         wins = fresh & (evaluation.status == OK) & (evaluation.violation <= 0)
+        seen = jnp.where(full[:, None], evaluation.objectives, jnp.nan)
         reading = jnp.where(wins, evaluation.reward, -jnp.inf)
         if self.resample:
             ledger, choice = _best_means(ledger, admission.slot, reading)
@@ -176,14 +180,14 @@ class Budgeted(OracleWrapper):
             best_tokens=jnp.where(any_choice, advised[-1], ledger.best_tokens),
             curve=ledger.curve.at[place].set(true, mode="drop"),
             tokens=ledger.tokens.at[place].set(tokens.astype(jnp.int16), mode="drop"),
-            objectives=ledger.objectives.at[place].set(evaluation.objectives, mode="drop"),
+            objectives=ledger.objectives.at[place].set(seen, mode="drop"),
             violation=ledger.violation.at[place].set(evaluation.violation, mode="drop"),
         )
 
     def finish(self, scored: Bool[Array, "B"], evaluation: Evaluation) -> Evaluation:
         """Returns the evaluation with rewards, SKIPPED and NaN where nothing was asked."""
         status = jnp.where(scored, evaluation.status, SKIPPED)
-        ok = status == OK
+        ok = (status == OK) | (status == PARTIAL)
         reward = self.scalariser(evaluation.objectives, evaluation.violation)
         return evaluation._replace(
             objectives=jnp.where(ok[:, None], evaluation.objectives, jnp.nan),

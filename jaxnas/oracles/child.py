@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,9 @@ from jaxnas.children.build import Child, build
 from jaxnas.children.check import check_space
 from jaxnas.children.choice import ChoiceChild, build_choice, choose, select
 from jaxnas.children.count import count_costs
+from jaxnas.children.metrics import assess
 from jaxnas.core import tokens as tk
-from jaxnas.core.errors import UserError
+from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.ranges import COUNT
 from jaxnas.core.rng import root_key
 from jaxnas.core.space import Imaged, SearchSpace
@@ -28,6 +29,7 @@ from jaxnas.data.images.sources import load_images
 from jaxnas.data.images.task import ImageData
 from jaxnas.data.recipes import cache_dir
 from jaxnas.oracles import metrics as mt
+from jaxnas.oracles.fidelity import Fidelity, ladder, parse_size, read_levels
 
 _ROWS = (
     ("val_accuracy", "%", True, "accuracy on the validation images after training"),
@@ -37,17 +39,16 @@ _ROWS = (
     ("flops", "FLOPs", False, "multiply-accumulates for one image, as the cost oracle"),
 )
 METRICS = {row[0]: Objective(*row) for row in _ROWS}
+_EXTRA_ROWS = (
+    ("worst_class", "%", True, "least validation accuracy of a class"),
+    ("fgsm_accuracy", "%", True, "validation accuracy on images moved by FGSM"),
+    ("noise_accuracy", "%", True, "validation accuracy with noise on the pixels"),
+    ("ece", "% points", False, "expected calibration error on the validation images"),
+    ("brier", "units", False, "Brier score on the validation images, from 0 to 2"),
+)
+EXTRA = {row[0]: Objective(*row) for row in _EXTRA_ROWS}
+"""Measured only where they are among the objectives, which the id then says."""
 ROUTES = ("auto", "choice", "exact")
-
-
-class Fidelity(NamedTuple):
-    """How much of a full training an evaluation is given."""
-
-    epochs: int
-    images: int | None = None
-    """Training images used; all when None."""
-    channels: int | None = None
-    """The network's size of that name; the oracle's own when None."""
 
 
 def _short(value: Any) -> str:
@@ -81,10 +82,13 @@ class ChildOracle:
         mixup: alpha of mixed images.
         seed: decides initial weights, order of the images and augmentation.
         limit: most images of each split; all when None.
-        levels: cheaper fidelities 1, 2, ...
+        levels: cheaper fidelities 1, 2, ..., the cheapest first; or as text,
+            ``"epochs:1;epochs:3,images:500"``.
         route: ``"choice"`` compiles one program for all architectures, ``"exact"`` one for
             each; ``"auto"`` takes the first where the space allows it, which is measured in
             ``benchmarks/children.py routes``.
+        epsilon: step of ``fgsm_accuracy``, in units of the pixels, which are in [0, 1].
+        sigma: standard deviation of the noise of ``noise_accuracy``, in the same units.
 
     Raises:
         UserError: an unknown metric, task or size, or a space whose networks are fixed.
@@ -106,14 +110,17 @@ class ChildOracle:
     mixup: float = 0.0
     seed: int = 0
     limit: int | None = None
-    levels: tuple[Fidelity, ...] = ()
+    levels: tuple[Fidelity, ...] | str = ()
     route: str = "auto"
+    epsilon: float = 0.03
+    sigma: float = 0.1
     RANGES: ClassVar = {
         "lr": "(0, inf)", "weight_decay": "[0, 10]", "limit": COUNT, "hwa_lr": "(0, 1]",
         "smoothing": "[0, 1)", "cutout": "[0, 65536]", "mixup": "[0, 100]",
+        "epsilon": "[0, 1]", "sigma": "[0, inf)",
     }  # fmt: skip
     traced = False
-    known = METRICS
+    known: ClassVar = {**METRICS, **EXTRA}
 
     def __post_init__(self) -> None:
         name = type(self).__name__.removesuffix("Oracle").lower()
@@ -123,7 +130,8 @@ class ChildOracle:
             raise UserError(
                 f"The route {self.route!r} is unknown; choose one of {', '.join(ROUTES)}."
             )
-        for level in range(1 + len(self.levels)):
+        object.__setattr__(self, "levels", read_levels(self.levels, self.epochs))
+        for level in range(self.num_fidelities):
             self.training(level)
             self.network(level)
 
@@ -146,7 +154,63 @@ class ChildOracle:
         names = ("optimiser", "schedule", "smoothing", "cutout", "mixup")
         plain = {f.name: f.default for f in dataclasses.fields(self)}
         chosen = {n: getattr(self, n) for n in names if getattr(self, n) != plain[n]}
+        if extra := self._extra:
+            chosen["metrics"] = "+".join(extra)
+        for name, metric in (("epsilon", "fgsm_accuracy"), ("sigma", "noise_accuracy")):
+            if metric in extra:
+                chosen[name] = f"{getattr(self, name):g}"
         return "".join(f"{n}={v}," for n, v in chosen.items())
+
+    @property
+    def _extra(self) -> tuple[str, ...]:
+        """The objectives that are measured only on request, in one order."""
+        asked = str(self.objective).split(",")
+        return tuple(name for name in EXTRA if name in asked)
+
+    @property
+    def num_fidelities(self) -> int:
+        """How many fidelities there are, the full one included."""
+        return 1 + len(self.levels)
+
+    def effort(self, tokens: np.ndarray, fidelity: int) -> float:
+        """Returns the share of a full training's multiply-accumulates: images x FLOPs."""
+        level, there = self._level(fidelity), len(self.images.x_train)
+        used = min(level.images or there, there)
+        share = level.epochs * (used // self.batch) / (self.epochs * (there // self.batch))
+        if level.channels is None:
+            return share
+        row = np.asarray(tokens)
+        costs = [count_costs(self.network(f).to_spec(row)) for f in (fidelity, 0)]
+        return share * costs[0].flops / max(1, costs[1].flops)
+
+    def cheaper(self, resource: str, eta: float, least: int) -> dict[str, Any]:
+        """Returns the option ``levels`` with ever less of a resource.
+
+        Args:
+            resource: ``"epochs"``, ``"images"`` or ``"channels"``.
+            eta: how many times less each fidelity has than the next.
+            least: of the cheapest; a batch where images are fewer than one.
+
+        Raises:
+            UserError: an unknown resource, one that these networks do not have, or a least
+                that leaves no fidelity below the full one.
+        """
+        full = {
+            "epochs": self.epochs,
+            "images": len(self.images.x_train),
+            "channels": vars(self.network(0)).get("channels"),
+        }
+        if resource not in full:
+            raise unknown_name("resource of a training:", resource, full)
+        whole = full[resource]
+        if not isinstance(whole, int):
+            raise UserError(
+                f"The networks of {self.space.id!r} have no width named channels; halve "
+                "epochs or images."
+            )
+        least = max(least, self.batch) if resource == "images" else least
+        amounts = ladder(resource, whole, eta, least)
+        return {"levels": ";".join(f"{resource}:{n}" for n in amounts)}
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -186,6 +250,14 @@ class ChildOracle:
             level.epochs, self.batch, self.augment, schedule=self.schedule,
             optimiser=self.optimiser, cutout=self.cutout, mixup=self.mixup,
         )  # fmt: skip
+
+    @property
+    def hparams(self) -> tr.Hparams:
+        """The traced numbers of its trainings."""
+        made = tr.Hparams(
+            lr=self.lr, weight_decay=self.weight_decay, label_smoothing=self.smoothing
+        )
+        return jax.tree.map(jnp.float32, made)
 
     def network(self, fidelity: int) -> SearchSpace:
         """Returns the space built for the task; UserError where its networks are fixed."""
@@ -235,27 +307,42 @@ class ChildOracle:
         row = np.asarray(tokens)
         module: Any = _choice(space) if one_for_all else build(space.to_spec(row))
         images = on_device(self.data, self.limit, self._level(fidelity).images)
-        hparams = tr.Hparams(
-            lr=self.lr, weight_decay=self.weight_decay, label_smoothing=self.smoothing
-        )
-        hparams = jax.tree.map(jnp.float32, hparams)
         start = jax.random.key(self.seed, impl="rbg")  # a tenth of the compile time
         variables = _initial(module)(start, images.x_train[:1])
         if one_for_all:
             variables = choose(variables, jnp.asarray(tokens))
         key = jax.random.fold_in(root_key(self.seed), 1)
-        trained, curves = _program(module, training)(variables, images, key, hparams)
+        trained, curves = _program(module, training)(variables, images, key, self.hparams)
         return module, trained, curves
 
     def measure(self, tokens: np.ndarray, fidelity: int = 0) -> Measurement:
         """Returns every metric of ``int[L]`` tokens; diverged training is a failure."""
         begun = time.perf_counter()
-        _, _, curves = self.fit(tokens, fidelity)
-        found = self.measurement(tokens, fidelity, curves)
+        module, variables, curves = self.fit(tokens, fidelity)
+        extra = self.extra_metrics(module, variables)
+        found = self.measurement(tokens, fidelity, curves, extra)
         return found._replace(seconds=time.perf_counter() - begun)
 
+    def extra_metrics(
+        self, module: Child | ChoiceChild, variables: PyTree
+    ) -> dict[str, float]:
+        """Returns what is measured only on request, of a trained network."""
+        if not self._extra:
+            return {}
+        images = on_device(self.data, self.limit, None)
+        key = jax.random.fold_in(root_key(self.seed), 3)
+        program = _assessment(module, self._extra, self.images.num_classes)
+        sizes = jnp.float32(self.epsilon), jnp.float32(self.sigma)
+        found = program(variables, images.x_val, images.y_val, key, *sizes)
+        percent = lambda name: 1.0 if name == "brier" else 100.0
+        return {name: percent(name) * float(value) for name, value in found.items()}
+
     def measurement(
-        self, tokens: np.ndarray, fidelity: int, curves: tr.Curves
+        self,
+        tokens: np.ndarray,
+        fidelity: int,
+        curves: tr.Curves,
+        extra: Mapping[str, float],
     ) -> Measurement:
         """Returns the metrics of a digital training from its curves."""
         curves = tr.Curves(*(np.asarray(c) for c in curves))
@@ -266,11 +353,13 @@ class ChildOracle:
             "train_loss": float(curves.train_loss[-1]),
             "params": float(costs.params),
             "flops": float(costs.flops),
+            **extra,
         }
         message = ""
         finite = np.isfinite([curves.train_loss, curves.val_loss]).all(axis=0)
         if not finite.all():
-            metrics = {**metrics, **dict.fromkeys(tuple(METRICS)[:3], float("nan"))}
+            lost = (*list(METRICS)[:3], *extra)
+            metrics = {**metrics, **dict.fromkeys(lost, float("nan"))}
             message = f"the training diverged in epoch {int(np.argmin(finite)) + 1}"
         shown = {name: value.tolist() for name, value in curves._asdict().items()}
         return Measurement(metrics, shown, 0.0, FAILED if message else OK, message)
@@ -321,7 +410,7 @@ class ChildOracle:
 
     def _level(self, fidelity: int) -> Fidelity:
         """Returns a fidelity; 0 is the full one."""
-        levels = (Fidelity(self.epochs), *self.levels)
+        levels: Any = (Fidelity(self.epochs), *self.levels)
         if not 0 <= fidelity < len(levels):
             raise UserError(
                 f"There is no fidelity {fidelity}; this oracle has 0 to {len(levels) - 1}."
@@ -335,21 +424,6 @@ def _keep_compilations() -> None:
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         folder = str(cache_dir() / "compiled")
         jax.config.update("jax_compilation_cache_dir", folder)
-
-
-@functools.lru_cache(maxsize=16)
-def parse_size(text: str) -> Mapping[str, int]:
-    """Returns ``"channels:8,cells:1"`` as numbers by name; UserError on another form."""
-    found: dict[str, int] = {}
-    for part in filter(None, text.split(",")):
-        name, _, value = part.partition(":")
-        if not value.isdecimal() or name in found:
-            raise UserError(
-                f"Cannot read the size {text!r}; write NAME:NUMBER with commas between, "
-                "such as channels:8,cells:1."
-            )
-        found[name] = int(value)
-    return found
 
 
 @functools.lru_cache(maxsize=8)
@@ -391,5 +465,16 @@ def _program(module: Child | ChoiceChild, training: tr.Training) -> Any:
         variables: PyTree, images: tr.Images, key: Any, hparams: tr.Hparams
     ) -> tuple[PyTree, tr.Curves]:
         return tr.fit(tr.forward_of(module), variables, images, key, training, hparams)
+
+    return jax.jit(run)
+
+
+@functools.lru_cache(maxsize=4)
+def _assessment(
+    module: Child | ChoiceChild, names: tuple[str, ...], num_classes: int
+) -> Any:
+    def run(variables: PyTree, x: Any, y: Any, key: Any, *sizes: Any) -> Any:
+        how: Any = {"names": names, "num_classes": num_classes}
+        return assess(tr.forward_of(module), variables, x, y, key, *sizes, **how)
 
     return jax.jit(run)

@@ -112,7 +112,14 @@ class Joined:
         )
 
     def capability(self, kind: type) -> Any:
-        """Returns itself where the parts have what it takes, or None."""
+        """Returns itself where the parts have what it takes, or None.
+
+        Fidelities and what measures at them are those of the one part that has some.
+        """
+        if kind in (kinds.MultiFidelity, kinds.Scalable):
+            found = [capability(oracle, kind) for oracle in self.oracles]
+            there = [one for one in found if one is not None]
+            return there[0] if len(there) == 1 else None
         enough = any if kind in (kinds.Described, kinds.Repeating) else all
         has = enough(capability(oracle, kind) is not None for oracle in self.oracles)
         return self if has and isinstance(self, kind) else None

@@ -26,13 +26,25 @@ EXPECTED = (ArithmeticError, RuntimeError, ValueError, OSError, MemoryError)
 class FunctionOracle:
     """Scores architectures by a function; see :func:`oracle`."""
 
-    function: Callable[[Any], Any]
+    function: Callable[..., Any]
     space: SearchSpace
     id: str
     objectives: tuple[Objective, ...]
     traced: bool = False
     takes: str = "dict"
     timeout: float | None = None
+    fidelities: tuple[float, ...] = ()
+
+    @property
+    def num_fidelities(self) -> int:
+        """How many amounts the function may be given."""
+        return max(1, len(self.fidelities))
+
+    def effort(self, tokens: np.ndarray, fidelity: int) -> float:
+        """Returns a fidelity's amount as a share of the full one."""
+        if not self.fidelities:
+            return 1.0
+        return self.fidelities[fidelity - 1] / self.fidelities[-1]
 
     def params(self) -> tuple[()]:
         """Returns nothing: the function holds what it needs."""
@@ -57,12 +69,17 @@ class FunctionOracle:
             return state, measured(values, jnp.ones(len(tokens), jnp.float32), active)
         values = np.full((len(tokens), len(self.objectives)), np.nan, np.float32)
         for i in np.flatnonzero(active):
-            values[i] = self._values(np, self._call(np.asarray(tokens[i], np.int32)))
+            row = np.asarray(tokens[i], np.int32)
+            values[i] = self._values(np, self._call(row, int(fidelity[i])))
         found = measured(*map(jnp.asarray, (values, np.ones(len(values), "f4"), active)))
         return state, jax.tree.map(np.asarray, found)
 
-    def _call(self, tokens: np.ndarray) -> Any:
+    def _call(self, tokens: np.ndarray, fidelity: int) -> Any:
         """Returns what the function gives; any error of it as one that names it."""
+        function = self.function
+        if self.fidelities:  # 0 is the full one, which is the last
+            amount = self.fidelities[fidelity - 1]
+            function = lambda given: self.function(given, amount)
         given: Any = tokens
         if self.takes == "dict":
             given = naming.to_dict(self.space, tokens)
@@ -70,8 +87,8 @@ class FunctionOracle:
             given = self.space.to_spec(tokens)
         try:
             if self.timeout is None:
-                return self.function(given)
-            return within(self.timeout, self.function, given)
+                return function(given)
+            return within(self.timeout, function, given)
         except EXPECTED:
             raise
         except Exception as error:
@@ -116,7 +133,7 @@ class FunctionOracle:
 
 
 def oracle(
-    function: Callable[[Any], Any],
+    function: Callable[..., Any],
     space: SearchSpace,
     maximise: bool | Mapping[str, bool] = True,
     traced: bool = False,
@@ -124,6 +141,7 @@ def oracle(
     name: str | None = None,
     timeout: float | None = None,
     objectives: Sequence[Objective] = (),
+    fidelities: Sequence[int | float] = (),
 ) -> FunctionOracle:
     """Returns an oracle that scores by a function of one architecture.
 
@@ -145,6 +163,9 @@ def oracle(
             call that does not return to Python goes on in its thread; ``--executor
             processes --timeout`` ends its process.
         objectives: whole records with units, in place of ``maximise``.
+        fidelities: rising amounts, such as ``(1, 3, 9)`` epochs, the last the full one: the
+            function then takes one as its second argument, and ``halving`` gives most
+            architectures less than the full one. Not of traced functions.
 
     Raises:
         UserError: no objectives, two of one name, or options that contradict each other.
@@ -167,8 +188,17 @@ def oracle(
         )
     if timeout is not None and not timeout > 0:
         raise UserError(f"The timeout must be above 0 seconds, got {timeout}.")
+    amounts = tuple(map(float, fidelities))
+    rising = all(a < b for a, b in zip((0.0, *amounts), amounts, strict=False))
+    if not rising or not np.isfinite(amounts).all() or (amounts and traced):
+        raise UserError(
+            "Fidelities must be rising finite amounts above 0, of a function that is not "
+            f"traced, got {amounts}."
+        )
     versioned = label if "-v" in label else f"{label}-v1"
-    return FunctionOracle(function, space, versioned, made, traced, takes, timeout)
+    if amounts:
+        versioned += f"(fidelities={','.join(f'{a:g}' for a in amounts)})"
+    return FunctionOracle(function, space, versioned, made, traced, takes, timeout, amounts)
 
 
 def within(seconds: float, function: Callable[[Any], Any], given: Any) -> Any:

@@ -22,9 +22,9 @@ class FileFunction:
     name: str
     checksum: str
 
-    def __call__(self, architecture: Any) -> Any:
-        """Returns what the function gives."""
-        return _loaded(self.path, self.checksum, self.name)(architecture)
+    def __call__(self, architecture: Any, *amount: float) -> Any:
+        """Returns what the function gives, of some amount where it has fidelities."""
+        return _loaded(self.path, self.checksum, self.name)(architecture, *amount)
 
 
 def from_file(
@@ -35,6 +35,7 @@ def from_file(
     traced: bool = False,
     takes: str = "",
     timeout: float | None = None,
+    fidelities: str | int | float | Sequence[int | float] = "",
 ) -> FunctionOracle:
     """A function of yours in a Python file, such as source=train.py:score.
 
@@ -46,6 +47,8 @@ def from_file(
         traced: whether it may be compiled.
         takes: ``dict``, ``tokens`` or ``spec``; see :func:`oracle`.
         timeout: seconds after which a call is a failed evaluation.
+        fidelities: rising amounts with commas, such as ``1,3,9``, the last the full one;
+            the function then takes one as its second argument.
 
     Raises:
         UserError: no such file or function, or a file that cannot be run.
@@ -67,7 +70,17 @@ def from_file(
     up = {one: one not in less for one in names}
     label = f"{Path(path).stem}.{name}-v1-{checksum[:8]}"
     function = FileFunction(path, name, checksum)
-    return oracle(function, space, up, traced, takes or None, label, timeout)
+    if isinstance(fidelities, int | float):  # one number on a command line
+        fidelities = (fidelities,)
+    try:
+        amounts = [float(part) for part in split(fidelities) if part]
+    except ValueError as error:
+        raise UserError(
+            f"Cannot read the fidelities {fidelities!r}; write numbers with commas."
+        ) from error
+    return oracle(
+        function, space, up, traced, takes or None, label, timeout, fidelities=amounts
+    )
 
 
 @functools.lru_cache(maxsize=8)

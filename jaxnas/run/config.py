@@ -146,6 +146,7 @@ def describe_run(job: Job, options: RunOptions) -> dict[str, Any]:
         "layout": job.layout.kind,
         "width": job.layout.width,
         "wave": job.wave,
+        **({} if job.halving is None else {"halving": dataclasses.asdict(job.halving)}),
         **({} if job.init is None else {"init": job.init.checksum}),
         **({"measuring": parts, "store": options.store_path} if parts else {}),
     }

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,10 +11,13 @@ from jaxtyping import PyTree
 
 from jaxnas.core import rng
 from jaxnas.core.algorithm import Algorithm
+from jaxnas.core.oracle import MultiFidelity, required
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.run.contracts import ROWS, check_tokens
 from jaxnas.run.distributed import local
+from jaxnas.run.halving import Halving, brackets, order
 from jaxnas.run.host.cache import HostCache
+from jaxnas.run.host.promotion import Promotion, Schedule
 from jaxnas.run.memory import Memory
 from jaxnas.run.policies import Initial
 from jaxnas.run.population import Layout, Member, programs
@@ -36,6 +40,7 @@ class Job:
     label: str
     memory: Memory
     init: Initial | None = None
+    halving: Halving | None = None
 
 
 class Engine:
@@ -47,6 +52,10 @@ class Engine:
         params = job.oracle.params() if cache is None else ()
         self.params: PyTree = self.programs.share(params)
         self.compile_s = 0.0
+        self._ids = np.zeros(0, np.int64)
+        self.promotion: Promotion | None = None
+        if cache is not None and job.halving is not None:
+            self.promotion = _promotion(job, job.halving, cache)
 
     def ids(self, first: int, count: int) -> np.ndarray:
         """Returns the global ids of one wave's controllers, -1 for padding."""
@@ -70,6 +79,7 @@ class Engine:
 
     def start(self, ids: np.ndarray) -> Member:
         """Returns the members before the first update; compiles on first use."""
+        self._ids = ids
         begun = time.perf_counter()
         setting = np.maximum(ids, 0) // self.job.seeds
         of_each = lambda x: np.asarray(x, np.float32)[setting]
@@ -114,12 +124,38 @@ class Engine:
             scored = np.asarray(admission.scored).reshape(-1)
             if step == 0:
                 check_tokens(self.job.algo, tokens[scored])
-            levels = np.asarray(proposal.fidelity).reshape(-1)
-            found = self.cache.evaluate(tokens, levels, scored)
+            if self.promotion is not None:
+                lanes = (-1, shape[-1])
+                masks = (np.asarray(m).reshape(lanes) for m in admission[:2])
+                rows = tokens.reshape(*lanes, tokens.shape[-1])
+                found = self.promotion.evaluate(self._ids, rows, *masks)
+                found = type(found)(*(x.reshape(-1, *x.shape[2:]) for x in found))
+            else:
+                levels = np.asarray(proposal.fidelity).reshape(-1)
+                found = self.cache.evaluate(tokens, levels, scored)
             found = type(found)(*(x.reshape(shape + x.shape[1:]) for x in found))
             items = (members, proposal, admission, self.programs.place(found))
             members = self.programs.tell(items, step, turn)
         return self.programs.learn((old, members), step)
+
+    def answers(self) -> dict[str, np.ndarray]:
+        """Returns what a host oracle has said so far as arrays, for a checkpoint."""
+        found = {} if self.cache is None else self.cache.to_arrays()
+        return found | ({} if self.promotion is None else self.promotion.to_arrays())
+
+    def recall(self, answers: dict[str, np.ndarray]) -> None:
+        """Takes that back from a checkpoint."""
+        if self.cache is not None:
+            self.cache.load(answers)
+        if self.promotion is not None:
+            self.promotion.load(answers)
+
+    def summary(self) -> dict[str, Any] | None:
+        """Returns where evaluations came from and what halving saved; None if traced."""
+        if self.cache is None:
+            return None
+        cut = {} if self.promotion is None else {"halving": self.promotion.summary()}
+        return {**self.cache.summary(), **cut}
 
     def _check_first(self, members: Member) -> None:
         ledger, algo = members.oracle.ledger, self.job.algo
@@ -133,3 +169,13 @@ class Engine:
         ledger, book = members.oracle.ledger, self.job.oracle
         proposals = local(ledger.proposals)
         return (local(ledger.queries) >= book.budget) | (proposals >= book.max_proposals)
+
+
+def _promotion(job: Job, halving: Halving, cache: HostCache) -> Promotion:
+    """Returns what evaluates the job's proposals by brackets."""
+    graded = required(job.oracle, MultiFidelity)
+    rungs = graded.num_fidelities
+    lanes = brackets(halving, rungs, job.algo.batch)
+    return Promotion(
+        cache, job.oracle.scalariser, Schedule(lanes, order(rungs), halving.eta)
+    )

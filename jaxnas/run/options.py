@@ -8,6 +8,7 @@ from typing import Any, Literal
 from jaxnas.core import layout as layouts
 from jaxnas.core.ranges import COUNT, SEED, check
 from jaxnas.data.store.evaluations import Store
+from jaxnas.run.halving import Halving
 from jaxnas.run.host.executor import Executor
 from jaxnas.run.waves import Callback
 
@@ -35,6 +36,8 @@ class RunOptions:
             it closes it.
         store: where the evaluations of a measuring oracle are stored, so that none is made
             twice whichever run asked: an open store, or its file.
+        halving: evaluations of a host oracle with fidelities are cut short by brackets;
+            all are full when None.
         devices: devices to spread over; all when None.
         init: directory of a finished run whose policies the controllers start from, of the
             same method, space and controller. The controllers of seed number ``s``, in
@@ -63,6 +66,7 @@ class RunOptions:
     archive: int = 256
     executor: Executor | None = None
     store: Store | str | Path | None = None
+    halving: Halving | None = None
     devices: Sequence[Any] | None = None
     init: str | Path | None = None
     callbacks: Sequence[Callback] = ()

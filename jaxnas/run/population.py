@@ -23,7 +23,7 @@ from jaxnas.core import rng, trees
 from jaxnas.core.algorithm import Algorithm
 from jaxnas.core.errors import UserError
 from jaxnas.core.layout import using
-from jaxnas.core.types import Evaluation, Proposal
+from jaxnas.core.types import OK, PARTIAL, Evaluation, Proposal
 from jaxnas.oracles.budget import Admission, Budgeted, BudgetState
 
 Metrics = dict[str, Float[Array, ""]]
@@ -91,7 +91,8 @@ def tell(
     ledger = oracle.record(
         params, oracle_state.ledger, admission, proposal.tokens, evaluation
     )
-    state = algo.tell(key, state, proposal, evaluation)
+    status = jnp.where(evaluation.status == PARTIAL, OK, evaluation.status)
+    state = algo.tell(key, state, proposal, evaluation._replace(status=status))
     return state, oracle_state._replace(ledger=ledger)
 
 

@@ -32,6 +32,7 @@ from jaxnas.run import store as folders
 from jaxnas.run.config import describe_run, expand_hparams
 from jaxnas.run.devices import population_mesh
 from jaxnas.run.engine import Engine, Job
+from jaxnas.run.halving import check_halving
 from jaxnas.run.host.cache import HostCache
 from jaxnas.run.host.measurements import measuring_parts
 from jaxnas.run.options import RunOptions
@@ -66,6 +67,8 @@ def search(
     options = _options(options, settings)
     budgeted = checked_budget(algo, oracle, options)
     _check_host_options(oracle, options)
+    if options.halving is not None:
+        check_halving(options.halving, oracle, algo.batch, options.budget)
     here = distributed.first(functools.partial(_planned, options))
     job = _plan(algo, budgeted, options, here)
     config = describe_run(job, options)
@@ -213,6 +216,7 @@ def _plan(
         layout=Layout(min(wave, count), width, mesh.size, kind), wave=wave, mesh=mesh,
         init=None if options.init is None else policies.initial(options.init, algo),
         label=options.label or algo.id.rsplit("-v", 1)[0], memory=memory,
+        halving=options.halving,
     )  # fmt: skip
 
 
@@ -276,12 +280,16 @@ def _run(
     best = best_distinct(job.oracle, params, parts, options.archive)
     made |= {**timings, "finished": folders.now()}
     made["peak_memory"] = mem.peak_memory(job.mesh.local_devices)
-    asked = None if cache is None else cache.summary()
+    asked = engine.summary()
     if asked is not None:
         made |= {"failed_evaluations": asked["failed"], "failures": asked["failures"]}
         made["evaluations"] = asked
     if directory is not None:
         policies.write(directory.path, job.algo, learned)
+        if engine.promotion is not None:
+            names = [objective["name"] for objective in config["objectives"]]
+            rows = tables.halved_csv(job.oracle.space, names, engine.promotion.rows())
+            folders.write_bytes(directory.path / "rungs.csv", rows)
         _finish(directory, job.oracle.space, config, arrays, best, made)
     distributed.exchange("results are written")
     path = directory.path if directory else None
@@ -357,7 +365,8 @@ def _finish(
     folders.write_arrays(directory.path / "archive.npz", best)
     names = [objective["name"] for objective in config["objectives"]]
     folders.write_bytes(directory.path / "results.csv", tables.as_csv(space, names, best))
-    summary = tables.as_json(config, space, best, arrays)
+    halving = (made.get("evaluations") or {}).get("halving")
+    summary = tables.as_json(config, space, best, arrays, halving)
     folders.write_json(directory.path / "results.json", summary)
     folders.write_arrays(directory.path / "results.npz", arrays)
     shutil.rmtree(directory.path / "checkpoints", ignore_errors=True)

@@ -6,7 +6,7 @@ Both hold the best distinct architectures by name; every query is in ``results.n
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,15 +38,39 @@ def as_csv(
     return stream.getvalue().encode()
 
 
+def halved_csv(
+    space: SearchSpace, objectives: list[str], rows: Iterable[Mapping[str, Any]]
+) -> bytes:
+    """Returns a row for each evaluation of a search by brackets, cheap ones included.
+
+    The decisions, ``fidelity`` (0 the full one), ``effort`` as a share of a full one, what
+    was observed (blank where it failed) and the ``seconds``.
+    """
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    values = decision_values(space)
+    extra = ("fidelity", "effort", *objectives, "seconds")
+    writer.writerow([*decision_names(space), *extra])
+    for row in rows:
+        named = [values[t][int(token)] for t, token in enumerate(row["tokens"])]
+        plain = ["" if value is None else value for value in named]
+        seen = [f"{x:.9g}" if np.isfinite(x) else "" for x in row["objectives"]]
+        effort, seconds = (f"{row[name]:.6g}" for name in ("effort", "seconds"))
+        writer.writerow([*plain, row["fidelity"], effort, *seen, seconds])
+    return stream.getvalue().encode()
+
+
 def as_json(
     config: Mapping[str, Any],
     space: SearchSpace,
     archive: Mapping[str, np.ndarray],
     arrays: Mapping[str, np.ndarray],
+    halving: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Returns the best architectures and how the controllers of each setting did.
 
     ``mean`` and ``sd`` are over controllers, of the true value of what each recommends.
+    ``halving`` is what a search by brackets evaluated and saved.
     """
     names = [objective["name"] for objective in config["objectives"]]
     best = [
@@ -81,4 +105,5 @@ def as_json(
         "objectives": config["objectives"],
         "best": best,
         "settings": settings,
+        **({} if halving is None else {"halving": dict(halving)}),
     }

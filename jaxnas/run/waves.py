@@ -124,7 +124,7 @@ def _advance(
 
 
 def _save(engine: Engine, saved: Checkpoints, at: Progress) -> None:
-    answers = engine.cache.to_arrays() if engine.cache is not None else {}
+    answers = engine.answers()
     shapes = {name: list(a.shape) for name, a in answers.items()}
     rows = distributed.exchange(at.rows)
     record = {"step": at.step, "rows": rows, "run_s": at.spent_s, "answers": shapes}
@@ -138,12 +138,11 @@ def _restore(
     record = saved.record()
     answers: dict[str, Any] = {}
     if engine.cache is not None:
-        empty = engine.cache.to_arrays()
+        empty = engine.answers()
         shapes = record["answers"].items()
         answers = {name: np.zeros(shape, empty[name].dtype) for name, shape in shapes}
     members, answers = saved.restore((at.members, answers))
-    if engine.cache is not None:
-        engine.cache.load(answers)
+    engine.recall(answers)
     if engine.programs.sharded.is_fully_addressable:
         members = engine.programs.place(members)
     return Progress(members, record["step"], 0, record["run_s"]), record["rows"]

@@ -32,6 +32,19 @@ def _line(event: dict[str, Any], eta_s: float | None) -> str:
     return ", ".join(parts)
 
 
+def halved(found: dict[str, Any]) -> str:
+    """Returns what a search by brackets evaluated and what that saved, in words."""
+    counts = " > ".join(f"{rung['evaluations']:,}" for rung in found["rungs"])
+    text = (
+        f"{found['architectures']:,} architectures in brackets, evaluations from cheap to "
+        f"full {counts}; {found['equivalents']:.1f} full evaluations' worth, "
+        f"{found['saved']:.1f} saved"
+    )
+    if found["saved_seconds"] is not None:
+        text += f", about {found['saved_seconds']:.0f} s of {found['seconds']:.0f} s spent"
+    return text
+
+
 class Interrupt:
     """Ctrl-C, remembered: libraries may swallow the exception that it raises."""
 
@@ -144,6 +157,8 @@ class Reporter:
         if event["not_stored"]:
             text += f", {event['not_stored']:,} could not be stored"
         self.say(text)
+        if event.get("halving"):
+            self.say(f"{event['label']}: {halved(event['halving'])}")
 
     def close(self) -> None:
         """Takes the live bar away."""

@@ -9,7 +9,14 @@ from jaxnas.report.read.architectures import Front, Top, front_of, top_found
 from jaxnas.report.read.audit import Check, audit
 from jaxnas.report.read.compare import Study
 from jaxnas.report.read.load import plain_text
-from jaxnas.report.say import provenance, tables, text, validation_section
+from jaxnas.report.say import (
+    halving_section,
+    provenance,
+    retrain_section,
+    tables,
+    text,
+    validation_section,
+)
 from jaxnas.report.say.cells import Table
 from jaxnas.report.say.drawing import Drawing
 from jaxnas.report.say.figures import draw_all
@@ -66,6 +73,7 @@ def chapter(study: Study) -> Chapter:
     top, front = top_found(study), front_of(study)
     latent, missing = draw_latent(study)
     validated, unread = validation_section.read(study)
+    retrained, damaged = retrain_section.read(study)
     drawn = [*draw_all(study, top, front), *latent]
     if validated is not None:
         drawn.append(validation_section.draw(validated))
@@ -76,14 +84,14 @@ def chapter(study: Study) -> Chapter:
         if c.failures
     ]
     remarks = [*text.verdicts(study), text.digital_rank(study)]
-    sections = _sections(study, checks, top, front, drawn, validated)
+    sections = _sections(study, checks, top, front, drawn, validated, retrained)
     return Chapter(
         study=study,
         title=f"Searching {study.task.oracle} for {study.task.what}",
         subtitle=study.task.objective.meaning,
         lead=text.headline(study),
         verdicts=tuple(filter(None, remarks)),
-        warnings=(*text.warnings(study, found), *missing, *unread),
+        warnings=(*text.warnings(study, found), *missing, *unread, *damaged),
         facts=_facts(study),
         sections=tuple(s for s in sections if s.blocks),
         top=tuple(top),
@@ -117,6 +125,7 @@ def _sections(
     front: Front | None,
     drawn: Sequence[Drawing],
     validated: dict[str, Any] | None,
+    retrained: dict[str, Any] | None,
 ) -> list[Section]:
     """Returns the sections in order; one without blocks is left out later."""
     figure = {d.name: d for d in drawn}
@@ -142,8 +151,9 @@ def _sections(
     if validated is not None:
         section = validation_section
         silicon += [section.table(validated), section.costs(validated)]
+    full = [] if retrained is None else [retrain_section.table(retrained)]
     notes = filter(None, (text.class_note(study), text.caveats(study)))
-    asked = filter(None, (tables.asked_table(study),))
+    asked = filter(None, (tables.asked_table(study), halving_section.table(study)))
     results = [tables.main_table(study), *asked, *(Text(note, "note") for note in notes)]
     curves = [*some("regret"), tables.checkpoint_table(study), *some("aggregate")]
     return [
@@ -153,6 +163,7 @@ def _sections(
         Section("latent", "The latent space",
                 tuple(some("latent_space", "walks", "latent_training"))),
         Section("top", "The best architectures", tuple(best)),
+        Section("retrain", "Trained in full, beside references", tuple(full)),
         Section("validation", "On analog hardware, simulated", tuple(silicon)),
         Section("front", "Trade-off", tuple(trade)),
         Section("surface", "Response surfaces", tuple(surfaces)),

@@ -156,6 +156,15 @@ class HostCache:
             **self.kept.summary(),
         }
 
+    @property
+    def measures(self) -> bool:
+        """Whether what an evaluation costs is a time that was measured."""
+        return bool(self._parts)
+
+    def answers(self) -> list[tuple[Request, Answer]]:
+        """Returns every distinct evaluation of the run, in the order of asking."""
+        return list(self._answers.values())
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Returns all answers as arrays, for a checkpoint."""
         M, L = len(self.oracle.objectives), self.oracle.space.length
