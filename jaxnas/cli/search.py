@@ -83,6 +83,9 @@ class Common:
     """Which process of the run this is, from 0."""
     processes: int | None = None
     """Processes of the run; each has the same command but for --process."""
+    resume: Path | None = None
+    """Go on with a run where it stands, from its directory alone: its own options, and
+    --budget where that is to be raised. See docs/searching.md."""
     init: Path | None = None
     """Start from the policies of another run: a run directory, or a search's with one for
     each method. Methods that learn no policy start as ever."""
@@ -134,6 +137,8 @@ class Common:
     @property
     def directory(self) -> Path:
         """The run directory."""
+        if self.resume is not None:
+            return self.resume
         if self.name is not None:
             return self.out / check_name("--name", self.name)
         objective = self.metric.replace(",", "+").replace(" ", "")
@@ -143,7 +148,8 @@ class Common:
         self, oracle: Oracle, runs: Sequence[Path], reporter: Reporter
     ) -> contextlib.AbstractContextManager[dict[str, Any]]:
         """Returns, as a context, what evaluates and keeps outside the compiled search."""
-        return self.evaluating.open(oracle, self.out, runs, self.fresh, reporter)
+        again = self.fresh or self.resume is not None
+        return self.evaluating.open(oracle, self.out, runs, again, reporter)
 
     def initial(self, choice: opts.Chosen) -> Path | None:
         """Returns the run whose policies a method starts from."""
@@ -219,16 +225,18 @@ class Search:
         chosen = make(source)
         if self.common.init and not any(isinstance(c.algo, PolicyBased) for c in chosen):
             raise UserError(f"None of {list(names)} learns a policy; leave --init out.")
-        copied = self.common.directory / "latent.npz"
+        copied = self.common.directory / config_file.LATENT
         if source not in (Path(), copied):
             make_folder(copied.parent)
             distributed.first(lambda: copy_file(source, copied))
             chosen = make(copied)
-        with self.common.host(oracle, paths, reporter) as host:
+        with (
+            recorded(self, "search", self.common.directory),
+            self.common.host(oracle, paths, reporter) as host,
+        ):
             for choice, out in zip(chosen, paths, strict=True):
                 grid = grids[choice.name]
                 run_one(self.common, oracle, choice, grid, seeds, out, reporter, host=host)
-        keep_config(self, "search", self.common.directory)
         return conclude(self.common, paths, reporter)
 
     def _latent_model(self, oracle: Oracle) -> Path:
@@ -242,7 +250,7 @@ class Search:
         from jaxnas.latent import files
 
         usual = default_folder(self.common.oracle, self.common.metric) / "model.npz"
-        given, copied = self.latent or usual, self.common.directory / "latent.npz"
+        given, copied = self.latent or usual, self.common.directory / config_file.LATENT
         if self.common.fresh or not copied.exists():
             files.load(given, oracle.space)
             return given
@@ -289,6 +297,7 @@ def run_one(
     host: dict[str, Any] | None = None,
 ) -> Any:
     """Runs one algorithm over its grid into its own directory and returns the result."""
+    from jaxnas.run.raised import raise_budget
     from jaxnas.run.search import search
 
     hparams: dict[str, Any] = dict(choice.hparams)
@@ -298,7 +307,7 @@ def run_one(
         columns, cells = grid_settings(choice.algo, grid, choice.hparams)
         hparams = dict(columns)
     try:
-        result = search(
+        result = (search if common.resume is None else raise_budget)(
             choice.algo, oracle, budget=common.budget, seeds=seeds, seed0=common.seed0,
             hparams=hparams, out=out, max_proposals=common.max_proposals,
             weights=common.weights or None, layout=common.layout, width=common.width,
@@ -314,10 +323,13 @@ def run_one(
     return result
 
 
-def keep_config(command: Any, name: str, folder: Path) -> None:
-    """Writes the options of a finished run, to be run again from: ``config.toml``."""
-    if not distributed.index():
-        config_file.save(command, name, folder, command.common.space)
+def recorded(
+    command: Any, name: str, folder: Path
+) -> contextlib.AbstractContextManager[None]:
+    """Writes ``config.toml`` before a run, as a context around it; process 0 does."""
+    if distributed.index():
+        return contextlib.nullcontext()
+    return config_file.recorded(command, name, folder, command.common.space)
 
 
 def conclude(
