@@ -19,7 +19,7 @@ from jaxnas.cli.common.latent_parts import copy_file, default_folder, make_folde
 from jaxnas.cli.common.progress import Reporter
 from jaxnas.core.algorithm import PolicyBased
 from jaxnas.core.errors import UserError
-from jaxnas.core.files import check_name
+from jaxnas.core.files import LATENT, check_name
 from jaxnas.core.oracle import Oracle
 from jaxnas.core.ranges import check_hparams
 from jaxnas.run import distributed
@@ -91,6 +91,11 @@ class Common:
     each method. Methods that learn no policy start as ever."""
     fresh: bool = False
     """Delete what the run directory holds and start over."""
+    tensorboard: bool = False
+    """Write the finished runs' histories for TensorBoard; extra tensorboard."""
+    wandb: bool = False
+    """Log the finished runs' histories to Weights & Biases, offline where WANDB_MODE says
+    so; extra wandb."""
     quiet: bool = False
     """Print the final table only."""
     json: bool = False
@@ -103,12 +108,26 @@ class Common:
         Args:
             command: the sub-command, whose options all processes must have alike.
         """
+        self.check_loggers()
         self.evaluating.configure()
         options = dataclasses.asdict(command)
         common = {**options.pop("common"), "process": None}
         return distributed.joined(
             self.coordinator, self.process, self.processes, {**common, **options}
         )
+
+    @property
+    def loggers(self) -> list[str]:
+        """Names of the loggers that were asked for."""
+        asked = {"tensorboard": self.tensorboard, "wandb": self.wandb}
+        return [name for name, wanted in asked.items() if wanted]
+
+    def check_loggers(self) -> None:
+        """Raises where the package of a logger is missing, before anything runs."""
+        if self.loggers:
+            from jaxnas.report import log
+
+            log.check(self.loggers)
 
     def make_oracle(self) -> Oracle:
         """Returns the oracle as asked for."""
@@ -225,7 +244,7 @@ class Search:
         chosen = make(source)
         if self.common.init and not any(isinstance(c.algo, PolicyBased) for c in chosen):
             raise UserError(f"None of {list(names)} learns a policy; leave --init out.")
-        copied = self.common.directory / config_file.LATENT
+        copied = self.common.directory / LATENT
         if source not in (Path(), copied):
             make_folder(copied.parent)
             distributed.first(lambda: copy_file(source, copied))
@@ -250,7 +269,7 @@ class Search:
         from jaxnas.latent import files
 
         usual = default_folder(self.common.oracle, self.common.metric) / "model.npz"
-        given, copied = self.latent or usual, self.common.directory / config_file.LATENT
+        given, copied = self.latent or usual, self.common.directory / LATENT
         if self.common.fresh or not copied.exists():
             files.load(given, oracle.space)
             return given
@@ -339,7 +358,9 @@ def conclude(
     if distributed.index():
         return 0
     from jaxnas import report
+    from jaxnas.report.log import log
 
+    log(list(paths), common.loggers, reporter.remark)
     reporter.say("report: drawing")
     built = report.build([str(p) for p in paths], out or common.directory)
     if common.json:

@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxnas import registry
 from jaxnas.core.errors import UserError, unknown_name
-from jaxnas.core.files import replacing
+from jaxnas.core.files import LATENT, replacing
 
 FORMAT = "jaxnas-config-1"
 FILE = "config.toml"
@@ -21,10 +21,11 @@ MOMENTARY = (
 """Options that say how a command is run this time and not what it does."""
 
 
-RESUMED = {"budget", "max-proposals", "workers", "executor", "store", "timeout", "help"}
+RESUMED = {
+    "budget", "max-proposals", "workers", "executor", "store", "timeout", "tensorboard",
+    "wandb", "help",
+}  # fmt: skip
 """Options that a resumed run may have otherwise than before, beside momentary ones."""
-LATENT = "latent.npz"
-"""The latent model of a search in its directory."""
 COPIES = ("space", "latent")
 """Options whose file is copied beside the configuration of a run."""
 
