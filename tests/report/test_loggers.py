@@ -13,6 +13,7 @@ import pytest
 import jaxnas
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
+from jaxnas.data.formats.npz import read_npz
 from jaxnas.report import log
 from jaxnas.report.loggers.histories import POINTS, histories, rows
 from jaxnas.report.read.load import read_run
@@ -45,7 +46,7 @@ def best_of_all():
 
 def assert_of_run(path, setting, found):
     """Scalars ``{name: {step: value}}`` are those of the arrays, computed one by one."""
-    arrays = np.load(path / "results.npz")
+    arrays = read_npz(path / "results.npz")
     mine = arrays["setting"] == setting
     for step in (1, 9, 16):
         best = []

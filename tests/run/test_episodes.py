@@ -11,6 +11,7 @@ import pytest
 import jaxnas
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
+from jaxnas.data.formats.npz import read_npz
 from jaxnas.run import episodes, policies
 from jaxnas.testing.fakes import OnHost
 
@@ -137,7 +138,7 @@ def test_a_host_oracle_is_asked_what_its_run_did_not(tmp_path, monkeypatch):
 
     monkeypatch.setattr(OnHost, "evaluate", evaluate)
     _, made = episodes.play(tmp_path / "a", 40)
-    known = {tuple(t) for t in np.load(tmp_path / "a/answers.npz")["tokens"]}
+    known = {tuple(t) for t in read_npz(tmp_path / "a/answers.npz")["tokens"]}
     ended = {tuple(t) for t in made.tokens.reshape(-1, SPACE.length)}
     assert sorted(asked) == sorted(ended - known)
     assert made.asked == len(asked)

@@ -12,6 +12,7 @@ import pytest
 import jaxnas
 from jaxnas import registry
 from jaxnas.core.errors import UserError
+from jaxnas.data.formats.npz import read_npz
 from jaxnas.run import raised, waves
 from jaxnas.testing.fakes import OnHost
 
@@ -26,9 +27,9 @@ def assert_same_run(a, b):
     for name in FILES:
         assert (a / name).exists() == (b / name).exists()
         if (a / name).exists():
-            x, y = np.load(a / name), np.load(b / name)
-            assert sorted(x.files) == sorted(y.files)
-            for part in x.files:
+            x, y = read_npz(a / name), read_npz(b / name)
+            assert x.keys() == y.keys()
+            for part in x:
                 np.testing.assert_array_equal(x[part], y[part], err_msg=f"{name} {part}")
 
 
@@ -60,12 +61,12 @@ def stop_after(number, event):
 
 
 def test_a_raised_run_is_the_longer_run(short, whole):
-    before = np.load(short / "results.npz")["tokens"]
+    before = read_npz(short / "results.npz")["tokens"]
     found = raised.raise_budget(evolution(), TOY, out=short, **LONG)
     assert_same_run(whole, short)
     assert found.path == short
     assert not (short / raised.FOLDER).exists()
-    after = np.load(short / "results.npz")["tokens"]
+    after = read_npz(short / "results.npz")["tokens"]
     np.testing.assert_array_equal(after[:, : before.shape[1]], before)
     again = jaxnas.search(evolution(), TOY, out=short, **LONG)
     np.testing.assert_array_equal(again.arrays["curve"], found.arrays["curve"])
@@ -74,7 +75,7 @@ def test_a_raised_run_is_the_longer_run(short, whole):
 
 def test_final_states_could_not_have_gone_on(short, whole):
     """What a spent budget cuts short is seen: proposals of the last update differ."""
-    a, b = (np.load(p / "results.npz") for p in (short, whole))
+    a, b = (read_npz(p / "results.npz") for p in (short, whole))
     assert (a["count"] == SHORT["budget"]).any()
     updates = a["metric_queries"].shape[1]
     assert not np.array_equal(a["metric_queries"], b["metric_queries"][:, :updates])
@@ -167,7 +168,7 @@ def test_a_process_that_dies_while_files_move_is_finished_later(
 
 
 def test_a_run_that_does_not_repeat_itself_is_left_alone(short):
-    arrays = dict(np.load(short / "results.npz"))
+    arrays = dict(read_npz(short / "results.npz"))
     arrays["tokens"][0, 3, 0] ^= 1
     np.savez(short / "results.npz", **arrays)
     before = (short / "results.npz").read_bytes()
@@ -228,7 +229,7 @@ def test_networks_that_are_trained_are_not_trained_again(tmp_path):
     jaxnas.search(algo, oracle, out=tmp_path / "a", budget=3, **options)
     shutil.copytree(tmp_path / "a", tmp_path / "kept")
     raised.raise_budget(algo, oracle, out=tmp_path / "a", budget=5, **options)
-    old, new = (np.load(tmp_path / n / "answers.npz") for n in ("kept", "a"))
+    old, new = (read_npz(tmp_path / n / "answers.npz") for n in ("kept", "a"))
     first = {tuple(row): v for row, v in zip(old["tokens"], old["cost"], strict=True)}
     again = {tuple(row): v for row, v in zip(new["tokens"], new["cost"], strict=True)}
     assert first.items() <= again.items(), "seconds of training, which a clock measured"

