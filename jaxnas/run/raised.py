@@ -25,9 +25,6 @@ from jaxnas.run.options import RunOptions
 from jaxnas.run.result import Result
 from jaxnas.run.search import checked_budget, made_options, search
 
-FOLDER = "raising"
-"""Where the longer run is made, inside the directory of the shorter one."""
-
 
 def raise_budget(
     algo: Algorithm, oracle: Oracle, options: RunOptions | None = None, **settings: Any
@@ -64,7 +61,7 @@ def raise_budget(
     search(algo, oracle, dataclasses.replace(options, **limits))
     longer = dataclasses.replace(
         options,
-        out=path / FOLDER,
+        out=path / folders.RAISING,
         layout=old.get("layout", options.layout),
         width=old.get("width", options.width),
         answers=None if oracle.traced else path,
@@ -89,11 +86,11 @@ def _check_raised(path: Path, old: dict[str, Any], budget: int, proposals: int) 
                 f"{path} ran with {name} {old[name]:,}, which can be raised and not "
                 f"lowered to {new:,}; use another --name for a shorter run."
             )
-    begun = folders.read_config(path / FOLDER)
+    begun = folders.read_config(path / folders.RAISING)
     if begun is not None and any(begun[name] != new for name, new in wanted.items()):
         raise UserError(
             f"{path} is being raised to a budget of {begun['budget']:,}; finish that "
-            f"first, with --budget {begun['budget']}, or delete {path / FOLDER}."
+            f"first, with --budget {begun['budget']}, or delete {path / folders.RAISING}."
         )
 
 
@@ -105,7 +102,7 @@ def _settle(path: Path) -> None:
     Raises:
         UserError: the longer run asked something else; both stay where they are.
     """
-    longer = path / FOLDER
+    longer = path / folders.RAISING
     if not (longer / "results.npz").exists():
         return
     _check_repeats(path, longer)

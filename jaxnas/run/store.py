@@ -26,6 +26,8 @@ FORMAT = 1
 """Version of the directory's layout; a reader refuses any other."""
 ANSWERS = "answers.npz"
 """What a host oracle said of every architecture that a run asked about."""
+RAISING = "raising"
+"""Where the run of a larger budget is made, inside the directory of the smaller one."""
 PLACES = ("store",)
 """Entries of a configuration that no number depends on: they may change on resuming."""
 

@@ -13,7 +13,9 @@ import jaxnas
 from jaxnas import registry
 from jaxnas.core.errors import UserError
 from jaxnas.data.formats.npz import read_npz
-from jaxnas.run import raised, waves
+from jaxnas.data.store.packed import pack
+from jaxnas.report.read.load import load
+from jaxnas.run import raised, store, waves
 from jaxnas.testing.fakes import OnHost
 
 TOY = jaxnas.make_oracle("toy", space=methods.SPACE)
@@ -65,7 +67,7 @@ def test_a_raised_run_is_the_longer_run(short, whole):
     found = raised.raise_budget(evolution(), TOY, out=short, **LONG)
     assert_same_run(whole, short)
     assert found.path == short
-    assert not (short / raised.FOLDER).exists()
+    assert not (short / store.RAISING).exists()
     after = read_npz(short / "results.npz")["tokens"]
     np.testing.assert_array_equal(after[:, : before.shape[1]], before)
     again = jaxnas.search(evolution(), TOY, out=short, **LONG)
@@ -122,7 +124,9 @@ def test_without_answers_it_says_so_and_asks_again(tmp_path, whole):
 
 
 @pytest.mark.parametrize("moment", [1, 4])
-def test_an_interrupted_raise_loses_nothing_and_goes_on(short, whole, moment, monkeypatch):
+def test_an_interrupted_raise_loses_nothing_and_goes_on(
+    short, whole, moment, monkeypatch, tmp_path
+):
     monkeypatch.setattr(waves, "CHECKPOINT_EVERY_S", 0.0)
     before = (short / "results.npz").read_bytes()
     stop = functools.partial(stop_after, [moment])
@@ -130,6 +134,8 @@ def test_an_interrupted_raise_loses_nothing_and_goes_on(short, whole, moment, mo
         raised.raise_budget(evolution(), TOY, out=short, callbacks=[stop], **LONG)
     assert (short / "results.npz").read_bytes() == before
     assert jaxnas.load_result(short).config["budget"] == SHORT["budget"]
+    assert [run.path for run in load(short.parent)] == [short]
+    assert not [name for name in pack(short, tmp_path / "a.zip") if store.RAISING in name]
     with pytest.raises(UserError, match="being raised to a budget of 20"):
         raised.raise_budget(evolution(), TOY, out=short, **{**LONG, "budget": 16})
     heard = []
@@ -154,7 +160,7 @@ def test_a_process_that_dies_while_files_move_is_finished_later(
     replace = os.replace
 
     def dies(source, target):
-        if str(source).endswith(f"{raised.FOLDER}/{file}"):
+        if str(source).endswith(f"{store.RAISING}/{file}"):
             raise KeyboardInterrupt
         return replace(source, target)
 
@@ -164,7 +170,7 @@ def test_a_process_that_dies_while_files_move_is_finished_later(
     monkeypatch.setattr(os, "replace", replace)
     raised.raise_budget(evolution(), TOY, out=short, **LONG)
     assert_same_run(whole, short)
-    assert not (short / raised.FOLDER).exists()
+    assert not (short / store.RAISING).exists()
 
 
 def test_a_run_that_does_not_repeat_itself_is_left_alone(short):
