@@ -181,8 +181,10 @@ def generate(
         )
         legal = jax.vmap(mask, in_axes=(0, None))(tokens, t)
         logits = heads.masked(out.logits, legal, temperature)
-        likely = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        token = likely if greedy else heads.sample(uniform, logits, legal)
+        if greedy:
+            token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        else:
+            token = heads.sample(uniform, logits, legal)
         tokens = jnp.where(jnp.arange(length, dtype=jnp.int32) == t, token[:, None], tokens)
         return (memory, tokens), (legal, logits, out.value, out.aux if keep_aux else None)
 
