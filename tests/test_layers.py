@@ -34,7 +34,7 @@ RANK = {
 # The same inside a folder that has rooms of its own; files beside them may import all.
 INNER = {
     "data": {"formats": 0, "tables": 2, "store": 1, "images": 1},
-    "report": {"read": 0, "draw": 1, "say": 2, "render": 3},
+    "report": {"read": 0, "draw": 1, "loggers": 1, "say": 2, "render": 3},
     "run": {"host": 0},
     "cli": {"common": 0},
     "spaces": {"declared": 0},
@@ -81,6 +81,8 @@ WALLS = {
     "torch": {"analog/bridge/", "latent/vqvae_checkpoint"},
     "aihwkit": {"analog/bridge/"},
     "ray": {"run/host/ray_cluster.py", "study/adapters/ray_tune.py"},
+    "tensorboardX": {"report/loggers/tensorboard.py"},
+    "wandb": {"report/loggers/wandb.py"},
     "optuna": {"study/adapters/optuna_sampler.py"},
     "sqlite3": {"data/store/"},
     "pickle": {"data/formats/unpickle.py"},
@@ -222,6 +224,7 @@ def test_planted_violations_are_seen(sources):
         "rl/training.py": "from jaxnas.controllers.mlp import MLP",
         "report/render/html.py": "import matplotlib.pyplot as plt",
         "report/read/load.py": "from jaxnas.report.say import text",
+        "report/log.py": "import tensorboardX",
         "run/search.py": "from jaxnas.testing import spaces",
         "run/store.py": "from jaxnas import __version__",
         "run/host/cache.py": "from jaxnas import search",

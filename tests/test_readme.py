@@ -63,7 +63,12 @@ def test_the_examples_of_docstrings_run(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_parses(line, monkeypatch):
+def test_a_command_parses(line, monkeypatch, tmp_path):
+    for run in re.findall(r"--resume (\S+)|(\S+)/config\.toml", line):  # of a search
+        folder = tmp_path / "".join(run)
+        folder.mkdir(parents=True)
+        (folder / "config.toml").write_text('command = "search"\n')
+        monkeypatch.chdir(tmp_path)
     parse = tyro.extras.subcommand_cli_from_dict
 
     def only_parse(*args, **kwargs):

@@ -15,6 +15,7 @@ with an RL agent over it); refitting on what the policy found is that of model-b
 optimisation, for example Angermueller et al., 2020 (DyNA-PPO).
 """
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -27,6 +28,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxnas.algorithms import latent_lookups as lookups
 from jaxnas.controllers.mlp import MLP
 from jaxnas.core import tokens as tk
+from jaxnas.core.algorithm import Played
 from jaxnas.core.errors import UserError
 from jaxnas.core.layout import branch, per_controller
 from jaxnas.core.ranges import HPARAMS
@@ -36,6 +38,7 @@ from jaxnas.core.types import Evaluation, PolicyOutput, Proposal
 from jaxnas.envs.change import ChangeEnv
 from jaxnas.envs.latent import STARTS, ContinuousLatentEnv, LatentEnv, LatentParams
 from jaxnas.latent import files
+from jaxnas.rl.agents import evaluate
 from jaxnas.rl.rollout import head_of
 from jaxnas.rl.training import EnvHparams, EnvTraining, TrainState
 from jaxnas.surrogates import ensemble
@@ -272,6 +275,27 @@ class LatentSearch:
     def act(self, params: PyTree, obs: Float[Array, "n F"]) -> PolicyOutput:
         """Returns logits ``[n, A]`` and values of observations."""
         return self.training.act(params, obs)
+
+    def play(
+        self,
+        key: Key[Array, ""],
+        params: PyTree,
+        hparams: LatentHparams,
+        known: Int[Array, "K L"],
+        episodes: int,
+        greedy: bool,
+    ) -> Played:
+        """Returns walks of a policy, those of ``start="data"`` from known architectures."""
+        dynamics: Any = self.env.dynamics
+        model = self.stored.params
+        task = dynamics.params(model, data=dynamics.encode(model, known))
+        walking = dataclasses.replace(self.training, env=self.env.unpaid())
+        walks = evaluate(
+            key, walking, params, {"dynamics": task}, episodes=episodes,
+            horizon=self.max_steps, greedy=greedy, temperature=hparams.temperature,
+        )  # fmt: skip
+        decode = jax.vmap(lambda state: dynamics.queries(state, task))
+        return Played(decode(walks.state), decode(walks.begun), walks.entropy)
 
     def _learn(
         self, key: Key[Array, ""], state: LatentState

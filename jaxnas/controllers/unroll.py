@@ -161,12 +161,13 @@ def generate(
     temperature: Float[Array, ""] | float = 1.0,
     *,
     keep_aux: bool = False,
+    greedy: bool = False,
 ) -> Generated:
     """Returns ``B`` architectures written token by token, one uniform in [0, 1) a token.
 
     ``module`` is a controller over :class:`TokenObs`, ``mask`` is ``space.mask``, and the
     temperature of the policy is > 0. ``keep_aux`` keeps what the controller says beside its
-    policy, for :class:`Replayable`.
+    policy, for :class:`Replayable`. ``greedy`` writes the most likely legal token instead.
     """
     batch, length = uniforms.shape
     fresh = jnp.zeros(batch, bool)
@@ -180,7 +181,10 @@ def generate(
         )
         legal = jax.vmap(mask, in_axes=(0, None))(tokens, t)
         logits = heads.masked(out.logits, legal, temperature)
-        token = heads.sample(uniform, logits, legal)
+        if greedy:
+            token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        else:
+            token = heads.sample(uniform, logits, legal)
         tokens = jnp.where(jnp.arange(length, dtype=jnp.int32) == t, token[:, None], tokens)
         return (memory, tokens), (legal, logits, out.value, out.aux if keep_aux else None)
 

@@ -1,8 +1,8 @@
 """Algorithms: ask, tell, learn; and what one may leave behind."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Evaluation, PolicyOutput, Proposal
@@ -105,4 +105,42 @@ class PolicyBased(Protocol):
 
     def act(self, params: PyTree, obs: Any) -> PolicyOutput:
         """Returns logits and values of a batch of what the policy sees."""
+        ...
+
+
+class Played(NamedTuple):
+    """``N`` whole episodes of a policy that does not learn."""
+
+    tokens: Int[Array, "N L"]
+    """The architecture that each ends with."""
+    begun: Int[Array, "N L"] | None
+    """The one that it began with; None where it begins with nothing."""
+    entropy: Float[Array, "N"]
+    """Of the policy, mean over the decisions of the episode; nats."""
+
+
+@runtime_checkable
+class Playing(Protocol):
+    """A method with a policy whose episodes can be played without learning from them."""
+
+    def play(
+        self,
+        key: Key[Array, ""],
+        params: PyTree,
+        hparams: Any,
+        known: Int[Array, "K L"],
+        episodes: int,
+        greedy: bool,
+    ) -> Played:
+        """Returns episodes of a policy; pure, ``episodes`` and ``greedy`` are static.
+
+        Args:
+            key: of all episodes.
+            params: what :meth:`PolicyBased.policy` gave.
+            hparams: the controller's, whose temperature is that of the draws.
+            known: the best architectures that the controller found, for a policy that
+                begins from some.
+            episodes: how many.
+            greedy: whether every decision is the most likely one, and not drawn.
+        """
         ...

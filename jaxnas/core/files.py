@@ -10,6 +10,9 @@ from typing import IO, Any, BinaryIO
 
 from jaxnas.core.errors import UserError
 
+LATENT = "latent.npz"
+"""A search's own copy of its latent model, in its directory."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:

@@ -45,6 +45,8 @@ class RunOptions:
             first where there are fewer.
         callbacks: called with progress events between two compiled calls.
         resume: ``"never"`` deletes what ``out`` holds first.
+        answers: directory of a finished run of the same host oracle, whose evaluations are
+            taken over and not made again.
         grid: the axes of a sweep, for the record.
         grid_cells: the setting of every cell of ``grid``, for the record.
         label: name in tables; the algorithm's when None.
@@ -71,6 +73,7 @@ class RunOptions:
     init: str | Path | None = None
     callbacks: Sequence[Callback] = ()
     resume: Literal["auto", "never"] = "auto"
+    answers: str | Path | None = None
     grid: Mapping[str, Sequence[float]] | None = None
     grid_cells: Sequence[int] = ()
     label: str | None = None

@@ -157,18 +157,31 @@ def initial(run: str | Path, algo: Algorithm) -> Initial:
             f"The method {algo.id!r} learns no policy and starts from none; leave init out."
         )
     header, arrays = KIND.read(path)
+    check_fits(path, header, algo)
+    return Initial(stacked(path, algo, arrays), content_checksum(arrays))
+
+
+def check_fits(path: Path, header: Mapping[str, Any], algo: Any) -> None:
+    """Raises a UserError where saved policies are of another algorithm, space or policy."""
     for part, here in _identity(algo).items():
         if header.get(part) != here:
             raise UserError(
                 f"The policies in {path} are of another {part} ({header.get(part)}) than "
-                f"this search ({here}); start from a run of the same."
+                f"what is here ({here}); take those of the same."
             )
+
+
+def stacked(path: Path, algo: Any, arrays: Mapping[str, np.ndarray]) -> PyTree:
+    """Returns the parameters of all saved policies, leaves ``[K, ...]``, best first.
+
+    Raises:
+        UserError: their shapes are not those of the algorithm; the text names ``path``.
+    """
     count = len(arrays[CONTROLLER])
     like = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), _like(algo)
     )
-    params = jax.tree.map(np.asarray, KIND.fill(path, like, arrays, LEAF))
-    return Initial(params, content_checksum(arrays))
+    return jax.tree.map(np.asarray, KIND.fill(path, like, arrays, LEAF))
 
 
 def _like(algo: Any) -> PyTree:

@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def search(
         DiskFullError: a write failed; the last checkpoint stands.
     """
     check_settings()
-    options = _options(options, settings)
+    options = made_options(options, settings)
     budgeted = checked_budget(algo, oracle, options)
     _check_host_options(oracle, options)
     if options.halving is not None:
@@ -128,7 +128,12 @@ def _check_shared(written: Path) -> None:
         )
 
 
-def _options(options: RunOptions | None, settings: dict[str, Any]) -> RunOptions:
+def made_options(options: RunOptions | None, settings: dict[str, Any]) -> RunOptions:
+    """Returns options with some fields replaced, or made of them alone.
+
+    Raises:
+        UserError: an unknown field, or no budget.
+    """
     names = [field.name for field in dataclasses.fields(RunOptions)]
     for name in settings:
         if name not in names:
@@ -252,6 +257,8 @@ def _run(
     if not job.oracle.traced:
         store: Any = options.store
         cache = HostCache(job.oracle.oracle, options.executor, store, warn)
+        if options.answers is not None:
+            cache.load(_answers(Path(options.answers), config, warn))
     engine = Engine(job, cache)
     parts: list[dict[str, np.ndarray]] = []
     timings = {"compile_s": 0.0, "run_s": 0.0}
@@ -290,10 +297,22 @@ def _run(
             names = [objective["name"] for objective in config["objectives"]]
             rows = tables.halved_csv(job.oracle.space, names, engine.promotion.rows())
             folders.write_bytes(directory.path / "rungs.csv", rows)
+        if cache is not None:
+            folders.write_arrays(directory.path / folders.ANSWERS, cache.to_arrays())
         _finish(directory, job.oracle.space, config, arrays, best, made)
     distributed.exchange("results are written")
     path = directory.path if directory else None
     return Result(config, arrays, best, path, timings, asked, learned, job.algo)
+
+
+def _answers(
+    run: Path, config: dict[str, Any], warn: Callable[[str], None]
+) -> dict[str, np.ndarray]:
+    """Returns the answers of an earlier run; a warning says where it left none."""
+    found = folders.read_answers(run, config)
+    if found is None:
+        warn(f"{run} holds no {folders.ANSWERS}; its architectures are evaluated again.")
+    return found or {"status": np.zeros(0, np.int32)}
 
 
 def _collect(saved: Path | None, part: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -24,6 +24,10 @@ from jaxnas.run.checkpoint import disk_errors
 
 FORMAT = 1
 """Version of the directory's layout; a reader refuses any other."""
+ANSWERS = "answers.npz"
+"""What a host oracle said of every architecture that a run asked about."""
+RAISING = "raising"
+"""Where the run of a larger budget is made, inside the directory of the smaller one."""
 PLACES = ("store",)
 """Entries of a configuration that no number depends on: they may change on resuming."""
 
@@ -218,6 +222,26 @@ def read_config(directory: Path) -> dict[str, Any] | None:
     except (ValueError, OSError) as error:
         raise UserError(f"{path} is damaged; run again with --fresh.") from error
     return config
+
+
+def read_answers(directory: Path, config: dict[str, Any]) -> dict[str, np.ndarray] | None:
+    """Returns a finished run's answers of a host oracle; None where it left none.
+
+    Args:
+        directory: of the finished run.
+        config: of the run that takes them over.
+
+    Raises:
+        UserError: there is no run, its oracle is another, or the answers are damaged.
+    """
+    theirs = read_config(directory) or {}
+    for part in ("space", "space_options", "oracle", "objectives", "measuring"):
+        if theirs.get(part) != json.loads(json.dumps(config.get(part))):
+            raise UserError(
+                f"{directory} holds no answers of this oracle: its {part!r} is another."
+            )
+    path = directory / ANSWERS
+    return read_arrays(path) if path.exists() else None
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

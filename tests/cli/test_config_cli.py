@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from jaxnas.cli import main
+from jaxnas.data.formats.npz import read_npz
+from jaxnas.data.store.packed import unpack
 
 SPACE = """
 name: mine
@@ -64,12 +66,51 @@ def test_a_run_is_run_again_to_the_same_bits(capsys, here):
     assert code == 0, err
     for method in ("random", "evolution"):
         a, b = (
-            np.load(here / "runs" / name / method / "results.npz")
+            read_npz(here / "runs" / name / method / "results.npz")
             for name in ("first", "second")
         )
-        assert sorted(a.files) == sorted(b.files)
-        for name in a.files:
+        assert a.keys() == b.keys()
+        for name in a:
             np.testing.assert_array_equal(a[name], b[name])
+
+
+TABLE = """
+format = "jaxnas-config-1"
+oracle = "table"
+oracle-set = { file = "results.csv" }
+objective = "acc"
+algorithms = ["random"]
+budget = 5
+seeds = 2
+quiet = true
+"""
+
+
+def test_a_packed_run_of_an_own_table_is_run_again_elsewhere(
+    capsys, here, monkeypatch, tmp_path_factory
+):
+    """From its unpacked archive, with the table beside it; without it, a sentence."""
+    rows = [f"{d},{w},{d / w}" for d in (1, 2, 3) for w in (8, 16)]
+    (here / "results.csv").write_text("\n".join(["depth,width,acc", *rows]))
+    (here / "search.toml").write_text(TABLE)
+    assert run(capsys, "search", "--config", "search.toml", "--name", "first")[0] == 0
+    assert run(capsys, "pack", "runs/first", "--out", "first.zip")[0] == 0
+    there = tmp_path_factory.mktemp("there")
+    unpack(here / "first.zip", there / "first")
+    monkeypatch.chdir(there)
+    again = ("search", "--config", "first/config.toml", "--name", "second", "--quiet")
+    code, _, err = run(capsys, *again)
+    assert code == 2
+    assert "results.csv cannot be read" in err
+    (there / "results.csv").write_bytes((here / "results.csv").read_bytes())
+    code, _, err = run(capsys, *again)
+    assert code == 0, err
+    a, b = (
+        read_npz(path / "random/results.npz")
+        for path in (here / "runs/first", there / "runs/second")
+    )
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
 
 
 def test_arguments_win_and_show_prints_what_comes_of_it(capsys, here):

@@ -1,24 +1,40 @@
 """``--config FILE.toml`` of every command, and the options of a command as such a file."""
 
+import contextlib
 import dataclasses
 import tomllib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxnas import registry
 from jaxnas.core.errors import UserError, unknown_name
+from jaxnas.core.files import LATENT, replacing
 
 FORMAT = "jaxnas-config-1"
-MOMENTARY = ("fresh", "quiet", "json", "coordinator", "process", "processes")
+FILE = "config.toml"
+"""The options of a run, in its directory."""
+MOMENTARY = (
+    "fresh", "resume", "quiet", "json", "coordinator", "process", "processes",
+)  # fmt: skip
 """Options that say how a command is run this time and not what it does."""
+
+
+RESUMED = {
+    "budget", "max-proposals", "workers", "executor", "store", "timeout", "tensorboard",
+    "wandb", "help",
+}  # fmt: skip
+"""Options that a resumed run may have otherwise than before, beside momentary ones."""
+COPIES = ("space", "latent")
+"""Options whose file is copied beside the configuration of a run."""
 
 
 def expanded(args: Sequence[str], commands: Mapping[str, Any]) -> list[str]:
     """Returns arguments with the options of ``--config FILE`` behind them.
 
-    An option that is given as an argument as well is the argument's.
+    An option that is given as an argument as well is the argument's. ``--resume RUN`` is
+    the configuration that RUN holds, with its own directory.
 
     Args:
         args: of the command line.
@@ -29,10 +45,17 @@ def expanded(args: Sequence[str], commands: Mapping[str, Any]) -> list[str]:
             option; the text has the nearest.
     """
     args, path = _without_config(args)
-    if path is None or not args or args[0] not in commands:
+    if not args or args[0] not in commands:
+        return args
+    leaf, names = _leaf(args, commands)
+    if "resume" in options(leaf) and (run := _value(args, "--resume")) is not None:
+        if path is not None:
+            raise UserError("--resume RUN has its own configuration; leave --config out.")
+        path = _of_run(run, args)
+        args += ["--out", str(run.absolute().parent)]
+    if path is None:
         return args
     document = _read(path)
-    leaf, names = _leaf(args, commands)
     command = " ".join(names)
     wanted = document.pop("command", command)
     if wanted != command:
@@ -46,7 +69,7 @@ def expanded(args: Sequence[str], commands: Mapping[str, Any]) -> list[str]:
         if plain not in known:
             raise unknown_name(f"option in {path}:", key, known)
         if plain not in given and plain.replace("-", "_") not in given:
-            if plain == "space" and isinstance(value, str):
+            if plain in COPIES and isinstance(value, str):
                 value = _beside(value, path)
             added += _arguments(plain, value, path)
     return [*args, *added]
@@ -68,6 +91,45 @@ def _without_config(args: Sequence[str]) -> tuple[list[str], Path | None]:
     if waiting:
         raise UserError("--config needs a file.")
     return left, found
+
+
+def _value(args: Sequence[str], flag: str) -> Path | None:
+    """Returns the path behind a flag, which stays among the arguments."""
+    for arg, after in zip(args, [*args[1:], None], strict=True):
+        if arg == flag and after is not None:
+            return Path(after)
+        if arg.startswith(f"{flag}="):
+            return Path(arg.partition("=")[2])
+    return None
+
+
+def _of_run(run: Path, args: Sequence[str]) -> Path:
+    """Returns the configuration that a run directory holds.
+
+    Raises:
+        UserError: there is none, or an argument that would make it another run.
+    """
+    if run.suffix == ".zip" and run.is_file():
+        raise UserError(f"{run} is a packed run; unzip it and resume the folder.")
+    if not (run / FILE).is_file():
+        if (run / "config.json").is_file():
+            raise UserError(
+                f"{run} is one method of a search; resume the folder that holds it: "
+                f"--resume {run.absolute().parent}"
+            )
+        raise UserError(
+            f"{run} holds no {FILE}: it is no directory of a search, or of one made before "
+            "runs had it; repeat the command that made it."
+        )
+    allowed = RESUMED | set(MOMENTARY) - {"fresh"}
+    for arg in args:
+        name = arg.split("=")[0].removeprefix("--").replace("_", "-")
+        if arg.startswith("--") and name.removeprefix("no-") not in allowed:
+            raise UserError(
+                f"--resume goes on with the options in {run / FILE}; leave --{name} out, "
+                "or start another run with it."
+            )
+    return run / FILE
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -151,10 +213,10 @@ def _text(value: Any) -> str:
 
 
 def _beside(value: str, path: Path) -> str:
-    """Returns a space file that stands beside the configuration, where it is none here."""
+    """Returns the copy that stands beside the configuration, where it is that."""
     near = path.parent / value
-    there = value.endswith(registry.SPACE_FILES) and not Path(value).exists()
-    return str(near) if there and near.exists() else value
+    copied = value.endswith(registry.SPACE_FILES) or value == LATENT
+    return str(near) if copied and not Path(value).exists() and near.exists() else value
 
 
 def document(
@@ -191,12 +253,38 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def save(command: Any, name: str, folder: Path, space: str | None) -> None:
+@contextlib.contextmanager
+def recorded(
+    command: Any, name: str, folder: Path, space: str | None = None
+) -> Iterator[None]:
     """Writes ``config.toml`` into a run directory, and its space file beside it.
+
+    As a context around the run: where that is refused, what was there before comes back.
 
     Raises:
         UserError: the folder cannot be written.
     """
+    names = [FILE, *(f"space{ending}" for ending in registry.SPACE_FILES)]
+    paths = [folder / name for name in names]
+    before = {path: path.read_bytes() if path.is_file() else None for path in paths}
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    _save(command, name, folder, space)
+    try:
+        yield
+    except UserError:
+        begun = any(folder.glob("*/config.json"))
+        for path, content in before.items():
+            if content is not None:
+                path.write_bytes(content)
+            elif not begun:
+                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty: something else is there
+            for path in made:
+                path.rmdir()
+        raise
+
+
+def _save(command: Any, name: str, folder: Path, space: str | None) -> None:
     import tomli_w
 
     made = document(command, [name])
@@ -207,6 +295,9 @@ def save(command: Any, name: str, folder: Path, space: str | None) -> None:
             if copy.resolve() != Path(space).resolve():
                 copy.write_bytes(Path(space).read_bytes())
             made["space"] = copy.name
-        (folder / "config.toml").write_text(tomli_w.dumps(made), encoding="utf-8")
+        if (folder / LATENT).exists():
+            made["latent"] = LATENT
+        with replacing(folder / FILE) as file:
+            file.write(tomli_w.dumps(made).encode())
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}.") from error

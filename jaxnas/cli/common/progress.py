@@ -95,6 +95,15 @@ class Reporter:
             return
         getattr(self, f"_{event['event']}")(event)
 
+    def remark(self, text: str) -> None:
+        """Shows a sentence on the error stream in every mode."""
+        if self.mode == "json":
+            print(json.dumps({"event": "remark", "text": text}), flush=True)
+        elif self.mode == "quiet":
+            print(f"jaxnas: {text}", file=sys.stderr)
+        else:
+            self.say(text)
+
     def say(self, text: str) -> None:
         """Shows a remark, unless quiet or in JSON mode."""
         if self.mode == "auto":

@@ -18,7 +18,8 @@ from jaxnas.core.version import VERSION
 
 FORMAT = "jaxnas-pack-1"
 MANIFEST = "manifest.json"
-LEFT_OUT = {"checkpoints", "waves"}
+LEFT_OUT = {"checkpoints", "waves", "raising"}
+"""Folders of a run that are there while it, or a longer one in its place, is made."""
 BAD_ZIP = (
     zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError,
 )  # fmt: skip
@@ -42,7 +43,7 @@ def pack(folder: Path, file: Path) -> dict[str, int]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is no directory of a run.")
-    runs = [p.parent for p in folder.rglob("config.json")]
+    runs = [p.parent for p in folder.rglob("config.json") if _belongs(p, folder)]
     if not runs:
         raise UserError(f"{folder} holds no run: no config.json was found in it or below.")
     unfinished = [run for run in runs if not (run / "results.npz").exists()]

@@ -13,7 +13,7 @@ import numpy as np
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Objective
 from jaxnas.data.formats.npz import read_npz
-from jaxnas.run.store import join_rows
+from jaxnas.run.store import RAISING, join_rows
 
 FORMAT = 1
 """The only layout of a run directory that this version reads."""
@@ -204,11 +204,16 @@ def _directories(pattern: str) -> list[Path]:
 
 
 def _below(root: Path) -> list[Path]:
-    """Returns ``root`` if it is a run, else the runs one or two levels below it."""
+    """Returns ``root`` if it is a run, else the runs one or two levels below it.
+
+    The one that a run is being replaced by is none of them before it is finished.
+    """
+    if root.name == RAISING:
+        return []
     if (root / "config.json").exists():
         return [root]
     nested = [*root.glob("*/config.json"), *root.glob("*/*/config.json")]
-    return sorted(path.parent for path in nested)
+    return sorted(p.parent for p in nested if p.parent.name != RAISING)
 
 
 def read_run(path: Path) -> RunData:

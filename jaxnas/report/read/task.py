@@ -29,6 +29,7 @@ from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Objective
 from jaxnas.report.read import stats
 from jaxnas.report.read.load import RunData, plain_text
+from jaxnas.run.remade import oracle_of
 
 RANGES = {"%": (0.0, 100.0), "fraction": (0.0, 1.0)}
 """What a value can be, by its unit; anything where the unit is not here."""
@@ -195,7 +196,7 @@ def make_task(run: RunData) -> Task:
     name, options = entry.get("name"), dict(entry.get("options") or {})
     space, oracle, why = None, None, ""
     try:
-        oracle = _remake(run, name, options)
+        oracle = oracle_of(run.config)
         space = oracle.space
     except (JaxnasError, ImportError) as error:
         why = f"the oracle could not be made again here: {error}"
@@ -217,21 +218,6 @@ def make_task(run: RunData) -> Task:
         constraints=run.constraints,
         truthful=known is not None or truth is not None,
     )
-
-
-def _remake(run: RunData, name: str | None, options: dict[str, Any]) -> Oracle:
-    if not name:
-        raise JaxnasError("it was built in Python and has no registered name.")
-    extra = {}
-    if run.config.get("space_name"):
-        options_ = run.config.get("space_options") or {}
-        made = registry.make_space(run.config["space_name"], **options_)
-        extra = {"space": made} if made.id == run.config["space"] else {}
-    oracle = registry.make_oracle(name, **extra, **options)
-    wanted = str(run.config["oracle"].get("id", oracle.id))
-    if oracle.id != wanted:
-        raise JaxnasError(f"its numbers are {oracle.id} here and were {wanted} in the run.")
-    return oracle
 
 
 def _curve_objective(run: RunData) -> Objective:
