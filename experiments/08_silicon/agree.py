@@ -9,6 +9,7 @@ import numpy as np
 from config import SETS, Config
 
 import jaxnas
+from jaxnas.analog.costs import analog_costs
 from jaxnas.children.count import count_costs, matrices
 from jaxnas.core import tokens as tk
 from jaxnas.data.images.task import ImageData
@@ -53,7 +54,8 @@ def networks(oracle: ChildOracle, config: Config) -> np.ndarray:
     chosen: list[np.ndarray] = []
     for row in rows[np.argsort(first)]:
         spec = built.to_spec(row)
-        small = len(matrices(spec)) <= config.matrices
+        used = matrices(spec)
+        small = len(used) <= config.matrices and analog_costs(used).tiles <= config.tiles
         if small and count_costs(spec).flops < config.flops:
             chosen.append(row)
         if len(chosen) == config.networks:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Config:
     """Token vectors that the networks are the first fitting ones of."""
     matrices: int = 12
     """Networks with more matrices are left out: each costs seconds of compilation."""
+    tiles: int = 40
+    """As are those with more tiles, each of which aihwkit programs by itself."""
     flops: float = 3e5
     """As are those with more multiply-accumulates for one image."""
     data: str = "digits"
@@ -31,4 +34,7 @@ class Config:
 
 SETS = {
     "analog-resnet": Config("analog-resnet", {"groups": 4, "blocks": 2, "branches": 2}),
+    "mixed": Config(
+        str(Path(__file__).with_name("mixed.toml")), networks=10, chips=40, tiles=18, lot=1
+    ),
 }
