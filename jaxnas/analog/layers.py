@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, PyTree, UInt32
 
@@ -226,22 +225,17 @@ def _run_stack(
     def vectors() -> Float[Array, "B h w G I"]:
         return _by_group(all_vectors(), groups)[..., slice(*first.inputs)]
 
-    def places(starts: list[int], size: int) -> np.ndarray:
-        return np.array(starts)[:, None] + np.arange(size)
-
-    index = np.array([tile.index for tile in stack])
-    size = first.rows * first.columns
-    weights = values.weights[places([t.offset for t in stack], size)]
+    across = functools.partial(_across, own.layer, stack)
+    weights = across(values.weights, "offset", first.rows * first.columns)
     weights = weights.reshape(groups, first.columns, first.rows)
     wide = first.columns if structure.scaling == "columnwise" else 1
-    gain = values.scale[places([t.scale for t in stack], wide)]
-    gain = gain * values.alpha[index][:, None]
+    gain = across(values.scale, "scale", wide) * across(values.alpha, "index", 1)
     if structure.out_scale:
-        columns = places([t.column for t in stack], first.columns)
-        gain = gain * values.out_scale[columns]
+        gain = gain * across(values.out_scale, "column", first.columns)
     b = jnp.ones(groups, jnp.float32)
     if structure.input_range:
-        b = hooks.enter_stack(stack, vectors, values.input_range[index])
+        ranges = across(values.input_range, "index", 1)[:, 0]
+        b = hooks.enter_stack(stack, vectors, ranges)
     b_fixed = jax.lax.stop_gradient(b)
 
     def alone(v: Array, w: Array, b: Array, gain: Array, stream: Array) -> Array:
@@ -254,14 +248,25 @@ def _run_stack(
     else:
         draw = functools.partial(_draw, own.source, streams[0])
         piece, product = _convolution(x, first, own.window, geometry, groups)
-        ranges = jnp.repeat(b_fixed, piece.shape[-1] // groups)
-        gains = jnp.broadcast_to(gain * b_fixed[:, None], (groups, first.columns))
+        by_channel = jnp.repeat(b_fixed, piece.shape[-1] // groups)
+        gains = jnp.broadcast_to(gain * b_fixed[:, None], (groups, first.columns)).ravel()
+        matrix = weights.reshape(-1, first.rows)
         y = folded(
-            piece / ranges, weights.reshape(-1, first.rows), product, 1.0, gains.ravel(),
-            draw, periphery, structure, hooks.straight,
+            piece / by_channel, matrix, product, 1.0, gains, draw, periphery, structure,
+            hooks.straight,
         )  # fmt: skip
         y = _by_group(y, groups)
     return hooks.leave_stack(vectors, y, weights * gain[..., None], b)
+
+
+def _across(
+    layer: Layer, stack: tuple[Tile, ...], values: Float[Array, "n"], place: str, size: int
+) -> Float[Array, "G size"]:
+    """Returns what belongs to each tile of a stack; ``place`` is the field of its start."""
+    start, here, later = (getattr(t, place) for t in (layer.tiles[0], stack[0], stack[1]))
+    each = later - here  # groups are alike: they follow at equal distances
+    by_group = values[start : start + each * layer.groups].reshape(layer.groups, each)
+    return by_group[:, here - start : here - start + size]
 
 
 def _by_group(values: Float[Array, "*b n"], groups: int) -> Float[Array, "*b G m"]:

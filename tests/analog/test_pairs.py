@@ -25,6 +25,13 @@ def test_each_python_has_the_pair_that_pyproject_pins():
     assert not [r for r in parsed if r.marker.evaluate({"python_version": "3.14"})]
 
 
+def test_the_runner_that_stands_alone_names_the_same_versions():
+    """It cannot import the table, since it runs without this package."""
+    text = jobs.RUNNER.read_text()
+    for pair in PAIRS.values():
+        assert f"torch=={pair.torch} aihwkit=={pair.aihwkit}" in text
+
+
 def test_the_command_is_that_of_the_interpreter():
     assert "aihwkit==1.1.0" in install_for((3, 11))
     assert "torch==2.13.0" in install_for((3, 11))

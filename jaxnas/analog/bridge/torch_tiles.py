@@ -23,7 +23,9 @@ class GroupedConv(nn.ModuleList):
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         groups, (outputs, inputs) = conv.groups, conv.weight.shape[:2]
-        sizes = inputs, outputs // groups, conv.kernel_size, conv.stride, conv.padding
+        sizes: tuple[Any, ...] = (
+            inputs, outputs // groups, conv.kernel_size, conv.stride, conv.padding,
+        )  # fmt: skip
         for i in range(groups):
             own: Any = nn.Conv2d(*sizes, bias=conv.bias is not None)
             rows = slice(i * own.out_channels, (i + 1) * own.out_channels)
