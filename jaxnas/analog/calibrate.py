@@ -68,7 +68,7 @@ def calibrate(
                     geometry = conv_geometry(context.module)
                     vectors = unfold(vectors, layer.kernel[:-2], geometry)
                 for tile in layer.tiles:
-                    found[tile.index] = statistic(vectors[..., slice(*tile.inputs)])
+                    found[tile.index] = statistic(vectors[..., layer.inputs_of(tile)])
             return next_fun(*args, **kwargs)
 
         with nn.intercept_methods(watch):

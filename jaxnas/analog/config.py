@@ -88,7 +88,7 @@ class Structure:
     remap: bool = True  # whether training maps the largest weight back to 1 after each step
     modifier: str = "additive"  # weight noise in training, or ``"none"``
     digital_depthwise: bool = False
-    """Keep grouped convolutions digital and exact instead of refusing."""
+    """Keep grouped convolutions digital and exact; else each group has tiles of its own."""
 
     def __post_init__(self) -> None:
         choices = {

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, Key, PyTree
@@ -60,8 +61,9 @@ def _range_forward(y: Array, *rest: Array) -> tuple[Array, tuple[Array, ...]]:
     return y, rest
 
 
-def _range_backward(saved: tuple[Array, ...], dy: Array) -> tuple[Any, ...]:
-    b, vectors, weights, decay, share = saved
+def _range_backward(saved: tuple[Any, ...], dy: Array) -> tuple[Any, ...]:
+    b, vectors, weights, *numbers = saved
+    decay, share = map(jnp.asarray, numbers)  # vmap makes constants NumPy's
     gradient = range_gradient(b, vectors, dy @ weights, decay, share)
     return dy, gradient, *(jnp.zeros_like(v) for v in saved[1:])
 
@@ -157,10 +159,46 @@ class _TrainingHooks(Hooks):
         self, tile: Tile, vectors: Vectors, y: Array, weights: Array, b: Scalar
     ) -> Array:
         del tile
+        return self._with_gradient(vectors(), y, weights, jnp.asarray(b))
+
+    def enter_stack(
+        self, tiles: tuple[Tile, ...], vectors: Vectors, b: Float[Array, "G"]
+    ) -> Float[Array, "G"]:
+        """Does what :meth:`enter` does for one tile of each group."""
+        count = self.training.range_batches
+        seen = self.seen[np.array([tile.index for tile in tiles])]
+        inputs = jax.lax.stop_gradient(vectors())
+
+        def estimate() -> tuple[Array, Array]:
+            axes = (*range(inputs.ndim - 2), inputs.ndim - 1)
+            std = jnp.std(inputs, axis=axes, ddof=1)
+            new = (b * seen + self.training.range_std * std) / (seen + 1)
+            good = (std > 0) & (seen < count)
+            return jnp.where(good, new, b), seen + good
+
+        keep = lambda: (b, seen)
+        new, seen = jax.lax.cond(jnp.any(seen < count), estimate, keep)
+        new = jax.lax.stop_gradient(new)
+        for tile, row in zip(tiles, jnp.stack([new, seen], axis=1), strict=True):
+            self.layer.put_variable(ESTIMATES, str(tile.index), row)
+        return b + jax.lax.stop_gradient(new - b)
+
+    def leave_stack(
+        self,
+        vectors: Vectors,
+        y: Float[Array, "*b G O"],
+        weights: Float[Array, "G O I"],
+        b: Float[Array, "G"],
+    ) -> Float[Array, "*b G O"]:
+        """Does what :meth:`leave` does for one tile of each group."""
+        each = jax.vmap(self._with_gradient, in_axes=(-2, -2, 0, 0), out_axes=-2)
+        return each(vectors(), y, weights, b)
+
+    def _with_gradient(self, vectors: Array, y: Array, weights: Array, b: Array) -> Array:
         t = self.training
-        product = jax.lax.stop_gradient((vectors(), weights))
+        product = jax.lax.stop_gradient((vectors, weights))
         numbers = jnp.float32(t.range_decay), jnp.float32(t.range_min_share)
-        return _with_range_gradient(y, jnp.asarray(b), *product, *numbers)
+        return _with_range_gradient(y, b, *product, *numbers)
 
 
 def forward(

@@ -1,14 +1,17 @@
 """Which cells of which tile hold which weight: the static map of a network onto tiles.
 
 A layer is the matrix [outputs, inputs]; the inputs of a convolution are ordered channel,
-kernel row, kernel column. An axis longer than a tile is cut into near-equal pieces. The
-weights of all tiles lie in one flat array, tile after tile, each [outputs, inputs].
+kernel row, kernel column. An axis longer than a tile is cut into near-equal pieces. A
+grouped convolution is one matrix for each group, on tiles of its own, group after group: a
+tile computes all products of its rows and columns, so groups that shared one would fill
+most of it with zeros, which have noise too. The weights of all tiles lie in one flat array,
+tile after tile, each [outputs, inputs].
 """
 
 import functools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -30,8 +33,8 @@ class Tile:
     """One tile: a rectangle of a layer's matrix, and where its numbers are stored."""
 
     index: int  # number of the tile in the network
-    inputs: tuple[int, int]  # first and one past the last input of the layer's matrix
-    outputs: tuple[int, int]  # first and one past the last output
+    inputs: tuple[int, int]  # first and one past the last input of its group's matrix
+    outputs: tuple[int, int]  # first and one past the last output of the layer
     offset: int  # where its weights begin in the flat array
     scale: int  # where its digital scales begin
     column: int  # where its learned output scales begin
@@ -53,8 +56,22 @@ class Layer:
 
     path: Path  # names from the root of the module
     kernel: tuple[int, ...]  # shape of the flax kernel, [*window, inputs, outputs]
-    tiles: tuple[Tile, ...]  # row of pieces of the inputs, in each those of the outputs
+    tiles: tuple[Tile, ...]
+    """Group after group; in each the pieces of the inputs, in each of these the outputs."""
     calls: int = 1  # how often the network uses it in one pass
+    groups: int = 1  # of a convolution; above 1 the kernel's inputs are those of one group
+
+    @property
+    def stacks(self) -> tuple[tuple[Tile, ...], ...]:
+        """Tiles that hold the same piece of different groups; of one group, each tile."""
+        each = len(self.tiles) // self.groups
+        return tuple(self.tiles[piece::each] for piece in range(each))
+
+    def inputs_of(self, tile: Tile) -> slice:
+        """Returns where a tile's inputs are among those of all groups."""
+        group = (tile.index - self.tiles[0].index) // len(self.stacks)
+        start = group * math.prod(self.kernel[:-1])
+        return slice(start + tile.inputs[0], start + tile.inputs[1])
 
 
 @dataclass(frozen=True)
@@ -149,7 +166,7 @@ def make_plan(
     Raises:
         UserError: a layer that tiles cannot hold, with its path.
     """
-    found: dict[Path, tuple[tuple[int, ...], int]] = {}
+    found: dict[Path, Layer] = {}
     digital: set[Path] = set()
 
     def watch(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -159,7 +176,9 @@ def make_plan(
                 digital.add(layer.path)
             else:
                 kernel = tuple(layer.get_variable("params", "kernel").shape)
-                found[layer.path] = (kernel, found.get(layer.path, ((), 0))[1] + 1)
+                calls = 1 + (found[layer.path].calls if layer.path in found else 0)
+                groups = getattr(layer, "feature_group_count", 1)
+                found[layer.path] = Layer(layer.path, kernel, (), calls, groups)
         return next_fun(*args, **kwargs)
 
     def trace(variables: PyTree, x: Float[Array, "..."]) -> Any:
@@ -174,27 +193,35 @@ def make_plan(
             "The network has no convolution or dense layer, so there is nothing to put on "
             "analog tiles; choose another architecture."
         )
-    return Plan(structure, tuple(_lay_out(found, structure)))
+    return Plan(structure, tuple(_lay_out(found.values(), structure)))
 
 
-def _lay_out(
-    found: Mapping[Path, tuple[tuple[int, ...], int]], structure: Structure
-) -> list[Layer]:
+def _lay_out(found: Iterable[Layer], structure: Structure) -> list[Layer]:
+    """Returns the layers with their tiles."""
     layers: list[Layer] = []
     index = offset = column = 0
-    for path, (kernel, calls) in found.items():
-        outputs, inputs = kernel[-1], math.prod(kernel[:-1])
+    for layer in found:
         tiles = []
-        for rows in pieces(inputs, structure.tile_inputs):
-            for columns in pieces(outputs, structure.tile_outputs):
-                scale = column if structure.scaling == "columnwise" else index
-                tile = Tile(index, rows, columns, offset, scale, column)
-                tiles.append(tile)
-                index += 1
-                offset += tile.rows * tile.columns
-                column += tile.columns
-        layers.append(Layer(path, kernel, tuple(tiles), calls))
+        for rows, columns in _rectangles(layer, structure):
+            scale = column if structure.scaling == "columnwise" else index
+            tile = Tile(index, rows, columns, offset, scale, column)
+            tiles.append(tile)
+            index += 1
+            offset += tile.rows * tile.columns
+            column += tile.columns
+        layers.append(replace(layer, tiles=tuple(tiles)))
     return layers
+
+
+def _rectangles(
+    layer: Layer, structure: Structure
+) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Yields inputs and outputs of each tile: groups, in each inputs, then outputs."""
+    outputs, inputs = layer.kernel[-1] // layer.groups, math.prod(layer.kernel[:-1])
+    for first in range(0, layer.kernel[-1], outputs):
+        for rows in pieces(inputs, structure.tile_inputs):
+            for start, stop in pieces(outputs, structure.tile_outputs):
+                yield rows, (first + start, first + stop)
 
 
 def _stays_digital(layer: nn.Conv | nn.Dense, x: Any, structure: Structure) -> bool:
@@ -202,13 +229,8 @@ def _stays_digital(layer: nn.Conv | nn.Dense, x: Any, structure: Structure) -> b
     if isinstance(layer, nn.Dense):
         return False
     name = ".".join(layer.path)
-    if layer.feature_group_count > 1:
-        if structure.digital_depthwise:
-            return True
-        raise UserError(
-            f"The analog simulator does not support the grouped convolution {name!r}, as "
-            "aihwkit does not; set digital_depthwise=True to keep such layers digital."
-        )
+    if layer.feature_group_count > 1 and structure.digital_depthwise:
+        return True
     if (
         x.ndim != 4
         or layer.mask is not None

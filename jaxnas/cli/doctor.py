@@ -97,7 +97,10 @@ def _analog() -> list[Finding]:
         return [("torch, aihwkit", purpose, jobs.INSTALL, False)]
     probed = jobs.probe()
     said = probed.message if probed.ok else probed.message.partition("; run: ")[0]
-    return [("torch, aihwkit", said, "" if probed.ok else jobs.INSTALL, False)]
+    if probed.doubt:
+        said += f" (they ran, but {probed.doubt})"
+    fits = probed.ok and not probed.doubt
+    return [("torch, aihwkit", said, "" if fits else jobs.INSTALL, False)]
 
 
 def _hardware() -> list[Finding]:

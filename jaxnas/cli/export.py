@@ -62,7 +62,7 @@ class Export:
         from jaxnas.handoff.formats import FORMATS
 
         kinds = list(FORMATS) if self.to == "all" else self.to.split(",")
-        find, name = self._source()
+        find, name = self._source(kinds)
         out = self.out or Path("exports") / name
         check_request(out, kinds, self.overwrite)
         candidate = find()
@@ -93,13 +93,13 @@ class Export:
     def _tell(self, event: dict[str, Any], text: str) -> None:
         print(json.dumps(event) if self.json else text, flush=True)
 
-    def _source(self) -> tuple[Any, str]:
+    def _source(self, kinds: list[str]) -> tuple[Any, str]:
         """Returns what gives the network, and a name for its folder."""
         from jaxnas.handoff import source as es
 
         folder = Path(self.what)
         if self.what == "best":
-            return self._best()
+            return self._best(kinds)
         if es.is_network(folder):
             return (lambda: es.from_folder(folder)), folder.resolve().name
         parts = self.what.split(",")
@@ -114,6 +114,7 @@ class Export:
         tokens = np.array([int(part) for part in parts], np.int64)
         _check_tokens(space, tokens)
         tokens = tokens.astype(np.int32)
+        _check_convertible(space, tokens, kinds)
         name = f"{self.space}-{'-'.join(map(str, tokens))}"
         if self.untrained:
             return (lambda: self._initial(space, tokens, {})), name
@@ -125,7 +126,7 @@ class Export:
         )
         return (lambda: es.trained(oracle, tokens)), name  # pyright: ignore[reportArgumentType]
 
-    def _best(self) -> tuple[Any, str]:
+    def _best(self, kinds: list[str]) -> tuple[Any, str]:
         """Returns what gives the best network of a run, and a name for its folder."""
         from jaxnas.cli.validate import one_study, training_oracle
         from jaxnas.core import tokens as tk
@@ -147,6 +148,7 @@ class Export:
         tokens = np.asarray(item.tokens, np.int32)
         if space is None:
             raise UserError(f"{run_dir} searched a space that is not installed here.")
+        _check_convertible(space, tokens, kinds)
         facts = {
             "run": str(run_dir),
             "rank": self.rank,
@@ -180,6 +182,14 @@ class Export:
             test = {"x_test": data.x_test, "y_test": data.y_test}
         made = initial(space, tokens, self.seed, parse_size(self.size or ""), images)
         return made._replace(test=test)
+
+
+def _check_convertible(space: Any, tokens: np.ndarray, kinds: list[str]) -> None:
+    """Raises a UserError where a format cannot take a network, before it is trained."""
+    from jaxnas.analog.convertible import TARGETS, check_spec
+
+    for kind in (kind for kind in kinds if kind in TARGETS):
+        check_spec(space.to_spec(tokens), kind)
 
 
 def _check_tokens(space: Any, tokens: np.ndarray) -> None:

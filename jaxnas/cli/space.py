@@ -11,6 +11,7 @@ import tyro
 from rich.tree import Tree
 
 from jaxnas import registry
+from jaxnas.analog.convertible import TABLE, TARGETS, refused
 from jaxnas.children.check import check
 from jaxnas.children.count import count_totals, layers
 from jaxnas.cli.common.console import console, pairs
@@ -20,6 +21,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.rng import root_key
 from jaxnas.core.space import SearchSpace
 from jaxnas.spaces.declare import Declared, write_space
+from jaxnas.spaces.operations import operations_of
 from jaxnas.testing.spaces import SPACE_CHECKS
 
 TRIED = 32
@@ -64,6 +66,7 @@ class Check:
             out.print(network)
             _try_networks(space, self.seed)
             out.print(f"{TRIED} random networks can be built.")
+            _print_targets(space)
         elif isinstance(space, Declared):
             out.print(
                 "The file has no network: score its architectures with your own function "
@@ -128,6 +131,20 @@ def _try_networks(space: SearchSpace, seed: int) -> None:
         except UserError as error:
             values = naming.to_dict(space, tokens)
             raise UserError(f"{error} It is the network of {values}.") from error
+
+
+def _print_targets(space: SearchSpace) -> None:
+    """Prints what lies on tiles, and which targets the space can go to."""
+    out, uses = console(), operations_of(space)
+    on_tiles = [op for op in uses if op in TABLE and TABLE[op].tiles]
+    out.print(f"on analog tiles: {', '.join(on_tiles) or 'nothing'}; the rest is digital")
+    found = {target: refused(space, target) for target in TARGETS}
+    fine = [target for target, why in found.items() if not why]
+    out.print(f"can go to: {', '.join(fine) or 'nothing'}")
+    for target, why in found.items():
+        for op, (where, reason) in why.items():
+            text = f"not to {target}: {op}, put there by {where}: {reason}"
+            out.print(text, style="yellow")
 
 
 def _conformance(space: SearchSpace) -> int:

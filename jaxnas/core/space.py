@@ -73,6 +73,18 @@ class Imaged(Protocol):
 
 
 @runtime_checkable
+class Operated(Protocol):
+    """A space that knows every operation that its networks can have."""
+
+    def operations(self) -> Mapping[str, str]:
+        """Returns the operations by name, and what puts each there.
+
+        Such as ``layer.type = 'separable'``, or ``its network`` where nothing is decided.
+        """
+        ...
+
+
+@runtime_checkable
 class Sized(Protocol):
     """A space that knows its size in closed form."""
 

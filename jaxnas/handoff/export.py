@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxnas.analog import config
+from jaxnas.analog import config, convertible
 from jaxnas.analog.bridge import jobs
 from jaxnas.children.build import build
 from jaxnas.children.count import count_costs
@@ -122,6 +122,7 @@ def _verified(
     callback: Callback,
 ) -> float:
     """Writes a format into a folder, reads it back and returns the difference."""
+    convertible.check_spec(candidate.spec, kind)
     form, child = ef.FORMATS[kind], build(candidate.spec)
     arrays, ranges, weights = candidate.arrays, {}, candidate.state
     job = jobs.job_of(config.preset(preset))

@@ -34,7 +34,7 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 TOLERANCE = 1e-4  # of a logit, times the largest logit where that is above 1
 TIMEOUT_S = 900.0
 INSTALL = {
-    "torch": "pip install torch==2.13.0",
+    "torch": jobs.INSTALL.partition(" numpy")[0],
     "aihwkit": jobs.INSTALL,
     "onnx": 'pip install "jaxnas[export]"',
     "safetensors": 'pip install "jaxnas[export]"',
@@ -287,7 +287,10 @@ FORMATS: dict[str, Format] = {
         "analog.pt: tiles before programming, with rpu_config; load_analog.py measures it",
         _write_aihwkit,
         _read_aihwkit,
-        {name: name for name in ("torch_net.py", "runner.py", "load_analog.py")},
+        {
+            name: name
+            for name in ("torch_net.py", "torch_tiles.py", "runner.py", "load_analog.py")
+        },
         "NCHW",
     ),
 }

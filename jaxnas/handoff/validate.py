@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.analog import config, evaluate
+from jaxnas.analog import config, convertible, evaluate
 from jaxnas.analog.bridge import jobs
 from jaxnas.analog.plan import Plan, make_plan
 from jaxnas.children import train as tr
@@ -94,6 +94,9 @@ def validate(
         UserError: torch and aihwkit do not work together, or a network cannot be built,
             trained or put on tiles; what was measured before it stays.
     """
+    for tokens in candidates:
+        for target in convertible.ON_TILES:
+            convertible.check_spec(oracle.spec(np.asarray(tokens)), target)
     ready = jobs.probe(settings.python)
     if not ready.ok:
         raise UserError(ready.message)

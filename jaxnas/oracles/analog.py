@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxnas.analog import config, evaluate, hwa
+from jaxnas.analog import config, convertible, evaluate, hwa
 from jaxnas.analog.costs import analog_costs
 from jaxnas.analog.plan import Plan, make_plan
 from jaxnas.analog.variables import convert
@@ -64,7 +64,8 @@ class AnalogOracle(child.ChildOracle):
         preset: of the analog model.
 
     Raises:
-        UserError: as there, or a number below 1, or an unknown preset.
+        UserError: as there, or a number below 1, an unknown preset, or a space that can
+            name an operation which no tile can take.
     """
 
     objective: str | Sequence[str] = "analog_1month"
@@ -83,6 +84,7 @@ class AnalogOracle(child.ChildOracle):
                 "at least 1."
             )
         config.preset(self.preset)
+        convertible.check_space(self.space, "analog")
 
     @property
     def id(self) -> str:

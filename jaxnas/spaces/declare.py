@@ -30,6 +30,7 @@ from jaxnas.spaces.declared.compiled import Compiled, Pins, compile_source, comp
 from jaxnas.spaces.declared.counting import marginals
 from jaxnas.spaces.declared.network import to_spec
 from jaxnas.spaces.declared.skips import skips
+from jaxnas.spaces.declared.uses import operations
 from jaxnas.spaces.declared.values import from_values, to_values
 
 
@@ -294,6 +295,16 @@ class Declared:
         if self.to_spec(tokens).get("nodes") != spec.get("nodes"):
             raise UserError(f"This spec of {self.id!r} is not the network of its choices.")
         return tokens
+
+    def operations(self) -> dict[str, str]:
+        """Returns every operation that some network has, and what puts it there."""
+        made, reached = self._made, {}
+        if made.template is None:
+            return {}
+        for slot, row in zip(made.layout.slots, marginals(made.counts), strict=True):
+            chosen = {value for value, n in zip(slot.choices, row) if n}
+            reached.setdefault(slot.kind.rpartition(".")[2], set()).update(chosen)
+        return operations(made.template, reached)
 
     def frequencies(self) -> dict[str, dict[str, float]]:
         """Returns the share of all architectures in which a decision has each value; exact.

@@ -156,11 +156,12 @@ class Embedded(nn.Module):
         return nn.Dense(2)(nn.DenseGeneral((2, 2), name="general")(x).reshape(len(x), -1))
 
 
-def test_a_grouped_convolution_is_refused_or_stays_digital():
+def test_a_grouped_convolution_is_a_tile_a_group_or_stays_digital():
     module, shape = Grouped(), (6, 6, 3)
     variables = start(module, shape)
-    with pytest.raises(UserError, match="grouped convolution 'depthwise', as aihwkit"):
-        make_plan(module, variables, shape, Structure())
+    plan = make_plan(module, variables, shape, Structure())
+    of = {layer.path[0]: layer for layer in plan.layers}
+    assert [(t.rows, t.columns) for t in of["depthwise"].tiles] == [(9, 1)] * 4
     plan = make_plan(module, variables, shape, Structure(digital_depthwise=True))
     assert [layer.path for layer in plan.layers] == [("first",), ("out",)]
 

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from jaxnas.analog import convertible
 from jaxnas.cli import main
 
 SPACE = """
@@ -39,7 +40,8 @@ def test_space_check_says_what_it_is_and_passes_the_suite(capsys, here):
     code, out, _ = run(capsys, "space", "check", "mine.yaml", "--image", "8", "8", "1")
     assert code == 0
     assert "architectures  6" in out
-    for words in ("op: ", "its network: ", "logits: 10", "14 of 14 checks passed"):
+    for words in ("op: ", "its network: ", "logits: 10", "14 of 14 checks passed",
+                  "can go to: analog, aihwkit, torch, onnx"):  # fmt: skip
         assert words in out
 
 
@@ -52,6 +54,15 @@ def test_space_check_warns_and_refuses(capsys, here):
     code, out, err = run(capsys, "space", "check", "bad.yaml")
     assert code == 2
     assert "bad.yaml, line 9: Unknown key 'kernl'. Did you mean 'kernel'" in err
+
+
+def test_space_check_names_what_a_target_cannot_take(capsys, here, monkeypatch):
+    placed = convertible.Placement("", "all of it", {"aihwkit": "it has no such pooling"})
+    monkeypatch.setitem(convertible.TABLE, "max_pool", placed)
+    code, out, _ = run(capsys, "space", "check", "chain", "--quick")
+    assert code == 0
+    assert "on analog tiles: conv, depthwise_conv, linear" in out
+    assert "not to aihwkit: max_pool, put there by type = 'max_pool': it has no" in out
 
 
 def test_a_shipped_space_is_copied_changed_and_checked(capsys, here):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from export_nets import FILES, TOKENS, here, kinds, make
 
+from jaxnas.analog import convertible
 from jaxnas.core.errors import DiskFullError, JaxnasError, UserError
 from jaxnas.handoff import formats as ef
 from jaxnas.handoff import source as es
 from jaxnas.handoff.export import export
-from jaxnas.spaces import spec as sp
 from jaxnas.testing.tiny import TinyNets
 
 
@@ -252,15 +252,13 @@ def test_logits_that_are_not_finite_are_refused(candidate, tmp_path):
     assert "not finite" in str(made.error)
 
 
-@here("torch", "aihwkit")
-def test_a_layer_that_aihwkit_lacks_is_refused_by_name(tmp_path):
+def test_an_operation_that_a_format_cannot_take_is_refused_by_name(tmp_path, monkeypatch):
+    placed = convertible.Placement("", "", {"aihwkit": "it has no such layer"})
+    monkeypatch.setitem(convertible.TABLE, "relu_conv_bn", placed)
     spec = TinyNets(num_classes=3).to_spec(TOKENS)
-    second = {**spec["nodes"][0]["attributes"], "stride": 1, "groups": 4}
-    spec["nodes"].insert(1, sp.node("depth", "conv", ["stem"], **second))
-    spec["nodes"][2]["inputs"] = ["depth"]
-    (made,) = export(make(spec), tmp_path, ["aihwkit"])
-    assert isinstance(made.error, UserError)
-    assert "aihwkit backend lacks grouped convolutions" in str(made.error)
+    refused, made = export(make(spec), tmp_path, ["aihwkit", "spec"])
+    assert "'relu_conv_bn' is refused because it has no such layer" in str(refused.error)
+    assert made.error is None
 
 
 def test_difference_is_of_the_largest_logit():

@@ -169,10 +169,9 @@ def _with_ranges(net: Any, folder: Path) -> Any:
         return net
     torch_net = importlib.import_module("torch_net")
     ranges = torch_net.read_npz(folder / "ranges.npz")
-    layers = dict(net.named_analog_layers())
-    for path, layer in layers.items():
+    for path, layers in importlib.import_module("torch_tiles").analog_layers(net).items():
         given = ranges.get(f"{path}.input_range")
-        tiles = list(layer.analog_tiles())
+        tiles = [tile for layer in layers for tile in layer.analog_tiles()]
         if given is None or given.numel() != len(tiles):
             raise torch_net.NetError(
                 f"The layer {path!r} has {len(tiles)} tiles and not as many input ranges; "

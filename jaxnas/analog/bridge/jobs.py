@@ -18,16 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from jaxnas.analog.bridge.pairs import install_for, mismatch
 from jaxnas.analog.config import Preset
 from jaxnas.analog.plan import Plan
 from jaxnas.analog.variables import convert
 from jaxnas.core.errors import UserError
 
 RUNNER = Path(__file__).with_name("runner.py")
-INSTALL = (  # installs the pair that is known to work, on Python 3.11
-    "pip install torch==2.13.0 numpy scipy 'requests>=2.32,<3' protobuf tqdm && "
-    "pip install --no-deps aihwkit==1.1.0"
-)
+INSTALL = install_for()
+"""Installs the pair that fits this interpreter."""
 RANGE = ".input_range"
 """Ending of the name of a layer's input ranges, one a tile, behind the layer's path."""
 METRICS_FORMAT = "jaxnas-metrics-1"
@@ -39,6 +38,8 @@ class Probe(NamedTuple):
 
     ok: bool
     message: str  # versions, or one sentence that says what is wrong and what to install
+    doubt: str = ""
+    """Where they work and are no known pair: what does not fit, or nothing."""
 
 
 class Metrics(NamedTuple):
@@ -63,7 +64,10 @@ def probe(python: str = sys.executable, timeout: float = 120.0) -> Probe:
         return Probe(False, f"torch and aihwkit hang in {python}; run: {INSTALL}")
     if done.returncode == 0:
         found = json.loads(done.stdout.splitlines()[-1])
-        return Probe(True, f"torch {found['torch']}, aihwkit {found['aihwkit']}")
+        torch, aihwkit = found["torch"], found["aihwkit"]
+        major, minor, *_ = found["python"].split(".")
+        doubt = mismatch((int(major), int(minor)), torch, aihwkit)
+        return Probe(True, f"torch {torch}, aihwkit {aihwkit}", doubt or "")
     if done.returncode < 0:
         said = f"they crash with signal {-done.returncode}"
     else:
@@ -87,7 +91,8 @@ def job_of(preset: Preset, **settings: Any) -> dict[str, Any]:
     """
     structure, hyper = preset.structure, preset.hyper
     asked = (structure.scaling, structure.input_range, structure.compensation)
-    if structure.unfolded or asked != ("layerwise", True, "global") or structure.out_scale:
+    lacking = structure.unfolded or structure.out_scale or structure.digital_depthwise
+    if lacking or asked != ("layerwise", True, "global"):
         raise UserError(
             "The aihwkit torch tile lacks what this analog preset needs; validate with "
             "ibm-benchmark."

@@ -22,6 +22,7 @@ import torch
 from runner import PAIR, RunnerError, accuracy, measure
 from torch import Tensor
 from torch_net import NetError, TorchNet, read_npz
+from torch_tiles import on_tiles
 
 HERE = Path(__file__).resolve().parent
 FILE, FORMAT = "analog.pt", "jaxnas-analog-1"
@@ -112,8 +113,6 @@ def load(folder: Path = HERE, mode: str = "chip") -> Any:
     Raises:
         NetError: another file, or one of another network or version.
     """
-    from aihwkit.nn.conversion import convert_to_analog
-
     if mode not in MODES:
         raise NetError(f"The mode {mode!r} is unknown; choose one of {', '.join(MODES)}.")
     stored = torch.load(folder / FILE, weights_only=True)
@@ -123,7 +122,7 @@ def load(folder: Path = HERE, mode: str = "chip") -> Any:
     if mode == "quiet":
         config.forward.out_noise = 0.0
     config.forward.is_perfect |= mode == "exact"
-    net: Any = convert_to_analog(TorchNet(json.loads(stored["spec"])), config)
+    net: Any = on_tiles(TorchNet(json.loads(stored["spec"])), config)
     live = tensors(net)
     if live.keys() != stored["tensors"].keys():
         odd = min(live.keys() ^ stored["tensors"].keys())

@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch_net import NetError, TorchNet, load_weights, read_npz, read_spec
+from torch_tiles import hardware_aware_arrays, on_tiles
 
 JOB: dict[str, Any] = {  # every setting of a job and its default
     "seed": 0,
@@ -49,7 +50,10 @@ JOB: dict[str, Any] = {  # every setting of a job and its default
     "tile": [512, 512],  # inputs, outputs
 }
 FORMAT = "jaxnas-metrics-1"
-PAIR = "torch==2.13.0 aihwkit==1.1.0"
+PAIR = (
+    "torch==2.13.0 aihwkit==1.1.0 on Python 3.11, or torch==2.14.1 aihwkit==1.2.0 on "
+    "Python 3.12 and 3.13"
+)
 """The versions that are known to work together, through the torch tile."""
 
 
@@ -83,20 +87,8 @@ def rpu_config(job: Mapping[str, Any]) -> Any:
 
 
 def convert(net: nn.Module, job: Mapping[str, Any]) -> Any:
-    """Returns the network on analog tiles, its weights unchanged.
-
-    Raises:
-        RunnerError: a layer that aihwkit does not have.
-    """
-    from aihwkit.nn.conversion import convert_to_analog
-
-    for name, layer in net.named_modules():
-        if isinstance(layer, nn.Conv2d) and layer.groups > 1:
-            raise RunnerError(
-                f"The aihwkit backend lacks grouped convolutions, and {name!r} is one; "
-                "validate an architecture without them."
-            )
-    return convert_to_analog(net, rpu_config(job))
+    """Returns the network on the tiles of a job."""
+    return on_tiles(net, rpu_config(job))
 
 
 def batches(
@@ -191,29 +183,6 @@ def _must_differ(old: list[Tensor], new: list[Tensor], what: str) -> None:
             f"{what} changed nothing on {same} of {len(new)} tiles, so the accuracies "
             "would not be those of an analog chip; check the versions with --probe."
         )
-
-
-def hardware_aware_arrays(net: Any) -> dict[str, Tensor]:
-    """Returns weights, statistics and input ranges under the names of the spec's paths."""
-    found: dict[str, Tensor] = {}
-    analog = dict(net.named_analog_layers())
-    for path, layer in analog.items():
-        weight, bias = layer.get_weights()
-        shape = getattr(layer, "weight_shape", None) or weight.shape
-        if hasattr(layer, "kernel_size"):
-            size = (layer.in_channels // layer.groups, *layer.kernel_size)
-            shape = (layer.out_channels, *size)
-        found[f"{path}.weight"] = weight.reshape(shape)
-        if bias is not None:
-            found[f"{path}.bias"] = bias
-        ranges = [tile.input_range.detach().reshape(()) for tile in layer.analog_tiles()]
-        found[f"{path}.input_range"] = torch.stack(ranges)
-    for path, layer in net.named_modules():
-        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            state = layer.state_dict()
-            state.pop("num_batches_tracked")
-            found |= {f"{path}.{name}": value for name, value in state.items()}
-    return {name: value.detach().float() for name, value in found.items()}
 
 
 def write_npz(path: Path, arrays: Mapping[str, Tensor]) -> None:
