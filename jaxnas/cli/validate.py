@@ -130,7 +130,10 @@ def training_oracle(
     options: dict[str, Any] = {"data": "digits", "size": "channels:8,cells:1"}
     if described.get("name") in ("child", "analog"):
         known = described.get("options") or {}
-        shared = ("data", "size", "batch", "augment", "lr", "weight_decay", "limit")
+        shared = (
+            "data", "size", "batch", "augment", "lr", "weight_decay", "limit", "optimiser",
+            "schedule", "smoothing", "cutout", "mixup",
+        )  # fmt: skip
         options |= {"size": ""} | {k: known[k] for k in shared if k in known}
     given = {"data": data, "size": size}
     options |= {k: v for k, v in given.items() if v is not None}

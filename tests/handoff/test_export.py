@@ -218,9 +218,11 @@ def test_a_training_gives_weights_and_says_so(tmp_path):
     (made,) = export(start, tmp_path, ["spec"])
     manifest = json.loads((made.folder / "manifest.json").read_text())
     assert "nothing was trained" in manifest["note"]
-    sized = es.initial(TinyNets(), TOKENS, size={"channels": 2}, images=((6, 6, 3), 4))
-    assert sized.arrays["stem.weight"].shape == (2, 3, 3, 3)
-    assert sized.arrays["logits.bias"].shape == (4,)
+    sized = es.initial(TinyNets(), TOKENS, size={"channels": 2}, data=oracle.images)
+    assert sized.arrays["stem.weight"].shape == (2, 1, 3, 3)
+    assert sized.arrays["logits.bias"].shape == (10,)
+    smaller = es.initial(TinyNets(), TOKENS, size={"channels": 2})
+    assert smaller.arrays["stem.weight"].shape == (2, 1, 3, 3)
 
 
 def test_a_folder_that_holds_no_network_or_a_damaged_one(tmp_path, candidate):
