@@ -42,8 +42,8 @@ from jaxnas.registry import (
 if TYPE_CHECKING:
     from jaxnas import rl
     from jaxnas.data.images.sources import load_images, make_images
-    from jaxnas.data.texts.sources import load_texts
     from jaxnas.data.store.evaluations import Store
+    from jaxnas.data.texts.sources import load_texts
     from jaxnas.envs.base import timestep
     from jaxnas.oracles.budget import budgeted
     from jaxnas.oracles.function import oracle

@@ -19,7 +19,8 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from jaxnas.core.errors import UserError
 
 Forward = Callable[[PyTree, Array, Array | None], tuple[Array, PyTree]]
-"""(variables, images ``[B H W C]`` or ids ``[B T]``, key) -> logits ``[B classes]``, variables.
+"""(variables, images ``[B H W C]`` or ids ``[B T]``, key) ->
+logits ``[B classes]``, variables.
 
 With a key, of its dropout, it trains and returns the variables with new running statistics.
 """
@@ -105,7 +106,7 @@ class Curves(NamedTuple):
 
 
 class Images(NamedTuple):
-    """Training and validation images ``[n, H, W, C]``, or texts ``[n, T]``, on the device."""
+    """Training and validation images ``[n H W C]`` or texts ``[n T]``, on the device."""
 
     x_train: Float[Array, "n ..."]
     y_train: Int[Array, "n"]

@@ -1,4 +1,4 @@
-"""``jaxnas data list | info | prepare | hardness``: images and texts that children learn."""
+"""``jaxnas data list | info | prepare | hardness``: what children learn."""
 
 import json
 from collections.abc import Mapping
@@ -43,8 +43,8 @@ class List:
         console().print(
             "Also by path: an .npz with X and y, a folder with a folder of pictures for "
             "each class, CIFAR's archives, a folder of IDX files; and tfds:NAME, a data "
-            "set prepared by tensorflow-datasets. PATH,size=32 reduces the images. Texts: a "
-            ".csv or .tsv with a header, PATH,text=COLUMN,label=COLUMN (docs/text.md).",
+            "set prepared by tensorflow-datasets. PATH,size=32 reduces the images. Texts: "
+            "a .csv or .tsv with a header, PATH,text=COLUMN,label=COLUMN (docs/text.md).",
             soft_wrap=True,
         )
         return 0
@@ -282,7 +282,6 @@ class HardnessOf:
             out.print(f"{name} is not installed; run: {_row(name)['install']}")
         return 0
 
-
     def _texts(self, texts: list[str]) -> int:
         from jaxnas.cli.common.ngrams import GRAMS, measure
 
@@ -306,7 +305,7 @@ class HardnessOf:
 
 @dataclass(frozen=True)
 class Data:
-    """Image and text tasks with fixed splits: what there is, what it holds, how hard it is."""
+    """Images and texts with fixed splits: what there is, what it holds, how hard it is."""
 
     command: tyro.conf.OmitSubcommandPrefixes[
         Annotated[List, tyro.conf.subcommand("list")]

@@ -1,9 +1,10 @@
 """Installed file -> verified -> converted -> one cached npz, the same way for every source.
 
 Nothing is downloaded: the source is a file of an installed package, found through its
-metadata without importing it, or an archive that the user's package client fetched. Two checksums are pinned in the code: that of the source
-file, checked before it is read, and that of the converted arrays, checked whenever the
-cache is read, so that a damaged or edited cache is rebuilt and never used.
+metadata without importing it, or an archive that the user's package client fetched. Two
+checksums are pinned in the code: that of the source file, checked before it is read, and
+that of the converted arrays, checked whenever the cache is read, so that a damaged or
+edited cache is rebuilt and never used.
 """
 
 import hashlib
@@ -59,8 +60,9 @@ class Recipe:
 
     def facts(self) -> dict[str, str]:
         """Returns source, version, licence, checksum and citation, for people."""
+        index = "Debian" if self.folder and not self.fetched else "PyPI"
         return {
-            "source": f"{'Debian' if self.folder and not self.fetched else 'PyPI'} {self.distribution}",
+            "source": f"{index} {self.distribution}",
             "version": self.release,
             "licence": self.licence,
             "citation": self.citation,

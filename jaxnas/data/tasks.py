@@ -36,8 +36,8 @@ def check_pixels(data: Task, **asked: bool) -> None:
     for name in (name for name, wanted in asked.items() if wanted):
         if noun(data) == "text":
             raise UserError(
-                f"{name} changes the pixels of images, and {data.name!r} holds texts; leave "
-                f"{name} out."
+                f"{name} changes the pixels of images, and {data.name!r} holds texts; "
+                f"leave {name} out."
             )
 
 

@@ -74,8 +74,8 @@ class Declared:
             object.__setattr__(self, "words", (64, 1000))
         if self.words and (self.words[0] < 1 or self.words[1] < 3):
             raise UserError(
-                "A text has a length of 1 or more, and a vocabulary 3 ids or more: padding, "
-                "unknown words and a known one."
+                "A text has a length of 1 or more, and a vocabulary 3 ids or more: "
+                "padding, unknown words and a known one."
             )
 
     @property
@@ -140,8 +140,8 @@ class Declared:
         """
         if self.reads == "text":
             raise UserError(
-                f"The networks of {self.id!r} read texts, not images; give it a CSV file of "
-                "texts (docs/text.md), or take a space for images, such as chain."
+                f"The networks of {self.id!r} read texts, not images; give it a CSV file "
+                "of texts (docs/text.md), or take a space for images, such as chain."
             )
         return self._for(num_classes, size, image=tuple(image))
 

@@ -316,13 +316,17 @@ def test_each_operation_alone(spec):
 
 @pytest.mark.parametrize("backward", [False, True])
 def test_a_gru_is_torchs_own(backward):
-    """The same weights in ``torch.nn.GRU``; backward, it reads a text from its last word."""
+    """The same weights in ``torch.nn.GRU``; backward it reads from the last word."""
     spec = text("gru", ["chain"], features=3, backward=backward)
     arrays, x = random_arrays(spec, 2), images(spec, 5)
     ours = build(spec).apply(from_arrays(build(spec), arrays), jnp.asarray(x))
-    seen = torch_of(spec, arrays).get_submodule("chain")(
-        torch_of(spec, arrays).get_submodule("words")(torch.from_numpy(x))
-    )[..., 0].transpose(1, 2)
+    seen = (
+        torch_of(spec, arrays)
+        .get_submodule("chain")(
+            torch_of(spec, arrays).get_submodule("words")(torch.from_numpy(x))
+        )[..., 0]
+        .transpose(1, 2)
+    )
     gru = torch.nn.GRU(4, 3, batch_first=True)
     names = {"weight": ".weight", "bias": ".bias"}
     with torch.no_grad():

@@ -418,7 +418,9 @@ MODULES: dict[str, tuple[Callable[[Sequence[Shape], Attributes], Made], str, str
     "zero": (_zero, "", "stride"),
     "avg_pool": (_pool, _WINDOW, ""),
     "global_avg_pool": (
-        functools.partial(_global_pool, function=global_avg_pool), "", "",
+        functools.partial(_global_pool, function=global_avg_pool),
+        "",
+        "",
     ),
     "flatten": (_flatten, "", ""),
     "concat": (_concat, "", ""),
@@ -450,7 +452,9 @@ MODULES: dict[str, tuple[Callable[[Sequence[Shape], Attributes], Made], str, str
     "gru": (_gru, "features", "backward"),
     "mask": (_mask, "", ""),
     "global_max_pool": (
-        functools.partial(_global_pool, function=global_max_pool), "", "",
+        functools.partial(_global_pool, function=global_max_pool),
+        "",
+        "",
     ),
 }  # operation -> maker of (module, shape), attributes that it needs, and that it may have
 

@@ -39,9 +39,7 @@ def measure(name: str, split: str) -> Hardness:
     return Hardness(data.name, split, *sizes, float(np.mean(labels == often)), scores)
 
 
-def logistic(
-    data: TextData, grams: str, split: str
-) -> tuple[float, int]:
+def logistic(data: TextData, grams: str, split: str) -> tuple[float, int]:
     """Returns the accuracy on a split in [0, 1], and the number of weights.
 
     tf-idf of the training texts and a logistic regression with C = 1, as scikit-learn has

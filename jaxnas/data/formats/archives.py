@@ -38,7 +38,9 @@ def read_members(
     except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{file} is damaged or no .tar.gz archive; fetch it again.") from error
+        raise UserError(
+            f"{file} is damaged or no .tar.gz archive; fetch it again."
+        ) from error
     for name in names:
         if name not in found:
             raise UserError(f"{file} lacks the file {name!r}; fetch it again.")
@@ -51,8 +53,8 @@ def _chosen(archive: tarfile.TarFile, names: Sequence[str], file: str) -> dict[s
         place = PurePosixPath(member.name)
         if place.is_absolute() or ".." in place.parts:
             raise UserError(
-                f"{file} has a file {member.name!r}, which leads out of the archive; it was "
-                "not read. Fetch the archive again."
+                f"{file} has a file {member.name!r}, which leads out of the archive; it "
+                "was not read. Fetch the archive again."
             )
         if member.name not in names:
             continue

@@ -30,7 +30,7 @@ def open_csv(path: Path, reading: Reading) -> OpenedTexts:
         if WEIGHT * size > free:
             raise UserError(
                 f"{path} has {size / 2**20:,.0f} MiB, which needs about "
-                f"{WEIGHT * size / 2**30:.1f} GiB of memory; {free / 2**30:.1f} GiB are free."
+                f"{WEIGHT * size / 2**30:.1f} GiB of memory; {free / 2**30:.1f} are free."
             )
         content = path.read_bytes()
     except OSError as error:
@@ -52,7 +52,9 @@ def _column(
     if asked and asked not in table.header:
         raise unknown_name(f"column of {path}:", asked, table.header)
     lower = [name.lower() for name in table.header]
-    names = [asked] if asked else [table.header[lower.index(n)] for n in usual if n in lower]
+    names = (
+        [asked] if asked else [table.header[lower.index(n)] for n in usual if n in lower]
+    )
     if not names:
         raise UserError(
             f"{path} has the columns {', '.join(map(repr, table.header))}; say which holds "

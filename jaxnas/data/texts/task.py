@@ -96,8 +96,8 @@ def opened(
         if count < len(NAMES):
             raise UserError(
                 f"The label {label!r} of {name} has {count} distinct "
-                f"text{'s' * (count > 1)}, and training, validation and test need one each; "
-                "add some or leave the label out."
+                f"text{'s' * (count > 1)}, and training, validation and test need one "
+                "each; add some or leave the label out."
             )
     number = {label: i for i, label in enumerate(classes)}
     rows = np.array([number[label] for label in labels], np.int32)
@@ -122,7 +122,9 @@ def finish(
         for part, (texts, y) in parts.items():
             rows = first_rows(y, limit, num_classes, part, "text")
             parts[part] = ([texts[row] for row in rows], y[rows])
-    cut = {part: list(map(CUTS[reading.tokens], texts)) for part, (texts, _) in parts.items()}
+    cut = {
+        part: list(map(CUTS[reading.tokens], texts)) for part, (texts, _) in parts.items()
+    }
     length = reading.length or fitting_length(cut["train"], reading.tokens)
     _check_memory(sum(map(len, cut.values())), length)
     vocabulary = most_frequent(cut["train"], reading.vocabulary)

@@ -19,7 +19,12 @@ FILE = f"vaderSentiment-{RELEASE}.tar.gz"
 INNER = f"vaderSentiment-{RELEASE}/additional_resources/hutto_ICWSM_2014.tar.gz"
 PARTS = tuple(
     f"hutto_ICWSM_2014/{name}_GroundTruth.txt"
-    for name in ("tweets", "amazonReviewSnippets", "movieReviewSnippets", "nytEditorialSnippets")
+    for name in (
+        "tweets",
+        "amazonReviewSnippets",
+        "movieReviewSnippets",
+        "nytEditorialSnippets",
+    )
 )
 LARGEST = 2**26
 """Bytes that either archive may unpack to; the real ones unpack to 3 and 7 MB."""
@@ -57,7 +62,9 @@ def _rows(content: bytes, name: str) -> list[tuple[str, float]]:
             _, rating, text = line.split("\t")
             found.append((text.strip(), float(rating)))
     except ValueError as error:
-        raise UserError(f"{name} does not hold lines of number, rating and text.") from error
+        raise UserError(
+            f"{name} does not hold lines of number, rating and text."
+        ) from error
     return found
 
 

@@ -54,7 +54,7 @@ class Reading(NamedTuple):
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+(?:['’]\w+)*|[^\w\s]", text.lower())
+    return re.findall(r"\w+(?:['\u2019]\w+)*|[^\w\s]", text.lower())
 
 
 def _characters(text: str) -> list[str]:

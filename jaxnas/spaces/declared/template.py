@@ -48,9 +48,7 @@ def read_template(source: Source, layout: Layout) -> Template | None:
     kind = document.get("input", INPUTS[0])
     if kind not in INPUTS:
         raise source.error(("input",), f"'input' is one of {', '.join(INPUTS)}.")
-    template = Template(
-        document["network"], operations, tables["blocks"], kind, constants
-    )
+    template = Template(document["network"], operations, tables["blocks"], kind, constants)
     _Checker(source, template, layout).check()
     return template
 
@@ -70,7 +68,7 @@ class _Checker:
         source, template, items = self.source, self.template, self.layout.items
         constants = {name: [value] for name, value in template.constants.items()}
         given = ("classes", "vocabulary") if template.input == "text" else ("classes",)
-        top = {**constants, **dict.fromkeys(given, [1]), **self._names(items)}
+        top = {**constants, **{name: [1] for name in given}, **self._names(items)}
         everywhere = {**top, **self._names(items, deep=True)}
         for name, parts in template.operations.items():
             place: Place = ("operations", name)
