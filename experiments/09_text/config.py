@@ -11,7 +11,7 @@ class Config:
     objective: str = "val_loss"
     """What the search minimises; smoother than the accuracy."""
     method: str = "random"
-    budget: int = 20
+    budget: int = 14
     """Networks that the search may train."""
     epochs: int = 3
     """Of the search and of the final trainings."""

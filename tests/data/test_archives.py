@@ -74,7 +74,7 @@ def test_ratings_become_signs_where_they_are_clear():
 
 @pytest.mark.parametrize("line", ["1\t0.6", "1\tmuch\tx", "1\t1\tx\ty", "\xa0"])
 def test_other_lines_are_refused(line):
-    with pytest.raises(UserError, match="no lines of number, rating and text"):
+    with pytest.raises(UserError, match="lines of number, rating and text"):
         vader.convert({vader.FILE: synthetic(["1\t1\tx", line, "2\t1\ty"])})
 
 

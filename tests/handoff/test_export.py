@@ -236,7 +236,9 @@ def test_a_folder_that_holds_no_network_or_a_damaged_one(tmp_path, candidate):
         es.from_folder(tmp_path)
 
 
-@pytest.mark.parametrize("kind", [*kinds(slow=("aihwkit", "onnx", "stablehlo", "torch"))])
+@pytest.mark.parametrize(
+    "kind", [*kinds(slow=[*FILES.keys() - {"spec"}], without=["aihwkit"])]
+)
 def test_a_network_for_texts_is_exported(kind, tmp_path):
     """With a convolution, a GRU, attention and a norm; compared on texts of all lengths."""
     space = make_space("text-chain").for_texts(12, 30, 3)

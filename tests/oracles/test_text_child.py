@@ -57,9 +57,7 @@ def test_networks_and_tasks_that_do_not_fit(synthetic):
         ChildOracle(SPACE, data="digits")
     with pytest.raises(UserError, match="take images, not texts"):
         ChildOracle(make_space("chain"), data=synthetic)
-    with pytest.raises(
-        UserError, match=r"cannot be built for texts; .* such as text-chain"
-    ):
+    with pytest.raises(UserError, match=r"cannot be built for texts; .*text-chain"):
         ChildOracle(make_space("nb201"), data=synthetic)
     with pytest.raises(UserError, match="more than the 90 training texts"):
         ChildOracle(SPACE, data=synthetic, batch=91)
@@ -68,11 +66,11 @@ def test_networks_and_tasks_that_do_not_fit(synthetic):
 
 
 def test_analog_chips_refuse_an_embedding_in_one_sentence(synthetic):
-    oracle = make_oracle(
-        "analog", space=SPACE, data=synthetic, epochs=1, batch=16, hwa_epochs=1, draws=1
-    )
-    with pytest.raises(UserError, match=r"The analog simulator .*'embedding\.table'"):
-        oracle.measure(SPACE.from_dict(PLAIN))
+    small = {"epochs": 1, "batch": 16, "hwa_epochs": 1, "draws": 1}
+    with pytest.raises(UserError, match=r"embedding"):
+        make_oracle("analog", space=SPACE, data=synthetic, **small).measure(
+            SPACE.from_dict(PLAIN)
+        )
 
 
 def test_a_run_makes_its_space_and_task_again(synthetic):
