@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from jaxnas import rl
     from jaxnas.data.images.sources import load_images, make_images
     from jaxnas.data.store.evaluations import Store
+    from jaxnas.data.texts.sources import load_texts
     from jaxnas.envs.base import timestep
     from jaxnas.oracles.budget import budgeted
     from jaxnas.oracles.function import oracle
@@ -67,9 +68,9 @@ __all__ = [
     "RayExecutor", "Result", "RunOptions", "SearchSpace", "Store", "Study", "Timestep",
     "UserError",
     "budgeted", "capability", "configure_host", "declare", "grid_settings", "load_images",
-    "load_result", "make_algorithm", "make_controller", "make_env", "make_images",
-    "make_oracle", "make_space", "names", "oracle", "rl", "search", "table_oracle",
-    "timestep", "update",
+    "load_result", "load_texts", "make_algorithm", "make_controller", "make_env",
+    "make_images", "make_oracle", "make_space", "names", "oracle", "rl", "search",
+    "table_oracle", "timestep", "update",
 ]  # fmt: skip
 _LAZY = {
     "Halving": "jaxnas.run.halving",
@@ -85,6 +86,7 @@ _LAZY = {
     "grid_settings": "jaxnas.run.config",
     "load_images": "jaxnas.data.images.sources",
     "load_result": "jaxnas.run.search",
+    "load_texts": "jaxnas.data.texts.sources",
     "make_images": "jaxnas.data.images.sources",
     "oracle": "jaxnas.oracles.function",
     "rl": "jaxnas.rl",

@@ -1,9 +1,9 @@
 """The one place where names meet code: strings only, imported on first use.
 
-Adding a space, an oracle, an environment, a controller, an algorithm or an image source is
+Adding a space, an oracle, an environment, a controller, an algorithm, images or texts is
 one file and one line here. Packages elsewhere add theirs through the entry-point groups
 ``jaxnas.spaces``, ``jaxnas.oracles``, ``jaxnas.envs``, ``jaxnas.controllers``,
-``jaxnas.algorithms`` and ``jaxnas.images``, whose values have the same
+``jaxnas.algorithms``, ``jaxnas.images`` and ``jaxnas.texts``, whose values have the same
 ``"module:attribute"`` form.
 """
 
@@ -29,6 +29,7 @@ SPACES = {
     "zoph-cnn": "jaxnas.spaces.shipped:zoph_cnn",
     "chain": "jaxnas.spaces.shipped:chain",
     "hierarchical": "jaxnas.spaces.shipped:hierarchical",
+    "text-chain": "jaxnas.spaces.shipped:text_chain",
 }
 ORACLES = {
     "toy": "jaxnas.oracles.toy:ToyOracle",
@@ -75,6 +76,7 @@ IMAGES = {
     "fashion-8x8": "jaxnas.data.images.fashion:Fashion8x8",
     "fashion-mnist": "jaxnas.data.images.fashion:FashionMnist",
 }
+TEXTS = {"vader-sign": "jaxnas.data.texts.vader:VaderSign"}
 TABLES = {
     "space": SPACES,
     "oracle": ORACLES,
@@ -82,6 +84,7 @@ TABLES = {
     "controller": CONTROLLERS,
     "algorithm": ALGORITHMS,
     "image": IMAGES,
+    "text": TEXTS,
 }
 
 

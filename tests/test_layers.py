@@ -33,7 +33,7 @@ RANK = {
 }
 # The same inside a folder that has rooms of its own; files beside them may import all.
 INNER = {
-    "data": {"formats": 0, "tables": 2, "store": 1, "images": 1},
+    "data": {"formats": 0, "tables": 2, "store": 1, "images": 1, "texts": 2},
     "report": {"read": 0, "draw": 1, "loggers": 1, "say": 2, "render": 3},
     "run": {"host": 0},
     "cli": {"common": 0},
@@ -42,7 +42,7 @@ INNER = {
     "analog": {"bridge": 0},
 }
 # `registry` holds strings and `data` is numpy: all ranks above core may import both.
-# Of `data`, images/sources.py alone looks names up (docs/decisions/0016-images.md).
+# Of `data`, the two sources.py alone look names up (docs/decisions/0016-images.md).
 BESIDE = {"registry", "data"}
 # What a name in the registry stands for: nobody imports it from another folder.
 CHOSEN = {
@@ -154,7 +154,8 @@ def _refused(path: str, name: str) -> list[str]:
     if head != "jaxnas" or not rest:
         return []
     target = rest[0]
-    named = path == "data/images/sources.py" and target == "registry"
+    sources = ("data/images/sources.py", "data/texts/sources.py")
+    named = path in sources and target == "registry"
     why = []
     if target == "testing" and here != "testing" and path != "cli/space.py":
         why.append("which is for tests")

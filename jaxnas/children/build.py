@@ -41,6 +41,8 @@ class Child(nn.Module):
     ) -> Float[Array, "B classes"]:
         """Returns the logits of float32 images ``[B, H, W, C]`` or vectors ``[B, F]``.
 
+        A text is a vector of word ids, whole numbers as float32.
+
         Training normalises by the batch and updates ``batch_stats``, which must be mutable;
         else ``batch_stats`` normalise.
 

@@ -18,8 +18,10 @@ FORMAT = "jaxnas-spec-1"
 LARGEST = 2**24  # largest number that an attribute or a side of a shape may be
 MEMORY = 2**33  # bytes that a network may need unless the caller says otherwise, 8 GiB
 MOST_NODES = 100_000  # operations of a network, each block counted as often as it is used
+LEAST_WORDS = 3
+"""Of a vocabulary: padding, unknown words, and one that is known."""
 _PARTS = ("format", "inputs", "outputs", "blocks", "nodes")
-_RANKS = {"image": 3, "vector": 1}
+_RANKS = {"image": 3, "vector": 1, "text": 1}
 
 
 def check(
@@ -101,11 +103,14 @@ def _check_types(spec: Spec, part: str) -> None:
         good = isinstance(kind, dict) and kind.get("kind") in list(_RANKS)
         shape = kind.get("shape") if good else None
         good = isinstance(shape, list) and len(shape) == _RANKS[kind["kind"]]
+        if good and kind["kind"] == "text":
+            good = part == "inputs" and _whole(kind.get("vocabulary"), LEAST_WORDS)
         if not good or not all(_whole(side, 1) for side in shape or []):
             raise UserError(
                 f"{name!r} of the {part} must be an image with shape [height, width, "
-                f"channels] or a vector with shape [features], in whole numbers from 1 to "
-                f"{LARGEST}, not {kind!r}."
+                "channels], a vector with shape [features] or, as an input, a text with "
+                f"shape [words] and a vocabulary of {LEAST_WORDS} or more, in whole "
+                f"numbers from 1 to {LARGEST}, not {kind!r}."
             )
 
 

@@ -46,7 +46,7 @@ class ChoiceChild(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B H W C"], train: bool = False
+        self, x: Float[Array, "B *input"], train: bool = False
     ) -> Float[Array, "B classes"]:
         """Returns the logits of the chosen architecture."""
         spec = json.loads(self.text)

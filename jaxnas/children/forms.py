@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxnas.children.rules import Attributes, norm_groups, window
+from jaxnas.children.sequences import kept
 from jaxnas.core.convolution import fast_conv
 
 MOMENTUM, EPSILON = 0.9, 1e-5
@@ -148,11 +149,16 @@ def attention_edge(xs: Sequence[Array], a: Attributes, path: str, train: bool) -
     """``x + softmax(Q K' / sqrt(d)) V``: queries from the first value.
 
     Keys and values come from the last. One head; places in the order of rows, then columns.
+    None attends to the padding of a text whose ids are the last input.
     """
+    ids = xs[-1] if xs[-1].ndim == 2 else None
+    xs = xs if ids is None else xs[:-1]
     x, y = (v.reshape(v.shape[0], -1, v.shape[-1]) for v in (xs[0], xs[-1]))
     features = x.shape[-1]
     query = nn.Dense(features, name=f"{path}.query")(x)
     key = nn.Dense(features, name=f"{path}.key")(y)
     value = nn.Dense(features, name=f"{path}.value")(y)
     scores = jnp.einsum("bnd,bmd->bnm", query, key) / features**0.5
+    if ids is not None:
+        scores = jnp.where(kept(ids, y.shape[1])[:, None], scores, -jnp.inf)
     return xs[0] + (nn.softmax(scores) @ value).reshape(xs[0].shape)

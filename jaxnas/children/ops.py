@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxnas.children import forms, rules
+from jaxnas.children import forms, rules, sequences
 from jaxnas.children.rules import Attributes, Count, Shapes
 from jaxnas.core.errors import UserError
 from jaxnas.core.operations import OPERATIONS, Attribute
@@ -54,10 +54,7 @@ _TABLE: dict[str, tuple[Callable[..., Count], Callable[..., Array]]] = {
     "identity": (rules.same, forms.plain(lambda xs: xs[0])),
     "zero": (rules.zero, forms.zero),
     "avg_pool": (rules.pool, forms.avg_pool),
-    "global_avg_pool": (
-        lambda shapes, a: Count((rules.one_image(shapes)[2],)),
-        forms.plain(lambda xs: jnp.mean(xs[0], axis=(1, 2))),
-    ),
+    "global_avg_pool": (sequences.count_global_pool, sequences.global_avg_pool),
     "flatten": (rules.flatten, forms.plain(lambda xs: xs[0].reshape(xs[0].shape[0], -1))),
     "concat": (rules.concat, forms.plain(lambda xs: jnp.concatenate(xs, axis=-1))),
     "shift": (rules.shift, forms.shift),
@@ -76,6 +73,10 @@ _TABLE: dict[str, tuple[Callable[..., Count], Callable[..., Array]]] = {
     "pad_concat": (rules.pad_concat, forms.pad_concat),
     "gated_skip": (rules.gated_skip, forms.gated_skip),
     "attention_edge": (rules.attention_edge, forms.attention_edge),
+    "embedding": (sequences.count_embedding, sequences.embedding),
+    "gru": (sequences.count_gru, sequences.gru),
+    "mask": (sequences.count_mask, sequences.mask),
+    "global_max_pool": (sequences.count_global_pool, sequences.global_max_pool),
 }  # operation name -> its rule and its flax form
 
 OPS: dict[str, Op] = {name: Op(*parts, OPERATIONS[name]) for name, parts in _TABLE.items()}

@@ -217,7 +217,7 @@ def pad_concat(inputs: Shapes, attributes: Attributes) -> Count:
     return Count((height, width, sum(shape[2] for shape in inputs)))
 
 
-def _dense(name: str, rows: int, features: int, uses: int) -> Count:
+def dense(name: str, rows: int, features: int, uses: int) -> Count:
     """Counts a dense layer that is used at many places; the shape is left empty."""
     arrays = ((f"{name}.weight", (features, rows)), (f"{name}.bias", (features,)))
     matrix = Matrix(name, rows, features, uses)
@@ -228,22 +228,24 @@ def gated_skip(inputs: Shapes, attributes: Attributes) -> Count:
     """Counts a gate between two values of one shape: a dense layer on means, one output."""
     if len(inputs) != 2 or inputs[0] != inputs[1]:
         raise UserError(f"chooses between two values of one shape, got {list(inputs)}")
-    return _dense("gate", inputs[0][-1], 1, 1)._replace(shape=inputs[0])
+    return dense("gate", inputs[0][-1], 1, 1)._replace(shape=inputs[0])
 
 
 def attention_edge(inputs: Shapes, attributes: Attributes) -> Count:
     """Counts attention of one head from each place of a value to all of another.
 
-    FLOPs are those of the three projections and of the two products, scores and sum.
+    FLOPs are those of the three projections and of the two products, scores and sum. The
+    ids of a text, as a last input, say to which places none attends.
     """
+    inputs = inputs[:-1] if len(inputs) > 1 and len(inputs[-1]) == 1 else inputs
     if len(inputs) not in (1, 2) or any(len(shape) < 2 for shape in inputs):
         raise UserError(f"needs one or two images or sequences, got {list(inputs)}")
     (*places, features), (*others, rows) = inputs[0], inputs[-1]
     n, m = math.prod(places), math.prod(others)
     parts = (
-        _dense("query", features, features, n),
-        _dense("key", rows, features, m),
-        _dense("value", rows, features, m),
+        dense("query", features, features, n),
+        dense("key", rows, features, m),
+        dense("value", rows, features, m),
     )
     flops = sum(part.flops for part in parts) + 2 * n * m * features
     arrays = tuple(array for part in parts for array in part.arrays)

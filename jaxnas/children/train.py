@@ -19,7 +19,8 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 from jaxnas.core.errors import UserError
 
 Forward = Callable[[PyTree, Array, Array | None], tuple[Array, PyTree]]
-"""(variables, images ``[B H W C]``, key) -> logits ``[B classes]``, variables.
+"""(variables, images ``[B H W C]`` or ids ``[B T]``, key) ->
+logits ``[B classes]``, variables.
 
 With a key, of its dropout, it trains and returns the variables with new running statistics.
 """
@@ -105,11 +106,11 @@ class Curves(NamedTuple):
 
 
 class Images(NamedTuple):
-    """Training and validation images on the device."""
+    """Training and validation images ``[n H W C]`` or texts ``[n T]``, on the device."""
 
-    x_train: Float[Array, "n H W C"]
+    x_train: Float[Array, "n ..."]
     y_train: Int[Array, "n"]
-    x_val: Float[Array, "m H W C"]
+    x_val: Float[Array, "m ..."]
     y_val: Int[Array, "m"]
 
 
@@ -129,8 +130,8 @@ def step_size(training: Training, hparams: Hparams, step: Array, steps: int) -> 
 
 
 def augment(
-    key: Key[Array, ""], images: Float[Array, "B H W C"], training: Training
-) -> Float[Array, "B H W C"]:
+    key: Key[Array, ""], images: Float[Array, "B ..."], training: Training
+) -> Float[Array, "B ..."]:
     """Returns images shifted, each by its own whole number of pixels, and mirrored."""
     if training.augment == "none":
         return images
@@ -203,7 +204,7 @@ def cross_entropy(
 def evaluate(
     forward: Forward,
     variables: PyTree,
-    x: Float[Array, "n H W C"],
+    x: Float[Array, "n ..."],
     y: Int[Array, "n"],
     batch: int = 256,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:

@@ -7,6 +7,7 @@ array                  shape                           flax
 ``PATH.weight``        ``[out, in]``                   ``kernel`` turned around
 ``PATH.weight``        ``[features]`` of batch norm    ``scale``
 ``PATH.bias``          ``[features]``                  ``bias``
+``PATH.table``         ``[vocabulary, features]``      ``table`` of an embedding
 ``PATH.running_mean``  ``[features]``                  ``mean`` in ``batch_stats``
 ``PATH.running_var``   ``[features]``                  ``var`` in ``batch_stats``
 =====================  ==============================  ============================
@@ -32,6 +33,7 @@ from jaxnas.core.types import Spec
 SPEC_FILE, WEIGHTS_FILE = "spec.json", "weights.npz"
 _PLACES = {
     "bias": ("params", "bias"),
+    "table": ("params", "table"),
     "running_mean": ("batch_stats", "mean"),
     "running_var": ("batch_stats", "var"),
 }
@@ -63,7 +65,7 @@ def to_arrays(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
                         f"The variable {leaf!r} of {path!r} in {collection!r} belongs "
                         "to no layer of a child network."
                     )
-                axes = _AXES[rank] if part == "weight" else (0,)
+                axes = _AXES[rank] if part == "weight" else range(rank)
                 turned = np.transpose(np.asarray(value), axes)
                 found[f"{path}.{part}"] = np.ascontiguousarray(turned)
     return found

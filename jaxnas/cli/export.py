@@ -40,7 +40,7 @@ class Export:
     untrained: bool = False
     """Initial weights instead of a training."""
     data: str | None = None
-    """Image task to train on; what the search trained on, or digits."""
+    """Image or text task to train on; what the search trained on, or digits."""
     size: str | None = None
     """Sizes that were not searched; those of the search, or channels:8,cells:1. With
     --untrained those of the space."""
@@ -171,16 +171,15 @@ class Export:
         return (lambda: with_facts(es.trained(oracle, tokens))), name
 
     def _initial(self, space: Any, tokens: np.ndarray, facts: dict[str, Any]) -> Any:
-        from jaxnas.data.images.sources import load_images
+        from jaxnas.data.tasks import load_task
         from jaxnas.handoff.source import initial
         from jaxnas.oracles.child import parse_size
 
-        images = test = None
+        data = test = None
         if self.data is not None:
-            data = load_images(self.data)
-            images = data.x_train.shape[1:], data.num_classes
+            data = load_task(self.data)
             test = {"x_test": data.x_test, "y_test": data.y_test}
-        made = initial(space, tokens, self.seed, parse_size(self.size or ""), images)
+        made = initial(space, tokens, self.seed, parse_size(self.size or ""), data)
         return made._replace(test=test)
 
 

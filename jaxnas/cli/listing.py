@@ -14,12 +14,13 @@ TITLES = {
     "controller": "Controllers",
     "algorithm": "Algorithms",
     "image": "Images (more: jaxnas data list)",
+    "text": "Texts",
 }
 
 
 @dataclass(frozen=True)
 class List:
-    """Lists spaces, oracles, environments, controllers, algorithms and images."""
+    """Lists spaces, oracles, environments, controllers, algorithms, images and texts."""
 
     def run(self) -> int:
         """Prints the tables."""

@@ -171,7 +171,7 @@ class Write:
     """Writes a declared space as a file to change: jaxnas space write vocab mine.toml."""
 
     name: Annotated[str, tyro.conf.Positional]
-    """One of vocab, zoph-cnn, chain, hierarchical, or a file in another format."""
+    """One of vocab, zoph-cnn, chain, hierarchical, text-chain, or a file to convert."""
     file: Annotated[Path, tyro.conf.Positional]
     """Where to; .toml, .yaml or .json."""
     force: bool = False

@@ -56,4 +56,8 @@ OPERATIONS: Mapping[str, Mapping[str, Attribute]] = {
     "pad_concat": {},
     "gated_skip": {},
     "attention_edge": {},
+    "embedding": {"vocabulary": Attribute(3), "features": Attribute(1)},
+    "gru": {"features": Attribute(1), "backward": Attribute(optional=True, flag=True)},
+    "mask": {},
+    "global_max_pool": {},
 }  # fmt: skip

@@ -85,6 +85,27 @@ class Operated(Protocol):
 
 
 @runtime_checkable
+class Textual(Protocol):
+    """A space whose networks can be built for other texts, the tokens unchanged."""
+
+    def for_texts(
+        self, length: int, vocabulary: int, num_classes: int, **size: int
+    ) -> SearchSpace:
+        """Returns the same architectures as networks for these texts.
+
+        Args:
+            length: ids of each text, padded.
+            vocabulary: number of ids: padding, unknown words and the known ones.
+            num_classes: of the data set.
+            **size: sizes of the network that are not searched, by name.
+
+        Raises:
+            UserError: an unknown size, or networks that take no texts.
+        """
+        ...
+
+
+@runtime_checkable
 class Sized(Protocol):
     """A space that knows its size in closed form."""
 

@@ -1,9 +1,10 @@
 """Installed file -> verified -> converted -> one cached npz, the same way for every source.
 
 Nothing is downloaded: the source is a file of an installed package, found through its
-metadata without importing it. Two checksums are pinned in the code: that of the source
-file, checked before it is read, and that of the converted arrays, checked whenever the
-cache is read, so that a damaged or edited cache is rebuilt and never used.
+metadata without importing it, or an archive that the user's package client fetched. Two
+checksums are pinned in the code: that of the source file, checked before it is read, and
+that of the converted arrays, checked whenever the cache is read, so that a damaged or
+edited cache is rebuilt and never used.
 """
 
 import hashlib
@@ -40,6 +41,7 @@ class Recipe:
         homepage: where the data are described.
         folder: where a system package keeps the files; a Python package's own when empty.
         variable: environment variable that names another folder of the same files.
+        fetched: whether ``install`` only fetches the files, into the current folder.
     """
 
     name: str
@@ -54,11 +56,13 @@ class Recipe:
     homepage: str
     folder: str = ""
     variable: str = ""
+    fetched: bool = False
 
     def facts(self) -> dict[str, str]:
         """Returns source, version, licence, checksum and citation, for people."""
+        index = "Debian" if self.folder and not self.fetched else "PyPI"
         return {
-            "source": f"{'Debian' if self.folder else 'PyPI'} {self.distribution}",
+            "source": f"{index} {self.distribution}",
             "version": self.release,
             "licence": self.licence,
             "citation": self.citation,
@@ -106,6 +110,12 @@ def source_bytes(recipe: Recipe) -> dict[str, bytes]:
         try:
             content = place(file).read_bytes()
         except OSError as error:
+            if recipe.fetched:
+                raise UserError(
+                    f"The data of {recipe.name!r} are read once from {file}, which is not "
+                    f"in {place(file).parent.resolve()}; run there, or set "
+                    f"{recipe.variable} to the folder that has it: {recipe.install}"
+                ) from error
             raise UserError(
                 f"The file {file} of {recipe.distribution} cannot be read "
                 f"({error.strerror}); {_reinstall(recipe)}"
@@ -152,6 +162,8 @@ def installed(recipe: Recipe) -> bool:
 
 
 def _reinstall(recipe: Recipe) -> str:
+    if recipe.fetched:
+        return f"run: {recipe.install}"
     if recipe.folder:
         return f"run: apt-get install --reinstall {recipe.distribution}"
     pinned = f"{recipe.distribution}=={recipe.release}"

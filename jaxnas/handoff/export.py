@@ -24,7 +24,7 @@ from jaxnas.core.errors import DiskFullError, JaxnasError, UserError, unknown_na
 from jaxnas.handoff import formats as ef
 from jaxnas.handoff.source import FORMAT, INITIAL, MANIFEST, TRAINED, Candidate
 
-NUM_IMAGES = 32  # fixed images that logits are compared on, uniform in [0, 1]
+NUM_IMAGES = 32  # fixed images, uniform in [0, 1], or texts, that logits are compared on
 TEST_IMAGES = 1000  # most labelled images that go beside an analog network
 Callback = Callable[[dict[str, Any]], None]
 
@@ -132,7 +132,7 @@ def _verified(
     variables = from_arrays(child, arrays)
     (inputs,) = candidate.spec["inputs"].values()
     rng = np.random.default_rng(0)
-    images = rng.uniform(size=(NUM_IMAGES, *inputs["shape"])).astype(np.float32)
+    images = _inputs(rng, inputs)
     logits = ef.reference(child, variables, images)
     np.savez(part / ef.CHECK, images=images, logits=logits)
     if kind == "aihwkit" and candidate.test is not None:
@@ -171,6 +171,16 @@ def _verified(
     }
     (part / MANIFEST).write_text(json.dumps(facts, indent=1))
     return gap
+
+
+def _inputs(rng: np.random.Generator, kind: dict[str, Any]) -> np.ndarray:
+    """Returns ``float32[NUM_IMAGES, *shape]``: pixels, or ids of texts of all lengths."""
+    size = (NUM_IMAGES, *kind["shape"])
+    if kind["kind"] != "text":
+        return rng.uniform(size=size).astype(np.float32)
+    ids = rng.integers(1, kind["vocabulary"], size)
+    ends = rng.integers(1, size[1] + 1, NUM_IMAGES)
+    return np.where(np.arange(size[1]) < ends[:, None], ids, 0).astype(np.float32)
 
 
 def _input(layout: str, shape: Sequence[int]) -> dict[str, Any]:

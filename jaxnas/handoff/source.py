@@ -13,9 +13,10 @@ from jaxnas.analog.bridge import jobs
 from jaxnas.children.build import build
 from jaxnas.children.weights import SPEC_FILE, WEIGHTS_FILE, load_network, to_arrays
 from jaxnas.core.errors import UserError
-from jaxnas.core.space import SearchSpace
+from jaxnas.core.space import Imaged, SearchSpace, Textual
 from jaxnas.core.types import Spec
 from jaxnas.data.formats.npz import read_npz
+from jaxnas.data.tasks import Task, built_for
 from jaxnas.handoff.validate import read_validation
 from jaxnas.oracles.child import ChildOracle
 
@@ -43,26 +44,21 @@ def initial(
     tokens: np.ndarray,
     seed: int = 0,
     size: Mapping[str, int] | None = None,
-    images: tuple[tuple[int, ...], int] | None = None,
+    data: Task | None = None,
 ) -> Candidate:
     """Returns an architecture, ``int[L]``, with initial weights: nothing was learned.
 
-    ``size`` holds sizes that are not searched and ``images`` shape and number of classes;
-    left out, they are those of the space. The seed is that of the weights.
+    ``size`` holds sizes that are not searched and ``data`` is the task that inputs and
+    classes are of; left out, they are those of the space. The seed is that of the weights.
 
     Raises:
-        UserError: tokens, a size or images that the space refuses.
+        UserError: tokens, a size or a task that the space refuses.
     """
+    if data is not None:
+        space = built_for(space, data, **(size or {}))
+    elif size:
+        space = _resized(space, space.to_spec(np.asarray(tokens)), size)
     spec = space.to_spec(np.asarray(tokens))
-    if size or images:
-        made = getattr(space, "for_images", None)
-        if made is None:
-            raise UserError(
-                f"The networks of {space.id!r} have one size; leave out --size and --data."
-            )
-        (own,), (out,) = spec["inputs"].values(), spec["outputs"].values()
-        shape, classes = images or (tuple(own["shape"]), out["shape"][0])
-        spec = made(shape, classes, **(size or {})).to_spec(np.asarray(tokens))
     child = build(spec)
     (kind,) = spec["inputs"].values()
     key = jax.random.key(seed, impl="rbg")  # compiles in a tenth of the time
@@ -72,8 +68,19 @@ def initial(
     return Candidate(spec, arrays, INITIAL, facts)
 
 
+def _resized(space: SearchSpace, spec: Spec, size: Mapping[str, int]) -> SearchSpace:
+    """Returns a space for the inputs and classes that a spec of it has."""
+    (own,), (out,) = spec["inputs"].values(), spec["outputs"].values()
+    if own["kind"] == "text" and isinstance(space, Textual):
+        words = own["shape"][0], own["vocabulary"]
+        return space.for_texts(*words, out["shape"][0], **size)
+    if own["kind"] == "image" and isinstance(space, Imaged):
+        return space.for_images(tuple(own["shape"]), out["shape"][0], **size)
+    raise UserError(f"The networks of {space.id!r} have one size; leave out --size.")
+
+
 def trained(oracle: ChildOracle, tokens: np.ndarray) -> Candidate:
-    """Returns an architecture trained as the oracle trains, with its test images.
+    """Returns an architecture trained as the oracle trains, with its test inputs.
 
     Raises:
         UserError: the training diverged, or the network cannot be built.

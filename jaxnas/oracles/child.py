@@ -23,11 +23,10 @@ from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.ranges import COUNT
 from jaxnas.core.rng import root_key
-from jaxnas.core.space import Imaged, SearchSpace
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, Evaluation, Measurement, Objective
-from jaxnas.data.images.sources import load_images
-from jaxnas.data.images.task import ImageData
 from jaxnas.data.recipes import cache_dir
+from jaxnas.data.tasks import Task, built_for, check_pixels, load_task, noun
 from jaxnas.oracles import metrics as mt
 from jaxnas.oracles.fidelity import Fidelity, ladder, parse_size, read_levels
 
@@ -65,8 +64,9 @@ class ChildOracle:
     one kind of device. The test images are never touched here.
 
     Args:
-        space: whose networks can be built for other images, such as ``nb201``.
-        data: an image task or file; see ``jaxnas data list``.
+        space: whose networks can be built for other images, such as ``nb201``, or for
+            other texts, such as ``text-chain``.
+        data: an image or text task or file; see ``jaxnas data list``.
         objective: metrics to optimise; several with commas.
         size: sizes that are not searched, such as ``"channels:8,cells:1"``.
         epochs: of a full training, fidelity 0.
@@ -91,7 +91,8 @@ class ChildOracle:
         sigma: standard deviation of the noise of ``noise_accuracy``, in the same units.
 
     Raises:
-        UserError: an unknown metric, task or size, or a space whose networks are fixed.
+        UserError: an unknown metric, task or size, a space whose networks are fixed or
+            take other inputs, or what only images can be given, asked of texts.
     """
 
     space: SearchSpace
@@ -224,12 +225,12 @@ class ChildOracle:
 
     @property
     def data_checksum(self) -> str:
-        """SHA-256 over the images and their splits."""
+        """SHA-256 over the task and its splits."""
         return self.images.checksum
 
     @property
-    def images(self) -> ImageData:
-        """The task."""
+    def images(self) -> Task:
+        """The task; images, or texts as ids."""
         return _images(self.data, self.limit)
 
     def select(self, objective: str | Sequence[str]) -> "ChildOracle":
@@ -243,9 +244,11 @@ class ChildOracle:
         used = there if level.images is None else min(level.images, there)
         if self.batch > used:
             raise UserError(
-                f"A batch of {self.batch} is more than the {used} training images of "
-                f"{self.images.name!r}; use a smaller batch."
+                f"A batch of {self.batch} is more than the {used} training "
+                f"{noun(self.images)}s of {self.images.name!r}; use a smaller batch."
             )
+        check_pixels(self.images, augment=self.augment != "none", cutout=self.cutout > 0,
+                     mixup=self.mixup > 0)  # fmt: skip
         return tr.Training(
             level.epochs, self.batch, self.augment, schedule=self.schedule,
             optimiser=self.optimiser, cutout=self.cutout, mixup=self.mixup,
@@ -261,18 +264,11 @@ class ChildOracle:
 
     def network(self, fidelity: int) -> SearchSpace:
         """Returns the space built for the task; UserError where its networks are fixed."""
-        if not isinstance(self.space, Imaged):
-            raise UserError(
-                f"The networks of {self.space.id!r} cannot be built for images; use a "
-                "space such as nb201."
-            )
         check_space(self.space)
         size, level = dict(self._size), self._level(fidelity)
         if level.channels is not None:
             size["channels"] = level.channels
-        data = self.images
-        shape = (data.x_train.shape[1], data.x_train.shape[2], data.x_train.shape[3])
-        return self.space.for_images(shape, data.num_classes, **size)
+        return built_for(self.space, self.images, **size)
 
     def spec(self, tokens: np.ndarray) -> dict[str, Any]:
         """Returns the spec of the network that is trained for ``int[L]`` tokens."""
@@ -393,8 +389,8 @@ class ChildOracle:
             "size": tk.count(self.space),
             "metrics": {name: mt.described(item) for name, item in self.known.items()},
             "source": f"trained here on {data.name}",
-            "training images": len(data.x_train),
-            "validation images": len(data.x_val),
+            f"training {noun(data)}s": len(data.x_train),
+            f"validation {noun(data)}s": len(data.x_val),
             "checksum": f"sha256 {data.checksum}",
         }
 
@@ -427,8 +423,8 @@ def _keep_compilations() -> None:
 
 
 @functools.lru_cache(maxsize=8)
-def _images(name: str, limit: int | None) -> ImageData:
-    return load_images(name, limit=limit)
+def _images(name: str, limit: int | None) -> Task:
+    return load_task(name, limit=limit)
 
 
 @functools.lru_cache(maxsize=8)

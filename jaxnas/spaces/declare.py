@@ -58,6 +58,9 @@ class Declared:
     sizes: tuple[tuple[str, int], ...] = ()
     pins: Pins = ()
     """Decisions that have one value, by name: what remains of the space."""
+    words: tuple[int, int] | None = None
+    """Length of a text and size of the vocabulary, where its networks read texts; then 64
+    and 1,000 when None."""
 
     def __post_init__(self) -> None:
         known = self._made.document.get("sizes", {})
@@ -67,6 +70,13 @@ class Declared:
         if len(self.image) != 3 or min(self.num_classes, *self.image) < 1:
             raise UserError(
                 "Classes and image (height, width, channels) must be at least 1."
+            )
+        if self.words is None and self.reads == "text":
+            object.__setattr__(self, "words", (64, 1000))
+        if self.words and (self.words[0] < 1 or self.words[1] < 3):
+            raise UserError(
+                "A text has a length of 1 or more, and a vocabulary 3 ids or more: "
+                "padding, unknown words and a known one."
             )
 
     @property
@@ -106,12 +116,18 @@ class Declared:
         image, classes = list(self.image), self.num_classes
         options = {"text": self.text, "image": image, "num_classes": classes}
         pins = {"pins": [list(pin) for pin in self.pins]} if self.pins else {}
-        return DECLARED, {**options, **pins, **dict(self.sizes)}
+        words = {"words": list(self.words)} if self.words else {}
+        return DECLARED, {**options, **pins, **words, **dict(self.sizes)}
 
     @property
     def has_network(self) -> bool:
         """Whether architectures can be built."""
         return self._made.template is not None
+
+    @property
+    def reads(self) -> str:
+        """What its networks take: ``"image"`` or ``"text"``."""
+        return self._made.document.get("input", "image")
 
     def for_images(
         self, image: tuple[int, int, int], num_classes: int, **size: int
@@ -123,10 +139,34 @@ class Declared:
             num_classes: of the data set.
             **size: the document's ``sizes``, by name.
         """
+        if self.reads == "text":
+            raise UserError(
+                f"The networks of {self.id!r} read texts, not images; give it a CSV file "
+                "of texts (docs/text.md), or take a space for images, such as chain."
+            )
+        return self._for(num_classes, size, image=tuple(image))
+
+    def for_texts(
+        self, length: int, vocabulary: int, num_classes: int, **size: int
+    ) -> "Declared":
+        """Returns the same architectures as networks for other texts.
+
+        Args:
+            length: ids of each text, padded.
+            vocabulary: number of ids.
+            num_classes: of the data set.
+            **size: the document's ``sizes``, by name.
+        """
+        if self.reads != "text":
+            raise UserError(
+                f"The networks of {self.id!r} take images, not texts; take a space for "
+                "texts, such as text-chain."
+            )
+        return self._for(num_classes, size, words=(length, vocabulary))
+
+    def _for(self, num_classes: int, size: Mapping[str, int], **data: Any) -> "Declared":
         sizes = tuple(sorted({**dict(self.sizes), **size}.items()))
-        return dataclasses.replace(
-            self, image=tuple(image), num_classes=num_classes, sizes=sizes
-        )
+        return dataclasses.replace(self, num_classes=num_classes, sizes=sizes, **data)
 
     def mask(self, tokens: Int[Array, "L"], t: Int[Array, ""]) -> Bool[Array, "V"]:
         """Returns the tokens at ``t`` that some architecture has after ``tokens[:t]``."""
@@ -383,6 +423,7 @@ def from_options(
     image: tuple[int, int, int] = (32, 32, 3),
     num_classes: int = 10,
     pins: Pins = (),
+    words: tuple[int, int] | None = None,
     **sizes: int,
 ) -> Declared:
     """Returns the space of a file, or of a text that a run wrote down.
@@ -393,6 +434,7 @@ def from_options(
         image: height, width and channels of an input.
         num_classes: of the data set.
         pins: decisions that have one value.
+        words: length of a text and size of the vocabulary.
         **sizes: the document's ``sizes``, by name.
 
     Raises:
@@ -400,8 +442,8 @@ def from_options(
     """
     if not text:
         made = declare(name, image, num_classes, **sizes)
-        return dataclasses.replace(made, pins=pins)
-    return Declared(text, image, num_classes, tuple(sorted(sizes.items())), pins)
+        return dataclasses.replace(made, pins=pins, words=words)
+    return Declared(text, image, num_classes, tuple(sorted(sizes.items())), pins, words)
 
 
 def write_space(space: Declared, path: str | Path) -> None:

@@ -33,12 +33,29 @@ def vector(features: int) -> dict[str, Any]:
     return {"kind": "vector", "shape": [features]}
 
 
+def text(length: int, vocabulary: int) -> dict[str, Any]:
+    """Returns the type of a batch of texts: ids of words, whole numbers as float32."""
+    return {"kind": "text", "shape": [length], "vocabulary": vocabulary}
+
+
 def image_spec(space: Any, blocks: dict[str, Any], nodes: list[dict[str, Any]]) -> Spec:
     """Returns the spec of a network from ``image`` to ``logits`` of a space for images."""
+    return network_spec(space, {"image": image(*space.image)}, blocks, nodes)
+
+
+def text_spec(space: Any, blocks: dict[str, Any], nodes: list[dict[str, Any]]) -> Spec:
+    """Returns the spec of a network from ``text`` to ``logits`` of a space for texts."""
+    return network_spec(space, {"text": text(*space.words)}, blocks, nodes)
+
+
+def network_spec(
+    space: Any, inputs: dict[str, Any], blocks: dict[str, Any], nodes: list[dict[str, Any]]
+) -> Spec:
+    """Returns the spec of a network from ``inputs`` to ``logits``."""
     return {
         "format": FORMAT,
         "space": space.id,
-        "inputs": {"image": image(*space.image)},
+        "inputs": inputs,
         "outputs": {"logits": vector(space.num_classes)},
         "blocks": blocks,
         "nodes": nodes,

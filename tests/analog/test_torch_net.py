@@ -33,6 +33,7 @@ SHIPPED = [
     make_space(name, image=(11, 12, 3), num_classes=5)
     for name in ("vocab", "zoph-cnn", "chain", "hierarchical")
 ]
+TEXTS = make_space("text-chain").for_texts(11, 30, 5)
 CSV = AnalogResNet("csv", channels=(8,), widenings=(1.0, 2.0), **SMALL)
 
 
@@ -53,9 +54,14 @@ def drawn(space, n, seed=0):
 
 
 def images(spec, batch, seed=0):
-    """Inputs, channels last."""
+    """Inputs, channels last; texts of several lengths."""
     (kind,) = spec["inputs"].values()
     rng = np.random.default_rng(seed)
+    if kind["kind"] == "text":
+        (length,) = kind["shape"]
+        ids = rng.integers(1, kind["vocabulary"], (batch, length))
+        ends = rng.integers(1, length + 1, (batch, 1))
+        return np.where(np.arange(length) < ends, ids, 0).astype(np.float32)
     return rng.uniform(-1, 1, (batch, *kind["shape"])).astype(np.float32)
 
 
@@ -94,7 +100,8 @@ def compare(spec, seed, atol=1e-4):
 
 
 @pytest.mark.parametrize(
-    ("space", "n"), [(NB, 5), (IBM, 5), (CSV, 5), *((space, 1) for space in SHIPPED)]
+    ("space", "n"),
+    [(NB, 5), (IBM, 5), (CSV, 5), (TEXTS, 2), *((space, 1) for space in SHIPPED)],
 )
 def test_flax_and_torch_agree(space, n):
     """Logits to 1e-4 with trained-like batch norm; round trip exact; parameters counted."""
@@ -109,6 +116,7 @@ def test_flax_and_torch_agree(space, n):
         (NB, 200),
         (IBM, 100),
         (CSV, 100),
+        (TEXTS, 30),
         *((s, 4 if s.length > 100 else 15) for s in SHIPPED),
     ],
 )
@@ -209,6 +217,30 @@ def several(op, *shapes, **attributes):
     }
 
 
+def text(op, inputs=("chain", "text"), **attributes):
+    """A network of an embedding, a window that halves its length, and an operation."""
+    words = {"vocabulary": 9, "features": 4}
+    nodes = [
+        sp.node("words", "embedding", ["text"], **words),
+        sp.node("chain", "max_pool", ["words"], kernel=3, stride=2, padding=1),
+        sp.node("op", op, list(inputs), **attributes),
+    ]
+    shapes = {"text": (7,), "words": (7, 1, 4), "chain": (4, 1, 4)}
+    out = OPS[op].rule([shapes[name] for name in inputs], attributes).shape
+    last = "op"
+    if len(out) == 3:
+        nodes.append(sp.node("flat", "flatten", ["op"]))
+        out, last = (int(np.prod(out)),), "flat"
+    return {
+        "format": sp.FORMAT,
+        "space": "test",
+        "inputs": {"text": sp.text(7, 9)},
+        "outputs": {last: sp.vector(*out)},
+        "blocks": {},
+        "nodes": nodes,
+    }
+
+
 WINDOW = {"kernel": 3, "stride": 2, "padding": 1}
 CASES = [
     one("conv", **WINDOW, features=6, bias=True),
@@ -256,6 +288,16 @@ CASES = [
     one("attention_edge", inputs=2),
     several("pad_concat", (5, 7, 4), (3, 4, 2), (4, 8, 3)),
     several("attention_edge", (5, 7, 4), (3, 4, 6)),
+    one("global_max_pool"),
+    text("embedding", ["text"], vocabulary=5, features=3),  # ids of 5 to 8 are beyond
+    text("gru", ["chain"], features=3),
+    text("gru", features=3),
+    text("gru", features=3, backward=True),
+    text("mask"),
+    text("global_avg_pool"),
+    text("global_max_pool"),
+    text("attention_edge"),
+    text("attention_edge", ["words", "chain", "text"]),
 ]
 
 
@@ -270,6 +312,31 @@ def test_each_operation_alone(spec):
     made = jax.eval_shape(child.init, jax.random.key(0), jnp.asarray(x))
     shapes = {k: v.shape for k, v in to_arrays(jax.tree.map(zeros, made)).items()}
     assert shapes == {k: v.shape for k, v in arrays.items()}
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_gru_is_torchs_own(backward):
+    """The same weights in ``torch.nn.GRU``; backward it reads from the last word."""
+    spec = text("gru", ["chain"], features=3, backward=backward)
+    arrays, x = random_arrays(spec, 2), images(spec, 5)
+    ours = build(spec).apply(from_arrays(build(spec), arrays), jnp.asarray(x))
+    seen = (
+        torch_of(spec, arrays)
+        .get_submodule("chain")(
+            torch_of(spec, arrays).get_submodule("words")(torch.from_numpy(x))
+        )[..., 0]
+        .transpose(1, 2)
+    )
+    gru = torch.nn.GRU(4, 3, batch_first=True)
+    names = {"weight": ".weight", "bias": ".bias"}
+    with torch.no_grad():
+        for kind, leaf in names.items():
+            for own, theirs in (("input", "ih"), ("hidden", "hh")):
+                value = torch.from_numpy(arrays[f"op.{own}{leaf}"])
+                getattr(gru, f"{kind}_{theirs}_l0").copy_(value)
+        states = gru(seen.flip(1) if backward else seen)[0]
+    states = states.flip(1) if backward else states
+    np.testing.assert_allclose(np.asarray(ours), states.flatten(1).numpy(), atol=1e-6)
 
 
 def zeros(leaf):

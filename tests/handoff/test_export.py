@@ -21,6 +21,7 @@ from jaxnas.handoff import formats as ef
 from jaxnas.handoff import source as es
 from jaxnas.handoff.export import export
 from jaxnas.oracles.child import ChildOracle
+from jaxnas.registry import make_space
 from jaxnas.testing.tiny import TinyNets
 
 
@@ -218,9 +219,11 @@ def test_a_training_gives_weights_and_says_so(tmp_path):
     (made,) = export(start, tmp_path, ["spec"])
     manifest = json.loads((made.folder / "manifest.json").read_text())
     assert "nothing was trained" in manifest["note"]
-    sized = es.initial(TinyNets(), TOKENS, size={"channels": 2}, images=((6, 6, 3), 4))
-    assert sized.arrays["stem.weight"].shape == (2, 3, 3, 3)
-    assert sized.arrays["logits.bias"].shape == (4,)
+    sized = es.initial(TinyNets(), TOKENS, size={"channels": 2}, data=oracle.images)
+    assert sized.arrays["stem.weight"].shape == (2, 1, 3, 3)
+    assert sized.arrays["logits.bias"].shape == (10,)
+    smaller = es.initial(TinyNets(), TOKENS, size={"channels": 2})
+    assert smaller.arrays["stem.weight"].shape == (2, 1, 3, 3)
 
 
 def test_a_folder_that_holds_no_network_or_a_damaged_one(tmp_path, candidate):
@@ -231,3 +234,27 @@ def test_a_folder_that_holds_no_network_or_a_damaged_one(tmp_path, candidate):
     (tmp_path / "training.json").write_text("{")
     with pytest.raises(UserError, match=r"training\.json is damaged"):
         es.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "kind", [*kinds(slow=[*FILES.keys() - {"spec"}], without=["aihwkit"])]
+)
+def test_a_network_for_texts_is_exported(kind, tmp_path):
+    """With a convolution, a GRU, attention and a norm; compared on texts of all lengths."""
+    space = make_space("text-chain").for_texts(12, 30, 3)
+    layers = [
+        {"type": "convolution", "width": 32, "kernel": 3, "normalization": "batch"},
+        {"type": "gru", "width": 32, "backward": True, "normalization": "none"},
+        {"type": "attention", "normalization": "layer"},
+    ]
+    layers = [{**layer, "dropout": 0.3} for layer in layers]
+    chosen = {"embedding": 16, "word_dropout": 0.3, "layer": layers, "readout": "max"}
+    found = es.initial(space, space.from_dict(chosen))
+    (made,) = export(found, tmp_path, [kind])
+    assert made.error is None
+    manifest = json.loads((made.folder / "manifest.json").read_text())
+    assert manifest["input"] == {"layout": "NF", "shape": ["batch", 12]}
+    checked = np.load(made.folder / ef.CHECK)["images"]
+    assert checked.min() == 0
+    assert checked.max() <= 29
+    np.testing.assert_array_equal(checked, np.rint(checked))

@@ -18,7 +18,7 @@ from jaxnas.spaces.declare import declare, write_space
 from jaxnas.spaces.nb201 import NB201
 from jaxnas.testing.spaces import SPACE_CHECKS
 
-SHIPPED = ("vocab", "zoph-cnn", "chain", "hierarchical")
+SHIPPED = ("vocab", "zoph-cnn", "chain", "hierarchical", "text-chain")
 
 
 def plain(values):

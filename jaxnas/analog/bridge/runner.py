@@ -251,7 +251,7 @@ def read_job(path: Path) -> dict[str, Any]:
 
 
 def read_data(path: Path) -> dict[str, Tensor]:
-    """Returns images as ``[n, C, H, W]`` and labels as whole numbers.
+    """Returns images ``[n, C, H, W]`` or ids ``[n, T]``, and labels as whole numbers.
 
     Raises:
         NetError: an unreadable file.
@@ -262,7 +262,7 @@ def read_data(path: Path) -> dict[str, Tensor]:
         if name not in arrays:
             raise RunnerError(f"{path} lacks the array {name!r}.")
     return {
-        name: value.permute(0, 3, 1, 2).contiguous() if name[0] == "x" else value.long()
+        name: value.movedim(-1, 1).contiguous() if name[0] == "x" else value.long()
         for name, value in arrays.items()
     }
 

@@ -7,7 +7,8 @@ Copied beside a saved network it runs alone::
     logits = net.eval()(images)          # float32 [B, C, H, W]
 
 The flax form stands under the same names in ``jaxnas/children/ops.py``. Images are
-channels first here, ``[B, C, H, W]``; ``flatten`` orders rows, columns, channels all the
+channels first here, ``[B, C, H, W]``, and texts ids ``[B, T]`` of words, float32 too, of
+which 0 is padding; ``flatten`` orders rows, columns, channels all the
 same, so that a head's weights mean the same in both. Shapes in messages are channels last,
 as in the spec, without the batch. (Over 400 lines, because it must be one file.)
 """
@@ -82,9 +83,33 @@ def flatten(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1)
 
 
-def global_avg_pool(x: Tensor) -> Tensor:
-    """Returns ``[B, C]``, the mean over an image."""
-    return x.mean(dim=(2, 3))
+def kept(ids: Tensor, places: int) -> Tensor:
+    """Returns ``[B, places]``: which places of a text stand for more than padding."""
+    length = ids.shape[1]
+    ends = torch.arange(1, length + 1, device=ids.device) * (ids != 0)
+    used = ends.amax(dim=1, keepdim=True).clamp(min=1)
+    return torch.arange(places, device=ids.device) * length < used * places
+
+
+def mask(x: Tensor, ids: Tensor) -> Tensor:
+    """Returns a sequence ``[B, C, T, 1]`` with zeros where its text has ended."""
+    return x.masked_fill(~kept(ids, x.shape[2])[:, None, :, None], 0.0)
+
+
+def global_avg_pool(x: Tensor, *ids: Tensor) -> Tensor:
+    """Returns ``[B, C]``, the mean over an image, or over the places of a text."""
+    if not ids:
+        return x.mean(dim=(2, 3))
+    count = kept(*ids, x.shape[2]).sum(dim=1, keepdim=True)
+    return mask(x, *ids).sum(dim=(2, 3)) / count
+
+
+def global_max_pool(x: Tensor, *ids: Tensor) -> Tensor:
+    """Returns ``[B, C]``, the maximum over an image, or over the places of a text."""
+    if ids:
+        gone = ~kept(*ids, x.shape[2])[:, None, :, None]
+        x = x.masked_fill(gone, -math.inf)
+    return x.amax(dim=(2, 3))
 
 
 class ReluConvBn(nn.Module):
@@ -105,7 +130,8 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Returns the same shape."""
-        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+        last = input.dim() - 1  # counted from the front, as the ONNX exporter needs it
+        return super().forward(input.movedim(1, last)).movedim(last, 1)
 
 
 def pad_concat(*xs: Tensor) -> Tensor:
@@ -148,11 +174,51 @@ class AttentionEdge(nn.Module):
 
     def forward(self, *xs: Tensor) -> Tensor:
         """Returns the shape of the first value."""
+        ids = xs[-1] if xs[-1].dim() == 2 else None
+        xs = xs if ids is None else xs[:-1]
         x, y = (v.flatten(2).transpose(1, 2) for v in (xs[0], xs[-1]))
         query, key, value = self.query(x), self.key(y), self.value(y)
         scores = query @ key.transpose(1, 2) / math.sqrt(query.shape[-1])
+        if ids is not None:
+            scores = scores.masked_fill(~kept(ids, y.shape[1])[:, None], -math.inf)
         found = torch.softmax(scores, dim=-1) @ value
         return xs[0] + found.transpose(1, 2).reshape(xs[0].shape)
+
+
+class Embedding(nn.Module):
+    """A row of weights for each word, as an image ``[B, F, T, 1]``; zeros for padding."""
+
+    def __init__(self, vocabulary: int, features: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(vocabulary, features) / math.sqrt(features))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Returns the rows of float32 ids; of ids beyond the table its last row."""
+        rows = self.table[ids.long().clamp(0, len(self.table) - 1)]
+        return (rows * (ids != 0)[..., None]).transpose(1, 2)[..., None]
+
+
+class GRU(nn.Module):
+    """The states of a GRU, from the first place on or from the last."""
+
+    def __init__(self, input: nn.Module, hidden: nn.Module, backward: bool) -> None:
+        super().__init__()
+        self.input, self.hidden, self.backwards = input, hidden, backward
+
+    def forward(self, x: Tensor, *ids: Tensor) -> Tensor:
+        """Returns ``[B, F, T, 1]``; over padding the state stays as it is."""
+        given, states = self.input(x[..., 0].transpose(1, 2)), {}
+        places, features = x.shape[2], given.shape[2] // 3
+        state = given.new_zeros(given.shape[0], features)
+        keep = kept(*ids, places) if ids else None
+        for t in reversed(range(places)) if self.backwards else range(places):
+            r, z, n = given[:, t].chunk(3, dim=-1)
+            hr, hz, hn = self.hidden(state).chunk(3, dim=-1)
+            update, new = torch.sigmoid(z + hz), torch.tanh(n + torch.sigmoid(r + hr) * hn)
+            made = (1.0 - update) * new + update * state
+            state = made if keep is None else torch.where(keep[:, t, None], made, state)
+            states[t] = state
+        return torch.stack([states[t] for t in range(places)], dim=2)[..., None]
 
 
 def _only(inputs: Sequence[Shape], rank: int = 0) -> Shape:
@@ -227,8 +293,36 @@ def _pool(inputs: Sequence[Shape], a: Attributes, largest: bool = False) -> Made
     return nn.AvgPool2d(*sizes, count_include_pad=False), out
 
 
-def _global_avg_pool(inputs: Sequence[Shape], a: Attributes) -> Made:
-    return Weightless(global_avg_pool), _only(inputs, 3)[2:]
+def _with_ids(inputs: Sequence[Shape]) -> Shape:
+    """Returns the shape of an image that comes alone or with the ids of its text."""
+    if len(inputs) == 2 and len(inputs[1]) == 1 and inputs[0][1:2] == (1,):
+        inputs = inputs[:1]
+    return _only(inputs, 3)
+
+
+def _global_pool(
+    inputs: Sequence[Shape], a: Attributes, function: Callable[..., Tensor]
+) -> Made:
+    return Weightless(function), _with_ids(inputs)[2:]
+
+
+def _mask(inputs: Sequence[Shape], a: Attributes) -> Made:
+    if len(inputs) != 2:
+        raise NetError(f"needs a sequence and the ids of its text, got {list(inputs)}")
+    return Weightless(mask), _with_ids(inputs)
+
+
+def _embedding(inputs: Sequence[Shape], a: Attributes) -> Made:
+    (length,) = _only(inputs, 1)
+    return Embedding(a["vocabulary"], a["features"]), (length, 1, a["features"])
+
+
+def _gru(inputs: Sequence[Shape], a: Attributes) -> Made:
+    places, width, channels = _with_ids(inputs)
+    if width != 1:
+        raise NetError(f"needs a sequence [places, 1, channels], got {list(inputs)}")
+    parts = (_dense(rows, 3 * a["features"]) for rows in (channels, a["features"]))
+    return GRU(*parts, bool(a.get("backward"))), (places, 1, a["features"])
 
 
 def _flatten(inputs: Sequence[Shape], a: Attributes) -> Made:
@@ -300,6 +394,7 @@ def _gated_skip(inputs: Sequence[Shape], a: Attributes) -> Made:
 
 
 def _attention_edge(inputs: Sequence[Shape], a: Attributes) -> Made:
+    inputs = inputs[:-1] if len(inputs) > 1 and len(inputs[-1]) == 1 else inputs
     if len(inputs) not in (1, 2) or any(len(shape) < 2 for shape in inputs):
         raise NetError(f"needs one or two images or sequences, got {list(inputs)}")
     features, rows = inputs[0][-1], inputs[-1][-1]
@@ -322,7 +417,11 @@ MODULES: dict[str, tuple[Callable[[Sequence[Shape], Attributes], Made], str, str
     "identity": (_simple(nn.Identity), "", ""),
     "zero": (_zero, "", "stride"),
     "avg_pool": (_pool, _WINDOW, ""),
-    "global_avg_pool": (_global_avg_pool, "", ""),
+    "global_avg_pool": (
+        functools.partial(_global_pool, function=global_avg_pool),
+        "",
+        "",
+    ),
     "flatten": (_flatten, "", ""),
     "concat": (_concat, "", ""),
     "shift": (_shift, "pixels", ""),
@@ -349,6 +448,14 @@ MODULES: dict[str, tuple[Callable[[Sequence[Shape], Attributes], Made], str, str
     "pad_concat": (_pad_concat, "", ""),
     "gated_skip": (_gated_skip, "", ""),
     "attention_edge": (_attention_edge, "", ""),
+    "embedding": (_embedding, "vocabulary features", ""),
+    "gru": (_gru, "features", "backward"),
+    "mask": (_mask, "", ""),
+    "global_max_pool": (
+        functools.partial(_global_pool, function=global_max_pool),
+        "",
+        "",
+    ),
 }  # operation -> maker of (module, shape), attributes that it needs, and that it may have
 
 
@@ -439,7 +546,7 @@ class TorchNet(Block):
             )
 
     def forward(self, *xs: Tensor) -> Tensor:
-        """Returns logits ``[B, classes]`` of float32 images ``[B, C, H, W]``."""
+        """Returns logits ``[B, classes]`` of float32 images ``[B, C, H, W]`` or ids."""
         expected = (*self.input_shape[-1:], *self.input_shape[:-1])
         given = [tuple(x.shape[1:]) for x in xs]
         if given != [expected]:
@@ -496,11 +603,11 @@ def _node(
 
 def _allowed(name: str, value: Any) -> bool:
     """Whether an attribute of any operation may have a value."""
-    if name == "bias":
+    if name in ("bias", "backward"):
         return type(value) is bool
     if name == "rate":
         return type(value) in (int, float) and 0 <= value < 1
-    return type(value) is int and value >= {"scales": 2}.get(
+    return type(value) is int and value >= {"scales": 2, "vocabulary": 3}.get(
         name, not name.startswith("padding")
     )
 

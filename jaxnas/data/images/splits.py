@@ -56,13 +56,18 @@ def keys(x: np.ndarray, seed: int = SEED) -> np.ndarray:
 
 
 def split(
-    x: np.ndarray, y: np.ndarray, fractions: tuple[float, ...] = FRACTIONS, seed: int = SEED
+    x: np.ndarray,
+    y: np.ndarray,
+    fractions: tuple[float, ...] = FRACTIONS,
+    seed: int = SEED,
+    noun: str = "image",
 ) -> list[Pair]:
     """Returns the rows in as many stratified parts as there are fractions, which sum to 1.
 
     Equal images count once and stay together; where their labels differ, the lowest
     decides in which class they are counted. In each class of m distinct images a part but
-    the first gets ``max(1, round(m * fraction))``, and the first what is left.
+    the first gets ``max(1, round(m * fraction))``, and the first what is left. ``noun`` is
+    what they are called in messages.
 
     Raises:
         UserError: a class with fewer distinct images than parts.
@@ -78,8 +83,8 @@ def split(
         first = len(members) - sum(counts)
         if first < 1:
             raise UserError(
-                f"Class {value} has {len(members)} distinct images, but each of the "
-                f"{len(fractions)} splits needs at least one; add images of this class or "
+                f"Class {value} has {len(members)} distinct {noun}s, but each of the "
+                f"{len(fractions)} splits needs at least one; add {noun}s of this class or "
                 "leave the class out."
             )
         side[members] = np.repeat(np.arange(len(fractions)), [first, *counts])
@@ -143,7 +148,9 @@ def shared(splits: Splits) -> dict[str, int]:
     }
 
 
-def first_rows(y: np.ndarray, limit: int, num_classes: int, name: str) -> np.ndarray:
+def first_rows(
+    y: np.ndarray, limit: int, num_classes: int, name: str, noun: str = "image"
+) -> np.ndarray:
     """Returns the places of at most ``limit`` rows with the class shares of all.
 
     Row r of the m rows of its class has the rank (r + 1/2) / m, and the lowest ranks are
@@ -162,7 +169,7 @@ def first_rows(y: np.ndarray, limit: int, num_classes: int, name: str) -> np.nda
     if len(missing):
         place = {int(v): int(np.argmax(y[order] == v)) for v in missing}
         raise UserError(
-            f"limit={limit} leaves no image of class {missing[0]} in the {name} split; "
+            f"limit={limit} leaves no {noun} of class {missing[0]} in the {name} split; "
             f"use limit={max(place.values()) + 1} or more."
         )
     return taken

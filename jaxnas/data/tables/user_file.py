@@ -1,6 +1,5 @@
 """A user's table of results: CSV, npz or parquet, one column a decision or a metric."""
 
-import csv
 import functools
 import hashlib
 import io
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxnas.core.errors import UserError
+from jaxnas.data.formats.csv_table import read_table
 
 SUFFIXES = (".csv", ".tsv", ".npz", ".parquet")
 Cell = str | float | bool | None
@@ -61,39 +61,15 @@ def _read(path: Path, _time: int, _size: int) -> Columns:
 
 
 def _csv(data: bytes, path: Path) -> tuple[dict[str, tuple[Cell, ...]], tuple[int, ...]]:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path.name} is not text in UTF-8.") from error
-    first = text.partition("\n")[0]
-    counts = {mark: first.count(mark) for mark in ",;\t"}
-    mark = max(counts, key=lambda m: counts[m])
-    reader = csv.reader(io.StringIO(text), delimiter=mark, strict=True)
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    try:
-        for row in reader:
-            if row and any(cell.strip() for cell in row):
-                rows.append([cell.strip() for cell in row])
-                lines.append(reader.line_num)
-    except csv.Error as error:
-        raise UserError(f"{path.name}, line {reader.line_num}: {error}.") from error
-    if not rows:
-        return {}, ()
-    header, *body = rows
+    header, body, lines = read_table(data, path.name)
     for name in header:
         if not name or header.count(name) > 1:
             raise UserError(
                 f"{path.name}: the header has "
                 + (f"{name!r} twice." if name else "a column without a name.")
             )
-    for row, line in zip(body, lines[1:], strict=True):
-        if len(row) != len(header):
-            raise UserError(
-                f"{path.name}, line {line}: {len(row)} values under {len(header)} columns."
-            )
     columns = zip(header, zip(*body, strict=True) if body else [()] * len(header))
-    return {name: tuple(map(_cell, column)) for name, column in columns}, (*lines[1:],)
+    return {name: tuple(map(_cell, column)) for name, column in columns}, lines
 
 
 def _cell(text: str) -> Cell:

@@ -15,7 +15,7 @@ from jaxnas.spaces.declared.template import Template, read_template
 FORMAT, VERSION = "jaxnas-space-1", 1
 TOP = (
     "format", "name", "version", "description", "decisions", "forbid", "fixed", "sizes",
-    "operations", "blocks", "network",
+    "operations", "blocks", "network", "input",
 )  # fmt: skip
 Pins = tuple[tuple[str, Value], ...]
 

@@ -211,7 +211,7 @@ def canonical(document: Document) -> str:
 ORDER = (
     "format", "name", "names", "version", "description", "repeat", "least", "most", "op",
     "choices", "subset", "kernel", "kernel_width", "stride", "features", "inputs", "when",
-    "fixed", "sizes", "decisions", "forbid", "operations", "blocks",
+    "fixed", "sizes", "decisions", "forbid", "operations", "blocks", "input",
 )  # fmt: skip
 """Keys that stand first in a file, in this order; others follow by name."""
 

@@ -29,7 +29,7 @@ def to_spec(
 
     Args:
         template: of the space.
-        space: has ``id``, ``image`` and ``num_classes``.
+        space: has ``id``, ``image``, ``words`` and ``num_classes``.
         values: what was chosen, as :func:`jaxnas.spaces.declared.values.to_values` gives.
         sizes: that are not searched, by name.
 
@@ -37,6 +37,8 @@ def to_spec(
         UserError: an input that no node makes, or a network without end.
     """
     env = {**template.constants, **sizes, "classes": space.num_classes, **values}
+    if template.input == "text":
+        env["vocabulary"] = space.words[1]
     writer = _Writer(template, env)
     nodes: list[Node] = []
     start = template.input
@@ -44,7 +46,8 @@ def to_spec(
     if not nodes:
         raise UserError(f"The network of {space.id!r} has no node for {dict(values)}.")
     nodes[-1]["name"] = "logits"
-    return {**sp.image_spec(space, writer.blocks, nodes), "choices": dict(values)}
+    write = {"image": sp.image_spec, "text": sp.text_spec}[template.input]
+    return {**write(space, writer.blocks, nodes), "choices": dict(values)}
 
 
 class _Writer:

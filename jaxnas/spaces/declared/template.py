@@ -11,6 +11,7 @@ from jaxnas.spaces.declared.document import Place, Source
 NODE = ("name", "op", "inputs", "when", "times")
 GROUP = ("name", "nodes", "when", "times")
 REPEATED = ("name", "repeat", "nodes", "when", "from", "join", "leaves", "empty")
+INPUTS = ("image", "text")
 BLOCK = ("inputs", "nodes", "output")
 
 
@@ -21,6 +22,7 @@ class Template(NamedTuple):
     operations: dict[str, list[Any]]
     blocks: dict[str, dict[str, Any]]
     input: str
+    """Kind and name of what networks read: ``"image"`` or ``"text"``."""
     constants: dict[str, Any]
     """Fixed decisions and default sizes, by name."""
 
@@ -43,9 +45,10 @@ def read_template(source: Source, layout: Layout) -> Template | None:
         for name, given in tables["operations"].items()
     }
     constants = {**document.get("sizes", {}), **document.get("fixed", {})}
-    template = Template(
-        document["network"], operations, tables["blocks"], "image", constants
-    )
+    kind = document.get("input", INPUTS[0])
+    if kind not in INPUTS:
+        raise source.error(("input",), f"'input' is one of {', '.join(INPUTS)}.")
+    template = Template(document["network"], operations, tables["blocks"], kind, constants)
     _Checker(source, template, layout).check()
     return template
 
@@ -64,7 +67,8 @@ class _Checker:
         """
         source, template, items = self.source, self.template, self.layout.items
         constants = {name: [value] for name, value in template.constants.items()}
-        top = {**constants, "classes": [1], **self._names(items)}
+        given = ("classes", "vocabulary") if template.input == "text" else ("classes",)
+        top = {**constants, **{name: [1] for name in given}, **self._names(items)}
         everywhere = {**top, **self._names(items, deep=True)}
         for name, parts in template.operations.items():
             place: Place = ("operations", name)

@@ -1,0 +1,1 @@
+"""Texts with labels: what networks for sequences are trained and evaluated on."""
