@@ -29,6 +29,7 @@ SPACES = {
     "zoph-cnn": "jaxnas.spaces.shipped:zoph_cnn",
     "chain": "jaxnas.spaces.shipped:chain",
     "hierarchical": "jaxnas.spaces.shipped:hierarchical",
+    "grown": "jaxnas.spaces.grown:Grown",
 }
 ORACLES = {
     "toy": "jaxnas.oracles.toy:ToyOracle",
@@ -43,11 +44,13 @@ ORACLES = {
     "analog": "jaxnas.oracles.analog:AnalogOracle",
     "table": "jaxnas.oracles.user_table:table",
     "function": "jaxnas.oracles.function_file:from_file",
+    "grown": "jaxnas.oracles.grown:GrownOracle",
 }
 ENVS = {
     "tokens": "jaxnas.envs.tokens:TokenEnv",
     "latent": "jaxnas.envs.latent:LatentEnv",
     "latent-continuous": "jaxnas.envs.latent:ContinuousLatentEnv",
+    "grown": "jaxnas.envs.grown:GrownEnv",
 }
 CONTROLLERS = {
     "mlp": "jaxnas.controllers.mlp:MLP",

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -187,6 +188,14 @@ class ChildOracle:
             optimiser=self.optimiser, cutout=self.cutout, mixup=self.mixup,
         )  # fmt: skip
 
+    @property
+    def hparams(self) -> tr.Hparams:
+        """Traced numbers of every training, float32."""
+        hparams = tr.Hparams(
+            lr=self.lr, weight_decay=self.weight_decay, label_smoothing=self.smoothing
+        )
+        return jax.tree.map(jnp.float32, hparams)
+
     def network(self, fidelity: int) -> SearchSpace:
         """Returns the space built for the task; UserError where its networks are fixed."""
         if not isinstance(self.space, Imaged):
@@ -227,7 +236,7 @@ class ChildOracle:
 
     def fit(
         self, tokens: np.ndarray, fidelity: int = 0
-    ) -> tuple[Child | ChoiceChild, dict[str, Any], tr.Curves]:
+    ) -> tuple[nn.Module, dict[str, Any], tr.Curves]:
         """Returns what was trained, be it one network or one for all architectures."""
         _keep_compilations()
         space, training = self.network(fidelity), self.training(fidelity)
@@ -235,16 +244,12 @@ class ChildOracle:
         row = np.asarray(tokens)
         module: Any = _choice(space) if one_for_all else build(space.to_spec(row))
         images = on_device(self.data, self.limit, self._level(fidelity).images)
-        hparams = tr.Hparams(
-            lr=self.lr, weight_decay=self.weight_decay, label_smoothing=self.smoothing
-        )
-        hparams = jax.tree.map(jnp.float32, hparams)
         start = jax.random.key(self.seed, impl="rbg")  # a tenth of the compile time
         variables = _initial(module)(start, images.x_train[:1])
         if one_for_all:
             variables = choose(variables, jnp.asarray(tokens))
         key = jax.random.fold_in(root_key(self.seed), 1)
-        trained, curves = _program(module, training)(variables, images, key, hparams)
+        trained, curves = _program(module, training)(variables, images, key, self.hparams)
         return module, trained, curves
 
     def measure(self, tokens: np.ndarray, fidelity: int = 0) -> Measurement:
