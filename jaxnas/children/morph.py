@@ -29,6 +29,7 @@ from jaxnas.children.weights import from_arrays, to_arrays
 from jaxnas.children.widening import WIDE, widened
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.types import Spec
+from jaxnas.spaces.growth import WIDEST
 
 RECTIFYING = ("relu", "relu_conv_bn")
 """Operations that take nothing of their input but its positive part."""
@@ -105,10 +106,10 @@ def widen(
             f"of {', '.join(n['name'] for n in spec['nodes'] if n['op'] in WIDE)}."
         )
     there = _shapes(network.spec)[name][-1]
-    if features <= there:
+    if not there < features <= WIDEST:
         raise UserError(
             f"The node {name!r} has {there} features and cannot be widened to {features}; "
-            "give more than it has."
+            f"give more than it has, at most {WIDEST}."
         )
     return _checked(*widened(network.spec, network.variables, name, features, key))
 
@@ -139,8 +140,12 @@ def deepen(
     """
     network = _flat(spec, variables)
     standing, shape = _standing(network.spec, name), _shapes(network.spec)[name]
-    if kernel < 1 or kernel % 2 == 0:
-        raise UserError(f"The kernel must be odd, for its middle to be one, not {kernel}.")
+    largest = 2 * max(shape[:2]) + 1
+    if kernel % 2 == 0 or not 1 <= kernel <= largest:
+        raise UserError(
+            "The kernel must be odd, for its middle to be one, and at most "
+            f"{largest}, which sees the whole value; not {kernel}."
+        )
     window = {"kernel": kernel, "stride": 1, "padding": kernel // 2}
     new, features = _free(network.spec, f"{name}_deep"), {"features": shape[-1]}
     norm = None

@@ -229,6 +229,7 @@ KEY = jax.random.key(0)
     [
         (lambda: widen(*started(CHAIN), "a", 4, KEY), "has 4 features .* give more"),
         (lambda: widen(*started(CHAIN), "a", -2, KEY), "give more"),
+        (lambda: widen(*started(CHAIN), "a", 10**9, KEY), "at most 65536"),
         (lambda: widen(*started(CHAIN), "aa", 9, KEY), "Unknown node 'aa'. Did you mean"),
         (lambda: widen(*started(CHAIN), "act", 9, KEY), "makes no features"),
         (lambda: widen(*started(CHAIN), "logits", 9, KEY), "is the network's output"),
@@ -237,6 +238,7 @@ KEY = jax.random.key(0)
         (lambda: widen(*with_group_norm(), "a", 8, KEY), r"'g' \(group_norm\) would"),
         (lambda: widen(*with_image_added(), "a", 8, KEY), "added to those of 'image'"),
         (lambda: deepen(*started(CHAIN), "act", kernel=2), "must be odd"),
+        (lambda: deepen(*started(CHAIN), "act", kernel=10**9 + 1), "sees the whole value"),
         (lambda: deepen(*started(CHAIN), "pool"), "no ReLU before and after"),
         (lambda: deepen(*started(CHAIN), "logits"), "is the network's output"),
         (lambda: deepen(*started(CHAIN), "none"), "Unknown node"),
