@@ -24,6 +24,7 @@ def step(env):
     return jax.jit(env.step)
 
 
+@pytest.mark.slow
 def test_an_episode_pays_the_change_of_accuracy_and_ends(env, step):
     task = env.params()
     state, seen = env.reset(KEY, task)
@@ -44,6 +45,7 @@ def test_an_episode_pays_the_change_of_accuracy_and_ends(env, step):
     assert step._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_training_is_what_pays(env, step):
     """A step on wrong labels is paid less than one on the true ones, and is a loss."""
     task = env.params()
@@ -54,6 +56,7 @@ def test_training_is_what_pays(env, step):
     assert float(misled.reward) < min(-0.2, float(seen.reward))
 
 
+@pytest.mark.slow
 def test_actions_out_of_range_are_keep(env, step):
     task = env.params()
     state, _ = env.reset(KEY, task)
