@@ -115,13 +115,13 @@ def close(found, wanted):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_random_morphs_one_after_the_other_keep_the_function(seed, steps=6):
+def test_random_morphs_one_after_the_other_keep_the_function(seed):
     net, x = started(CHAIN, seed), images(CHAIN)
     wanted = logits(net, x)
-    found = list(grown(net, np.random.default_rng(seed), steps))
+    found = list(grown(net, np.random.default_rng(seed), 6))
     for made in found:
         close(logits(made, x), wanted)
-    assert len({str(made.spec) for made in found}) == steps
+    assert len({str(made.spec) for made in found}) == 6
 
 
 @pytest.mark.parametrize(
