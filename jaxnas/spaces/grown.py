@@ -5,15 +5,16 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxnas.core.errors import UserError
 from jaxnas.core.space import Value
 from jaxnas.core.types import Graph, Spec
 from jaxnas.spaces import spec as sp
-from jaxnas.spaces.growth import KEEP, KINDS, Limits
+from jaxnas.spaces.growth import KEEP, KINDS, LONGEST, Limits
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Grown:
     image: tuple[int, int, int] = (32, 32, 3)
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(f"A growth needs at least 1 step, not {self.steps}.")
+        if not 1 <= self.steps <= LONGEST:
+            raise UserError(f"A growth needs 1 to {LONGEST} steps, not {self.steps}.")
         _ = self.limits
 
     @property
@@ -103,6 +104,30 @@ class Grown:
         An action that can be taken ``m`` times contributes ``sum x^k / k!`` up to ``m``.
         """
         return _sequences(self.steps, tuple(self.limits.most.tolist()))
+
+    def completions(self, tokens: Int[Array, "L"], t: Int[Array, ""]) -> Float[Array, "V"]:
+        """Returns the share of the sequences after ``tokens[:t]`` behind each action.
+
+        The series of :meth:`count` of what is left of each action, in float32: all terms
+        are positive, so nothing cancels. Their variable is scaled to keep them near one.
+        """
+        before = jnp.arange(self.steps, dtype=jnp.int32) < t
+        taken = self._taken(jnp.where(before, tokens, KEEP))
+        left = jnp.append(jnp.int32(self.steps), jnp.asarray(self.limits.most) - taken)
+        behind = left - jnp.eye(self.vocab, dtype=jnp.int32)  # [V of next, V left]
+        terms = jnp.asarray(_terms(self.steps))
+        place = jnp.arange(self.steps, dtype=jnp.int32)
+        series = jnp.where(place <= behind[..., None], terms, 0.0)
+        earlier = place[:, None] - place
+
+        def times(product: Array, factor: Array) -> tuple[Array, None]:
+            shifted = jnp.where(earlier >= 0, factor[:, earlier], 0.0)  # [V, to, from]
+            return jnp.einsum("vij,vj->vi", shifted, product), None
+
+        one = jnp.zeros((self.vocab, self.steps), jnp.float32).at[:, 0].set(1.0)
+        product, _ = jax.lax.scan(times, one, series.swapaxes(0, 1))
+        sequences = product[:, self.steps - 1 - t]
+        return sequences / jnp.sum(sequences)
 
     def canonical(self, tokens: Int[Array, "L"]) -> Int[Array, "L"]:
         """Returns the actions in the order of their numbers: the same last network."""
@@ -181,6 +206,14 @@ class Grown:
         for node in ends:
             wired = wired.at[node, nodes - 1].set(True)
         return wired
+
+
+@functools.cache
+def _terms(steps: int) -> Float[np.ndarray, "L"]:
+    """Returns ``c^k / k!`` for ``k`` below ``steps``, with ``c = steps / 3``."""
+    scale = Fraction(steps, 3)
+    terms = [scale**k / math.factorial(k) for k in range(steps)]
+    return np.array([float(term) for term in terms], np.float32)
 
 
 @functools.cache

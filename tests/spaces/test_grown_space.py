@@ -12,6 +12,7 @@ from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.registry import make_space
 from jaxnas.spaces.grown import Grown
+from jaxnas.testing.spaces import check_completions
 
 SPACE = Grown(stages=2, steps=4, levels=2, depth=3, image=(8, 8, 1))
 
@@ -26,6 +27,19 @@ def test_members_are_the_sequences_within_the_limits():
     wanted = [row for row in itertools.product(range(7), repeat=4) if allowed(row)]
     assert tk.enumerate_space(SPACE).tolist() == [list(row) for row in wanted]
     assert SPACE.count() == len(wanted)
+
+
+def test_shares_of_completions_are_those_of_the_listing():
+    check_completions(SPACE)
+
+
+def test_long_growths_have_finite_shares():
+    """Sixty steps, all actions but one used up: what is left is as likely as counted."""
+    space = Grown(stages=1, steps=60, levels=2, depth=2)
+    row = jnp.asarray([1, 2] + [0] * 58, jnp.int32)
+    shares = np.asarray(space.completions(row, jnp.int32(2)))
+    wanted = np.array([58, 0, 0, 1]) / 59  # the skip comes next, later, or never
+    np.testing.assert_allclose(shares, wanted, rtol=1e-5)
 
 
 def test_the_network_of_a_growth_is_what_its_actions_say():
@@ -80,7 +94,8 @@ def test_specs_of_another_growth_are_refused():
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"steps": 0}, "at least 1 step"),
+        ({"steps": 0}, "1 to 64 steps"),
+        ({"steps": 65}, "1 to 64 steps"),
         ({"stages": 7}, "cannot be halved for each of 7 stages"),
         ({"channels": 0}, "at least 1"),
         ({"levels": 30}, "at most 65536"),
