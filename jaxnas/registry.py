@@ -30,6 +30,7 @@ SPACES = {
     "chain": "jaxnas.spaces.shipped:chain",
     "hierarchical": "jaxnas.spaces.shipped:hierarchical",
     "text-chain": "jaxnas.spaces.shipped:text_chain",
+    "grown": "jaxnas.spaces.grown:Grown",
 }
 ORACLES = {
     "toy": "jaxnas.oracles.toy:ToyOracle",
@@ -44,11 +45,13 @@ ORACLES = {
     "analog": "jaxnas.oracles.analog:AnalogOracle",
     "table": "jaxnas.oracles.user_table:table",
     "function": "jaxnas.oracles.function_file:from_file",
+    "grown": "jaxnas.oracles.grown:GrownOracle",
 }
 ENVS = {
     "tokens": "jaxnas.envs.tokens:TokenEnv",
     "latent": "jaxnas.envs.latent:LatentEnv",
     "latent-continuous": "jaxnas.envs.latent:ContinuousLatentEnv",
+    "grown": "jaxnas.envs.grown:GrownEnv",
 }
 CONTROLLERS = {
     "mlp": "jaxnas.controllers.mlp:MLP",

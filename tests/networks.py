@@ -3,11 +3,14 @@
 import copy
 import math
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 
 from jaxnas.children.count import arrays
+from jaxnas.children.weights import to_arrays
 from jaxnas.core.types import Spec
 
 
@@ -29,6 +32,22 @@ def random_arrays(spec: Spec, seed: int) -> dict[str, np.ndarray]:
             value = rng.normal(0.0, 0.3, shape)
         made[name] = value.astype(np.float32)
     return made
+
+
+def torch_logits(spec: Spec, variables: Mapping[str, Any], x: np.ndarray) -> np.ndarray:
+    """Returns the logits of the torch form of a network of flax weights.
+
+    Skips the test where torch is missing. ``x`` has channels last.
+    """
+    torch = pytest.importorskip("torch")
+    from jaxnas.analog.bridge.torch_net import TorchNet
+
+    net = TorchNet(spec).eval()
+    arrays = to_arrays(variables).items()
+    state = {name: torch.from_numpy(np.array(value)) for name, value in arrays}
+    assert not net.load_state_dict(state, strict=False).unexpected_keys
+    with torch.no_grad():
+        return net(torch.from_numpy(np.array(np.moveaxis(x, -1, 1)))).numpy()
 
 
 def damaged(spec: Spec, rng: random.Random) -> Spec:

@@ -68,6 +68,7 @@ RECEIVED = {
 # ... and these are the same thing with one part more.
 BUILT_ON = {
     ("oracles/analog.py", "jaxnas.oracles.child"),
+    ("oracles/grown.py", "jaxnas.oracles.child"),
     ("oracles/combine.py", "jaxnas.oracles.cost"),
     ("spaces/nb201_residual.py", "jaxnas.spaces.nb201"),
     ("surrogates/resnets.py", "jaxnas.surrogates.open"),

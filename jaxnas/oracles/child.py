@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -295,7 +296,7 @@ class ChildOracle:
 
     def fit(
         self, tokens: np.ndarray, fidelity: int = 0
-    ) -> tuple[Child | ChoiceChild, dict[str, Any], tr.Curves]:
+    ) -> tuple[nn.Module, dict[str, Any], tr.Curves]:
         """Returns what was trained, be it one network or one for all architectures."""
         _keep_compilations()
         space, training = self.network(fidelity), self.training(fidelity)

@@ -33,21 +33,28 @@ from jaxnas.testing.tiny import TinyNets
 BATCH = 6
 ROUNDING = 1e-6
 """How far, relative to its size, a prediction may depend on the rest of the batch."""
-SMALL = {"epochs": 1, "limit": 80, "hwa_epochs": 1, "draws": 2, "chip_images": 20}
+SMALL = {
+    "epochs": 1, "begin": 1, "limit": 80, "hwa_epochs": 1, "draws": 2, "chip_images": 20,
+}  # fmt: skip
 """Options that make an oracle that trains networks cheap."""
+GROWTH = {"stages": 1, "steps": 2, "levels": 2, "depth": 2, "channels": 2}
+"""Options of a small space of growths."""
 
 
 def example(name: str) -> Oracle:
     """Returns a registered oracle with its defaults, on the toy space if it needs one.
 
     One that reads a table or a Python file gets a small one, written for it. One that needs
-    a model file gets :func:`untrained_model`; one that trains networks gets
-    the small ones of :class:`jaxnas.testing.tiny.TinyNets`, few images and one epoch.
+    a model file gets :func:`untrained_model`; one that trains networks gets few images, one
+    epoch and the small networks of :class:`jaxnas.testing.tiny.TinyNets`, or a small growth
+    where its own space is one.
     """
     wanted = inspect.signature(lookup("oracle", name)).parameters
+    needs_space = "space" in wanted and wanted["space"].default is inspect.Parameter.empty
     if "data" in wanted and "epochs" in wanted:
         small: dict[str, Any] = {k: v for k, v in SMALL.items() if k in wanted}
-        return make_oracle(name, space=TinyNets(), **small)
+        space = TinyNets() if needs_space else make_space("grown", **GROWTH)
+        return make_oracle(name, space=space, **small)
     if "model" in wanted:
         metrics = make_oracle("toy").objectives
         return make_oracle(name, model=untrained_model(make_space("toy"), "graph", metrics))
@@ -57,7 +64,6 @@ def example(name: str) -> Oracle:
         path = Path(tempfile.mkdtemp(prefix="jaxnas-")) / "score.py"
         path.write_text("def score(layers):\n    return sum(layers.values())\n")
         return make_oracle(name, space=make_space("toy"), source=f"{path}:score")
-    needs_space = "space" in wanted and wanted["space"].default is inspect.Parameter.empty
     return make_oracle(name, space=make_space("toy") if needs_space else None)
 
 

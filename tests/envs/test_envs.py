@@ -16,11 +16,16 @@ from jaxnas.envs.tokens import TokenEnv
 from jaxnas.rl.training import EnvHparams, EnvTraining, train_population
 from jaxnas.testing.envs import ENV_CHECKS
 from jaxnas.testing.fakes import LinearLatent
+from jaxnas.testing.oracles import GROWTH
 
 SPACE = registry.make_space("toy")
 ORACLE = registry.make_oracle("toy", space=SPACE)
 MODEL = LinearLatent(SPACE)
-OPTIONS = {"latent": {"model": MODEL, "history": 2}, "latent-continuous": {"model": MODEL}}
+OPTIONS = {
+    "latent": {"model": MODEL, "history": 2},
+    "latent-continuous": {"model": MODEL},
+    "grown": {"space": registry.make_space("grown", **GROWTH), "limit": 64},
+}
 NAMED = {
     name: registry.make_env(name, **OPTIONS.get(name, {"space": SPACE}))
     for name in registry.names("env")
@@ -33,11 +38,13 @@ ENVS = {
     "restarting": AutoReset(ScoredEnv(TokenEnv(SPACE), ORACLE)),
     **{type(probe).__name__: probe for probe in LADDER},
 }
+NAMES = [pytest.param(n, marks=[pytest.mark.slow] * (n == "grown")) for n in ENVS]
+"""Each step of a growing network is a training, which takes long to compile."""
 KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize("check", ENV_CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", ENVS)
+@pytest.mark.parametrize("name", NAMES)
 def test_environment_conforms(name, check):
     check(ENVS[name], default_params(ENVS[name]))
 

@@ -30,7 +30,11 @@ ORACLES = {
 }
 
 
-@pytest.fixture(scope="module", params=ORACLES)
+NAMES = [pytest.param(n, marks=[pytest.mark.slow] * (n == "grown")) for n in ORACLES]
+"""Morphs and training of a growing network take long to compile."""
+
+
+@pytest.fixture(scope="module", params=NAMES)
 def oracle(request):
     return ORACLES[request.param]()
 

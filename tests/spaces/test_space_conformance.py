@@ -22,7 +22,7 @@ from jaxnas.testing.stats import P_MIN
 
 SPACES = {name: registry.make_space(name) for name in registry.names("space")}
 SPACES["toy-large"] = Toy(length=20, vocab=4)
-LONG = ("vocab", "zoph-cnn", "chain")
+LONG = ("vocab", "zoph-cnn", "chain", "grown")
 """Spaces of many tokens, whose programs take long to compile."""
 NAMES = [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in SPACES]
 
