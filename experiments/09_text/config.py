@@ -26,8 +26,11 @@ class Config:
         }
     )  # fmt: skip
     """A network without layers, for comparison."""
-    long_epochs: int = 8
+    plain_epochs: int = 8
     """Of another training of that network, whose steps are cheap."""
+    best_epochs: int = 4
+    """Of another training of the best network."""
     long_batch: int = 64
+    """Of both: twice as many steps an epoch."""
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Of the final trainings; the search uses seed 0."""

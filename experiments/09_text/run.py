@@ -76,12 +76,15 @@ def main() -> None:
     method = jaxnas.make_algorithm(config.method, space=oracle.space)
     result = jaxnas.search(method, oracle, budget=config.budget, store=args.store)
     (best,) = result.best(1)
-    longer = dataclasses.replace(oracle, epochs=config.long_epochs, batch=config.long_batch)
-    plain = space.from_dict(config.plain)
+    plain, found = space.from_dict(config.plain), np.array(best["tokens"], np.int32)
+    long = lambda epochs: dataclasses.replace(
+        oracle, epochs=epochs, batch=config.long_batch
+    )
     wanted = {
         "no layer (fastText's classifier)": (oracle, plain),
-        "best of the search": (oracle, np.array(best["tokens"], np.int32)),
-        "no layer, trained longer": (longer, plain),
+        "best of the search": (oracle, found),
+        "best of the search, trained longer": (long(config.best_epochs), found),
+        "no layer, trained longer": (long(config.plain_epochs), plain),
     }
     data = oracle.images
     assert isinstance(data, TextData)

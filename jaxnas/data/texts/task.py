@@ -86,7 +86,7 @@ def opened(
     Raises:
         UserError: one class, or one with fewer distinct texts than there are splits.
     """
-    classes = tuple(sorted(set(labels)))
+    classes: tuple[str, ...] = tuple(sorted(set(labels)))
     if len(classes) < 2:
         raise UserError(
             f"{name} has one label, {classes[0]!r}; two or more are needed to learn from."
