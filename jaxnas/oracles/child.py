@@ -320,9 +320,7 @@ class ChildOracle:
         found = self.measurement(tokens, fidelity, curves, extra)
         return found._replace(seconds=time.perf_counter() - begun)
 
-    def extra_metrics(
-        self, module: Child | ChoiceChild, variables: PyTree
-    ) -> dict[str, float]:
+    def extra_metrics(self, module: Any, variables: PyTree) -> dict[str, float]:
         """Returns what is measured only on request, of a trained network."""
         if not self._extra:
             return {}
