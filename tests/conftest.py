@@ -1,7 +1,6 @@
 """Shared settings of the suite: quick compilation, clean trace counters."""
 
 import os
-from importlib.metadata import version
 from pathlib import Path
 
 import compiled
@@ -9,14 +8,7 @@ import compiled
 # Tests run tiny shapes: compiling is what they cost. LLVM leaves costly passes out, and
 # fusions are emitted the older way, without MLIR: a third of the time less, and results
 # that differ by rounding only.
-QUICK = (
-    "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 "
-    "--xla_llvm_disable_expensive_passes=true"
-)
-# jaxlib 0.12 ends the process at this flag, which 0.10 knows.
-OLD_FUSIONS = "--xla_cpu_use_fusion_emitters=false"
-OLD = tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11)
-os.environ.setdefault("XLA_FLAGS", f"{QUICK} {OLD_FUSIONS}" if OLD else QUICK)
+os.environ.setdefault("XLA_FLAGS", compiled.flags())
 
 # Most programs are met in several files, and by the subprocesses that some tests start.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled.folder())
