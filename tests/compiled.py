@@ -1,13 +1,29 @@
-"""Where the suite keeps compiled programs, for its workers, subprocesses and later runs."""
+"""How the suite compiles, and where it keeps programs for workers and later runs."""
 
 import hashlib
 import os
 import platform
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 LARGEST = 10**9
 """Bytes after which the folder is emptied."""
+
+
+def flags() -> str:
+    """Returns XLA's flags for quick compilation, those that this jaxlib knows.
+
+    An unknown one ends the process: jaxlib 0.12 has lost one that 0.10 has.
+    """
+    found = [
+        "--xla_cpu_multi_thread_eigen=false",
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+    ]
+    if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
+        found.append("--xla_cpu_use_fusion_emitters=false")
+    return " ".join(found)
 
 
 def folder() -> str:

@@ -8,11 +8,7 @@ import compiled
 # Tests run tiny shapes: compiling is what they cost. LLVM leaves costly passes out, and
 # fusions are emitted the older way, without MLIR: a third of the time less, and results
 # that differ by rounding only.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0 "
-    "--xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false",
-)
+os.environ.setdefault("XLA_FLAGS", compiled.flags())
 
 # Most programs are met in several files, and by the subprocesses that some tests start.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", compiled.folder())

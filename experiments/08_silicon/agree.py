@@ -17,7 +17,7 @@ from jaxnas.handoff.validate import FILE, Settings, validate
 from jaxnas.oracles.child import ChildOracle
 
 HERE = Path(__file__).parent
-FLAGS = (
+FLAGS = (  # of jaxlib 0.10
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
     "--xla_backend_optimization_level=0"
 )
