@@ -49,12 +49,18 @@ TABLE: Mapping[str, Placement] = {
         "the weights of query, key and value, each used at every place",
         "their biases, the scores, the softmax, the weighted sum",
     ),
+    "gru": Placement(
+        "the two matrices, that of the state used at every place",
+        "their biases and the gates",
+        {"analog": "its state goes from place to place in a loop of its own"},
+    ),
+    "embedding": Placement("", "its table, whose rows are looked up"),
     **dict.fromkeys(
         (
             "batch_norm", "relu", "identity", "zero", "avg_pool", "global_avg_pool",
             "flatten", "concat", "shift", "sum", "max_pool", "multi_scale_pool", "tanh",
             "sigmoid", "swish", "gelu", "layer_norm", "instance_norm", "group_norm",
-            "dropout", "pad_concat",
+            "dropout", "pad_concat", "mask", "global_max_pool",
         ),
         _DIGITAL,
     ),

@@ -26,6 +26,8 @@ from jaxnas.analog.device import tile_maximum
 from jaxnas.core.errors import UserError
 
 Path = tuple[str, ...]
+DIGITAL = ("table",)
+"""Names of weights that are looked up, and so need no tile."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,7 @@ def _check_all_found(params: PyTree, known: set[Path]) -> None:
     """Refuses a network with a weight matrix that is in no known layer."""
     for keys, leaf in jax.tree_util.tree_leaves_with_path(params):
         path = tuple(str(k.key) for k in keys)
-        if leaf.ndim >= 2 and path[:-1] not in known:
+        if leaf.ndim >= 2 and path[:-1] not in known and path[-1] not in DIGITAL:
             raise UserError(
                 f"The analog simulator knows nn.Conv and nn.Dense; the weights "
                 f"{'.'.join(path)!r} are in another kind of layer or are never used, so "

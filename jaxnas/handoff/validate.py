@@ -32,7 +32,7 @@ from jaxnas.core.files import replacing
 from jaxnas.core.rng import root_key
 from jaxnas.core.statistics import welch_p
 from jaxnas.data.formats.npz import read_npz
-from jaxnas.data.images.task import ImageData
+from jaxnas.data.tasks import Task
 from jaxnas.oracles.child import ChildOracle
 
 FORMAT = "jaxnas-validation-1"
@@ -203,7 +203,7 @@ def _prepare(
     mark.write_text(key)
 
 
-def _digital(child: Child, variables: Any, data: ImageData) -> float:
+def _digital(child: Child, variables: Any, data: Task) -> float:
     """Returns the exact test accuracy, fraction."""
     x, y = jnp.asarray(data.x_test), jnp.asarray(data.y_test)
     accuracy_of = jax.jit(lambda v: tr.evaluate(tr.forward_of(child), v, x, y)[1])

@@ -19,7 +19,7 @@ from jaxnas.children.count import matrices
 from jaxnas.core.errors import UserError
 from jaxnas.core.rng import root_key
 from jaxnas.core.types import FAILED, OK, Measurement, Objective
-from jaxnas.oracles import child
+from jaxnas.oracles import child, programs
 
 LABELS = ("analog_1min", "analog_1h", "analog_1day", "analog_1month")
 """Accuracy at each of ``evaluate.TIMES``, as AnalogNAS-Bench calls it."""
@@ -138,7 +138,7 @@ class AnalogOracle(child.ChildOracle):
     def _chips(self, module: Any, variables: PyTree, used: int | None) -> tuple[Any, Any]:
         """Returns accuracies ``[draws, times]`` and the losses of the fine-tuning."""
         preset = config.preset(self.preset)
-        images = child.on_device(self.data, self.limit, used)
+        images = programs.on_device(self.data, self.limit, used)
         plan = _plan(module, images.x_train.shape[1:], preset.structure)
         settings = hwa.FineTune(epochs=self.hwa_epochs, batch=self.batch)
         chips = evaluate.Evaluation(draws=self.draws, batch=min(200, self.chip_images))

@@ -1,7 +1,6 @@
 """Real networks, built, trained and evaluated on the validation images of a real task."""
 
 import dataclasses
-import functools
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
@@ -17,18 +16,17 @@ from jaxtyping import Array, Bool, Int, Key, PyTree
 from jaxnas.children import train as tr
 from jaxnas.children.build import Child, build
 from jaxnas.children.check import check_space
-from jaxnas.children.choice import ChoiceChild, build_choice, choose, select
+from jaxnas.children.choice import ChoiceChild, choose, select
 from jaxnas.children.count import count_costs
-from jaxnas.children.metrics import assess
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.ranges import COUNT
 from jaxnas.core.rng import root_key
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, Evaluation, Measurement, Objective
-from jaxnas.data.recipes import cache_dir
-from jaxnas.data.tasks import Task, built_for, check_pixels, load_task, noun
+from jaxnas.data.tasks import Task, built_for, check_pixels, noun
 from jaxnas.oracles import metrics as mt
+from jaxnas.oracles import programs as pg
 from jaxnas.oracles.fidelity import Fidelity, ladder, parse_size, read_levels
 
 _ROWS = (
@@ -232,7 +230,7 @@ class ChildOracle:
     @property
     def images(self) -> Task:
         """The task; images, or texts as ids."""
-        return _images(self.data, self.limit)
+        return pg.task_of(self.data, self.limit)
 
     def select(self, objective: str | Sequence[str]) -> "ChildOracle":
         """Returns the same oracle with other objectives."""
@@ -298,18 +296,20 @@ class ChildOracle:
         self, tokens: np.ndarray, fidelity: int = 0
     ) -> tuple[nn.Module, dict[str, Any], tr.Curves]:
         """Returns what was trained, be it one network or one for all architectures."""
-        _keep_compilations()
+        pg.keep_compilations()
         space, training = self.network(fidelity), self.training(fidelity)
         one_for_all = self._route == "choice"
         row = np.asarray(tokens)
-        module: Any = _choice(space) if one_for_all else build(space.to_spec(row))
-        images = on_device(self.data, self.limit, self._level(fidelity).images)
+        module: Any = pg.choice_of(space) if one_for_all else build(space.to_spec(row))
+        images = pg.on_device(self.data, self.limit, self._level(fidelity).images)
         start = jax.random.key(self.seed, impl="rbg")  # a tenth of the compile time
-        variables = _initial(module)(start, images.x_train[:1])
+        variables = pg.initial_of(module)(start, images.x_train[:1])
         if one_for_all:
             variables = choose(variables, jnp.asarray(tokens))
         key = jax.random.fold_in(root_key(self.seed), 1)
-        trained, curves = _program(module, training)(variables, images, key, self.hparams)
+        trained, curves = pg.program_of(module, training)(
+            variables, images, key, self.hparams
+        )
         return module, trained, curves
 
     def measure(self, tokens: np.ndarray, fidelity: int = 0) -> Measurement:
@@ -324,9 +324,9 @@ class ChildOracle:
         """Returns what is measured only on request, of a trained network."""
         if not self._extra:
             return {}
-        images = on_device(self.data, self.limit, None)
+        images = pg.on_device(self.data, self.limit, None)
         key = jax.random.fold_in(root_key(self.seed), 3)
-        program = _assessment(module, self._extra, self.images.num_classes)
+        program = pg.assessment_of(module, self._extra, self.images.num_classes)
         sizes = jnp.float32(self.epsilon), jnp.float32(self.sigma)
         found = program(variables, images.x_val, images.y_val, key, *sizes)
         percent = lambda name: 1.0 if name == "brier" else 100.0
@@ -401,7 +401,7 @@ class ChildOracle:
     def _route(self) -> str:
         if self.route != "auto":
             return self.route
-        return _best_route(self.network(0))
+        return pg.best_route(self.network(0))
 
     def _level(self, fidelity: int) -> Fidelity:
         """Returns a fidelity; 0 is the full one."""
@@ -411,65 +411,3 @@ class ChildOracle:
                 f"There is no fidelity {fidelity}; this oracle has 0 to {len(levels) - 1}."
             )
         return Fidelity(*levels[fidelity])
-
-
-@functools.cache
-def _keep_compilations() -> None:
-    """Turns on JAX's persistent cache, unless set: a training compiles for 10 to 100 s."""
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
-        folder = str(cache_dir() / "compiled")
-        jax.config.update("jax_compilation_cache_dir", folder)
-
-
-@functools.lru_cache(maxsize=8)
-def _images(name: str, limit: int | None) -> Task:
-    return load_task(name, limit=limit)
-
-
-@functools.lru_cache(maxsize=8)
-def on_device(name: str, limit: int | None, used: int | None) -> tr.Images:
-    """Returns training images, the first ``used`` (of all classes), and validation ones."""
-    data = _images(name, limit)
-    arrays = (data.x_train[:used], data.y_train[:used], data.x_val, data.y_val)
-    return tr.Images(*map(jnp.asarray, arrays))
-
-
-@functools.lru_cache(maxsize=32)
-def _best_route(space: SearchSpace) -> str:
-    """Returns ``"choice"`` where one program can hold the whole space."""
-    try:
-        _choice(space)
-    except UserError:
-        return "exact"
-    return "choice"
-
-
-@functools.lru_cache(maxsize=32)
-def _choice(space: SearchSpace) -> ChoiceChild:
-    return build_choice(space)
-
-
-@functools.lru_cache(maxsize=4)
-def _initial(module: Child | ChoiceChild) -> Any:
-    return jax.jit(lambda key, x: module.init(key, x))
-
-
-@functools.lru_cache(maxsize=4)
-def _program(module: Child | ChoiceChild, training: tr.Training) -> Any:
-    def run(
-        variables: PyTree, images: tr.Images, key: Any, hparams: tr.Hparams
-    ) -> tuple[PyTree, tr.Curves]:
-        return tr.fit(tr.forward_of(module), variables, images, key, training, hparams)
-
-    return jax.jit(run)
-
-
-@functools.lru_cache(maxsize=4)
-def _assessment(
-    module: Child | ChoiceChild, names: tuple[str, ...], num_classes: int
-) -> Any:
-    def run(variables: PyTree, x: Any, y: Any, key: Any, *sizes: Any) -> Any:
-        how: Any = {"names": names, "num_classes": num_classes}
-        return assess(tr.forward_of(module), variables, x, y, key, *sizes, **how)
-
-    return jax.jit(run)

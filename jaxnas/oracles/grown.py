@@ -19,7 +19,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.rng import root_key, step_key
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.trees import num_bytes
-from jaxnas.oracles import child
+from jaxnas.oracles import child, programs
 from jaxnas.registry import make_space
 from jaxnas.spaces.growth import KEEP, Limits, limits_of
 
@@ -85,7 +85,7 @@ class GrownOracle(child.ChildOracle):
         self, tokens: np.ndarray, fidelity: int = 0
     ) -> tuple[nn.Module, dict[str, Any], tr.Curves]:
         """Returns the network of all sizes, its variables and the curves of all steps."""
-        child._keep_compilations()
+        programs.keep_compilations()
         row = tuple(int(token) for token in np.asarray(tokens))
         plain = dataclasses.replace(self, objective="val_accuracy")
         variables, curves = _led_to(plain, fidelity, (KEEP,) * self.begin + row)
@@ -95,7 +95,7 @@ class GrownOracle(child.ChildOracle):
 def _led_to(oracle: GrownOracle, fidelity: int, actions: tuple[int, ...]) -> Any:
     """Returns variables and curves after some actions, from the longest known beginning."""
     limits, training = limits_of(oracle.network(fidelity)), oracle.training(fidelity)
-    images = child.on_device(oracle.data, oracle.limit, oracle._level(fidelity).images)
+    images = programs.on_device(oracle.data, oracle.limit, oracle._level(fidelity).images)
     key, name = jax.random.fold_in(root_key(oracle.seed), 1), (oracle, fidelity)
     done = next(
         n for n in range(len(actions), -1, -1) if not n or (name, actions[:n]) in BEGUN

@@ -141,17 +141,17 @@ def test_shuffled_labels_leave_chance():
     Right labels of the same training reach 90 %; shuffled ones stay within 4 standard
     errors of chance (16.4 %), which class frequencies move by less than a point.
     """
-    from jaxnas.oracles import child as module
+    from jaxnas.oracles import programs
 
     tokens = np.array([1, 0], np.int32)
     asked = oracle(epochs=10, limit=None, batch=64, size="channels:16", route="exact")
     assert asked.measure(tokens).metrics["val_accuracy"] > 90
-    images = module.on_device("digits", None, None)
+    images = programs.on_device("digits", None, None)
     order = np.random.default_rng(0).permutation(len(images.y_train))
     shuffled = images._replace(y_train=images.y_train[order])
     child = build(asked.network(0).to_spec(tokens))
     start = jax.random.key(0, impl="rbg")
-    variables = module._initial(child)(start, images.x_train[:1])
-    program = module._program(child, asked.training(0))
+    variables = programs.initial_of(child)(start, images.x_train[:1])
+    program = programs.program_of(child, asked.training(0))
     _, curves = program(variables, shuffled, root_key(0), asked.hparams)
     assert 100 * float(curves.val_accuracy[-1]) < 16.4

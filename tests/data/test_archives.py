@@ -51,6 +51,7 @@ def test_named_files_come_and_others_do_not():
         (gzip.compress(b"no archive" * 100), "damaged or no .tar.gz"),
         (b"", "damaged or no .tar.gz|lacks"),
     ],
+    ids=lambda value: "" if isinstance(value, bytes) else None,
 )
 def test_hostile_and_damaged_archives_are_refused(content, text):
     with pytest.raises(UserError, match=text):

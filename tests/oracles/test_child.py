@@ -13,7 +13,7 @@ from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.oracle import Measuring
 from jaxnas.core.types import FAILED, OK
-from jaxnas.oracles import child as child_module
+from jaxnas.oracles import programs
 from jaxnas.oracles.child import ChildOracle, Fidelity
 from jaxnas.spaces.analog_resnet import AnalogResNet
 from jaxnas.testing.tiny import TinyNets
@@ -39,13 +39,13 @@ def test_same_bits_again_and_others_for_another_seed():
 
 
 def test_one_program_serves_every_architecture():
-    child_module._program.cache_clear()
+    programs.program_of.cache_clear()
     asked = oracle()
     for tokens in ([0, 0], [1, 2], [2, 1], [1, 0]):
         asked.measure(np.array(tokens, np.int32))
-    module = child_module._choice(asked.network(0))
-    program = child_module._program(module, asked.training(0))
-    assert child_module._program.cache_info().currsize == 1
+    module = programs.choice_of(asked.network(0))
+    program = programs.program_of(module, asked.training(0))
+    assert programs.program_of.cache_info().currsize == 1
     assert program._cache_size() == 1
 
 
@@ -55,7 +55,7 @@ def test_both_routes_learn_the_digits(route):
 
     Initial weights differ by route, so the numbers do.
     """
-    data = child_module._images("digits", None)
+    data = programs.task_of("digits", None)
     flat = lambda images: np.asarray(images).reshape(len(images), -1)
     linear = LogisticRegression(max_iter=5000).fit(flat(data.x_train), data.y_train)
     floor = 100 * linear.score(flat(data.x_val), data.y_val)
@@ -80,12 +80,12 @@ def test_diverged_training_is_a_failure_without_a_score():
 
 def test_the_test_split_is_never_touched(monkeypatch):
     honest = oracle().measure(CONV)
-    data = child_module._images("digits", 300)
+    data = programs.task_of("digits", 300)
     spoilt = data._replace(x_test=np.full_like(data.x_test, np.nan), y_test=data.y_test * 0)
-    monkeypatch.setattr(child_module, "_images", lambda name, limit: spoilt)
-    child_module.on_device.cache_clear()
+    monkeypatch.setattr(programs, "task_of", lambda name, limit: spoilt)
+    programs.on_device.cache_clear()
     assert oracle().measure(CONV).metrics == honest.metrics
-    child_module.on_device.cache_clear()
+    programs.on_device.cache_clear()
 
 
 def test_fidelities_are_cheaper_trainings_of_smaller_networks():

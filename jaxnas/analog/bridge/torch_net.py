@@ -100,14 +100,14 @@ def global_avg_pool(x: Tensor, *ids: Tensor) -> Tensor:
     """Returns ``[B, C]``, the mean over an image, or over the places of a text."""
     if not ids:
         return x.mean(dim=(2, 3))
-    count = kept(*ids, x.shape[2]).sum(dim=1, keepdim=True)
-    return mask(x, *ids).sum(dim=(2, 3)) / count
+    count = kept(ids[0], x.shape[2]).sum(dim=1, keepdim=True)
+    return mask(x, ids[0]).sum(dim=(2, 3)) / count
 
 
 def global_max_pool(x: Tensor, *ids: Tensor) -> Tensor:
     """Returns ``[B, C]``, the maximum over an image, or over the places of a text."""
     if ids:
-        gone = ~kept(*ids, x.shape[2])[:, None, :, None]
+        gone = ~kept(ids[0], x.shape[2])[:, None, :, None]
         x = x.masked_fill(gone, -math.inf)
     return x.amax(dim=(2, 3))
 
@@ -210,7 +210,7 @@ class GRU(nn.Module):
         given, states = self.input(x[..., 0].transpose(1, 2)), {}
         places, features = x.shape[2], given.shape[2] // 3
         state = given.new_zeros(given.shape[0], features)
-        keep = kept(*ids, places) if ids else None
+        keep = kept(ids[0], places) if ids else None
         for t in reversed(range(places)) if self.backwards else range(places):
             r, z, n = given[:, t].chunk(3, dim=-1)
             hr, hz, hn = self.hidden(state).chunk(3, dim=-1)
@@ -321,8 +321,8 @@ def _gru(inputs: Sequence[Shape], a: Attributes) -> Made:
     places, width, channels = _with_ids(inputs)
     if width != 1:
         raise NetError(f"needs a sequence [places, 1, channels], got {list(inputs)}")
-    parts = (_dense(rows, 3 * a["features"]) for rows in (channels, a["features"]))
-    return GRU(*parts, bool(a.get("backward"))), (places, 1, a["features"])
+    given, hidden = (_dense(rows, 3 * a["features"]) for rows in (channels, a["features"]))
+    return GRU(given, hidden, bool(a.get("backward"))), (places, 1, a["features"])
 
 
 def _flatten(inputs: Sequence[Shape], a: Attributes) -> Made:

@@ -59,4 +59,5 @@ def logistic(data: TextData, grams: str, split: str) -> tuple[float, int]:
     model.fit(x, data.y_train)
     labels = data.splits.pairs()[split][1]
     score = model.score(counts.transform(data.texts[split]), labels)
-    return float(score), int(model.coef_.size + model.intercept_.size)
+    learned = np.size(model.coef_) + np.size(model.intercept_)
+    return float(score), int(learned)

@@ -86,7 +86,7 @@ def opened(
     Raises:
         UserError: one class, or one with fewer distinct texts than there are splits.
     """
-    classes: tuple[str, ...] = tuple(sorted(set(labels)))
+    classes = sorted(set(labels))
     if len(classes) < 2:
         raise UserError(
             f"{name} has one label, {classes[0]!r}; two or more are needed to learn from."
@@ -101,7 +101,7 @@ def opened(
             )
     number = {label: i for i, label in enumerate(classes)}
     rows = np.array([number[label] for label in labels], np.int32)
-    return OpenedTexts(texts, rows, classes, facts)
+    return OpenedTexts(texts, rows, tuple(classes), facts)
 
 
 def finish(
