@@ -176,6 +176,7 @@ def _promotion(job: Job, halving: Halving, cache: HostCache) -> Promotion:
     graded = required(job.oracle, MultiFidelity)
     rungs = graded.num_fidelities
     lanes = brackets(halving, rungs, job.algo.batch)
+    chance = halving.chance if halving.kind == "extrapolated" else None
     return Promotion(
-        cache, job.oracle.scalariser, Schedule(lanes, order(rungs), halving.eta)
+        cache, job.oracle.scalariser, Schedule(lanes, order(rungs), halving.eta, chance)
     )

@@ -1,10 +1,11 @@
-"""Successive halving and Hyperband: how many architectures start where, and who goes on.
+"""Halving, Hyperband and extrapolated curves: how many start where, and who goes on.
 
 K. Jamieson and A. Talwalkar, "Non-stochastic best arm identification and hyperparameter
 optimization", AISTATS 2016; L. Li, K. Jamieson, G. DeSalvo, A. Rostamizadeh and
 A. Talwalkar, "Hyperband: a novel bandit-based approach to hyperparameter optimization",
 JMLR 18, 2018, Algorithm 1. What is evaluated is what an algorithm proposes, be that a
-random draw or not.
+random draw or not. Stopping by extrapolation: B. Baker, O. Gupta, R. Raskar and N. Naik,
+"Accelerating neural architecture search using performance prediction", 2017.
 """
 
 import itertools
@@ -14,13 +15,19 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import numpy as np
+import scipy.stats
+from jaxtyping import Float
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.oracle import MultiFidelity, Oracle, capability
 from jaxnas.core.ranges import check
 
-KINDS = ("successive", "hyperband")
+KINDS = ("successive", "hyperband", "extrapolated")
+WARM = 5
+"""Full evaluations that an extrapolation is fitted to at least."""
+RIDGE = 1e-2
+"""Penalty on the slopes of an extrapolation, in standardised values, a row."""
 
 
 @dataclass(frozen=True)
@@ -32,28 +39,38 @@ class Halving:
     bracket are evaluated at its first fidelity, the best ``1 / eta`` of them at the next,
     and so on to the full evaluation.
 
+    ``"extrapolated"`` has no brackets: at each fidelity an architecture goes on unless its
+    values so far make it improbable that its full one beats the best full one of its
+    controller; see :func:`chances`. The first :data:`WARM` are evaluated in full.
+
     Args:
-        kind: ``"successive"`` or ``"hyperband"``.
-        eta: at each fidelity one in ``eta`` goes on; 2 or more.
+        kind: ``"successive"``, ``"hyperband"`` or ``"extrapolated"``.
+        eta: at each fidelity one in ``eta`` goes on; 2 or more. Of an extrapolation only
+            how the fidelities of a command are spaced.
+        chance: of beating the best, below which an extrapolated architecture stops.
 
     Raises:
-        UserError: an unknown kind, or an ``eta`` below 2.
+        UserError: an unknown kind, an ``eta`` below 2, or a chance outside (0, 1).
     """
 
     kind: str = "successive"
     eta: float = 3.0
-    RANGES: ClassVar = {"eta": "[2, inf)"}
+    chance: float = 0.1
+    RANGES: ClassVar = {"eta": "[2, inf)", "chance": "(0, 1)"}
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise unknown_name("kind of halving:", self.kind, KINDS)
-        check("eta", self.eta, self.RANGES["eta"])
+        for name, interval in self.RANGES.items():
+            check(name, getattr(self, name), interval)
 
     def lanes(self, rungs: int) -> int:
         """Returns the fewest lanes of a proposal for a number of fidelities.
 
         With them one architecture of each bracket is evaluated in full.
         """
+        if self.kind == "extrapolated":
+            return 1
         if self.kind == "successive":
             return math.ceil(self.eta ** (rungs - 1) - 1e-9)
         return sum(size for _, size in hyperband(rungs, self.eta))
@@ -87,7 +104,7 @@ def survivors(entered: int, eta: float, halvings: int) -> int:
 
 def brackets(halving: Halving, rungs: int, lanes: int) -> tuple[Bracket, ...]:
     """Returns the brackets of a proposal; those of Hyperband again where lanes are left."""
-    if halving.kind == "successive":
+    if halving.kind != "hyperband":
         return (Bracket(0, lanes, 0),)
     found, at = [], 0
     for start, size in itertools.cycle(hyperband(rungs, halving.eta)):
@@ -96,6 +113,37 @@ def brackets(halving: Halving, rungs: int, lanes: int) -> tuple[Bracket, ...]:
         found.append(Bracket(at, min(at + size, lanes), start))
         at += size
     raise AssertionError("a cycle does not end")
+
+
+def chances(
+    finished: Float[np.ndarray, "n K"],
+    begun: Float[np.ndarray, "m k"],
+    best: float,
+) -> Float[np.ndarray, "m"]:
+    """Returns how probable it is that full evaluations will beat the best.
+
+    A ridge regression of full values on those at the first ``k`` fidelities, fitted to
+    what was evaluated in full; the errors are normal, with the spread that leaving each
+    row out shows (Baker et al. 2017, who take more features of the curve).
+
+    Args:
+        finished: values at every fidelity, the full one last, of at least two rows.
+        begun: values at the first ``k`` fidelities of those to be judged.
+        best: largest full value so far.
+    """
+    k = begun.shape[1]
+    x, y = finished[:, :k], finished[:, -1]
+    centre, scale = x.mean(axis=0), x.std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    one = lambda rows: np.column_stack([np.ones(len(rows)), (rows - centre) / scale])
+    a, n = one(x), len(x)
+    penalty = np.diag([0.0, *[RIDGE * n] * k])
+    solved = np.linalg.solve(a.T @ a + penalty, a.T)
+    slopes, hat = solved @ y, np.sum(a * solved.T, axis=1)
+    errors = (y - a @ slopes) / np.maximum(1.0 - hat, 1e-6)
+    spread = np.sqrt(np.mean(errors**2))
+    predicted = one(begun) @ slopes
+    return scipy.stats.norm.sf(best, predicted, max(spread, 1e-9))
 
 
 def check_halving(halving: Halving, oracle: Oracle, lanes: int, budget: int) -> None:

@@ -33,6 +33,7 @@ from jaxnas.oracles.analog import AnalogOracle
 from jaxnas.spaces.operations import operations_of, ops_of
 from jaxnas.spaces.pinned import pinned
 
+OF_TEXTS = {"embedding", "gru", "mask", "global_max_pool"}
 SHIPPED = ("vocab", "chain", "zoph-cnn", "hierarchical")
 EXACT = Hyper(periphery=Periphery(inp_res=0.0, out_res=0.0, out_bound=1e6, out_noise=0.0))
 TOOLKIT = pytest.mark.skipif(
@@ -63,7 +64,7 @@ def on_exact_tiles(child, plan, variables, ranges):
 
 
 def test_the_network_has_every_operation_of_the_table():
-    assert {op for _, op, *_ in NODES} == convertible.TABLE.keys()
+    assert {op for _, op, *_ in NODES} == convertible.TABLE.keys() - OF_TEXTS
     assert convertible.TABLE.keys() <= OPERATIONS.keys()
 
 
@@ -224,3 +225,31 @@ def test_groups_that_do_not_divide_the_channels_are_named():
     ]})  # fmt: skip
     with pytest.raises(UserError, match=r"cannot split 4 -> 4 channels into 3"):
         build(space.to_spec(np.array([2], np.int32)))
+
+
+def test_a_text_without_recurrence_goes_on_tiles_and_a_gru_is_refused_by_name():
+    """Padding included; the table of the embedding stays digital."""
+    space = jaxnas.make_space("text-chain").for_texts(6, 20, 2)
+    with pytest.raises(UserError, match=r"'gru', put there by .* loop of its own"):
+        convertible.check_space(space, "analog")
+    convertible.check_space(space, "aihwkit")
+    rows = np.asarray(tk.draw(space, jax.random.split(jax.random.key(0), 64)))
+    specs = [space.to_spec(row) for row in rows]
+    spec = max((s for s in specs if "gru" not in ops_of(s)), key=lambda s: len(s["nodes"]))
+    convertible.check_spec(spec, "analog")
+    child, arrays = build(spec), random_arrays(spec, 0)
+    variables = from_arrays(child, arrays)
+    plan = make_plan(child, variables, (6,), config.preset().structure)
+    ids = np.array([[3, 4, 5, 19, 2, 1], [7, 8, 0, 0, 0, 0]], np.float32)
+    held = on_tiles(plan, variables)
+    learned = held["analog"]._replace(input_range=jnp.full(plan.num_tiles, 1e3))
+    held, ideally = {**held, "analog": learned}, ideal(held, plan)
+    run = lambda v, x: forward(jax.random.key(0), v, ideally, x[None], EXACT, child, plan)[
+        0
+    ]
+    np.testing.assert_allclose(
+        jax.jit(run)(held, jnp.asarray(ids)),
+        child.apply(variables, jnp.asarray(ids)),
+        rtol=1e-4,
+        atol=1e-4,
+    )

@@ -6,6 +6,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 import jaxnas
 from jaxnas.core.errors import UserError
@@ -14,7 +15,16 @@ from jaxnas.core.types import FAILED, PARTIAL, Evaluation, Proposal
 from jaxnas.oracles.budget import budgeted
 from jaxnas.report.say import halving_section
 from jaxnas.run import population, waves
-from jaxnas.run.halving import Bracket, Halving, brackets, hyperband, survivors
+from jaxnas.run.halving import (
+    RIDGE,
+    WARM,
+    Bracket,
+    Halving,
+    brackets,
+    chances,
+    hyperband,
+    survivors,
+)  # fmt: skip
 from jaxnas.testing.fakes import FakeChild
 
 KEY = root_key(0)
@@ -260,3 +270,50 @@ def test_wrong_settings_are_refused():
             jaxnas.oracle(value, SPACE, fidelities=wrong)
     with pytest.raises(UserError, match="not traced"):
         jaxnas.oracle(value, SPACE, fidelities=(1, 2), traced=True)
+
+
+def test_chances_are_those_of_a_regression_that_leaves_rows_out():
+    """Against scikit-learn's ridge regression, refitted without each row."""
+    from sklearn.linear_model import Ridge
+
+    rng = np.random.default_rng(0)
+    finished = rng.normal(size=(12, 3)) @ np.array([[1, 2, 3], [0, 1, 1], [0, 0, 0.5]])
+    begun, best = rng.normal(size=(5, 2)), 2.0
+    x, y = finished[:, :2], finished[:, 2]
+    standard = lambda rows: (rows - x.mean(0)) / x.std(0)
+    ridge = lambda: Ridge(alpha=RIDGE * len(x))
+    errors = []
+    for i in range(len(x)):
+        kept = np.arange(len(x)) != i
+        fitted = ridge().fit(standard(x)[kept], y[kept])
+        errors.append(y[i] - fitted.predict(standard(x[i : i + 1]))[0])
+    mean = ridge().fit(standard(x), y).predict(standard(begun))
+    expected = scipy.stats.norm.sf(best, mean, np.sqrt(np.mean(np.square(errors))))
+    np.testing.assert_allclose(chances(finished, begun, best), expected, rtol=1e-6)
+
+
+def test_extrapolation_stops_the_hopeless_and_keeps_the_best():
+    """Cheap values are the full ones less a constant: only what may win is finished."""
+    heard = []
+
+    def score(architecture, amount):
+        heard.append((tuple(architecture.values()), amount))
+        return float(sum(architecture.values())) - 5 / amount
+
+    cut = search(halving=Halving("extrapolated"), batch=1, asked=oracle(score), seeds=1)
+    counts = [r["evaluations"] for r in cut.evaluations["halving"]["rungs"]]
+    assert counts[0] == 27
+    assert counts[2] < 20
+    assert len(heard) == len(set(heard)) == sum(counts)
+    whole = search(halving=None, batch=1, asked=oracle(score), seeds=1)
+    assert cut.curve[0, -1] == whole.curve[0, -1]
+    full = [a for a, amount in heard if amount == AMOUNTS[-1]]
+    assert full[:WARM] == list(dict.fromkeys(a for a, _ in heard))[:WARM]
+
+
+def test_a_fidelity_that_says_nothing_stops_little():
+    """Noise at the cheap fidelities: chances are those of a draw, 1 in n and more."""
+    rng = np.random.default_rng(1)
+    finished = rng.normal(size=(20, 3))
+    known = chances(finished, rng.normal(size=(200, 2)), float(finished[:, 2].mean()))
+    assert 0.35 < known.mean() < 0.65

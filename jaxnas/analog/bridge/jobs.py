@@ -53,7 +53,7 @@ class Metrics(NamedTuple):
     facts: dict[str, Any]  # versions, seconds, tiles and the job itself
 
 
-def probe(python: str = sys.executable, timeout: float = 120.0) -> Probe:
+def probe(python: str = sys.executable, timeout: float = 600.0) -> Probe:
     """Returns whether the runner works in an interpreter, tried in its own process."""
     try:
         command = [python, str(RUNNER), "--probe"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 NORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm
-"""Digital layers with arrays: all that a spec has."""
+"""Digital layers with arrays, besides the tables of embeddings."""
 
 
 class GroupedConv(nn.ModuleList):
@@ -84,7 +84,7 @@ def hardware_aware_arrays(net: Any) -> dict[str, Tensor]:
         ranges = [tile.input_range.detach().reshape(()) for tile in tiles]
         found[f"{path}.input_range"] = torch.stack(ranges)
     for path, layer in net.named_modules():
-        if isinstance(layer, NORMS):
+        if isinstance(layer, NORMS) or "table" in layer._parameters:
             state = layer.state_dict()
             state.pop("num_batches_tracked", None)
             found |= {f"{path}.{name}": value for name, value in state.items()}

@@ -15,22 +15,26 @@ from jaxnas.run.halving import Halving
 class HalvingOptions:
     """Options about evaluations that are cut short."""
 
-    halving: Literal["successive", "hyperband"] | None = None
+    halving: Literal["successive", "hyperband", "extrapolated"] | None = None
     """Evaluate what a method proposes cheaply, and only the best one in --eta at each
     larger cost, up to the full one; of oracles that train. Hyperband starts part of a
-    proposal at each cost."""
+    proposal at each cost; extrapolated stops what will probably not beat the best."""
     eta: float = 3.0
     """One in so many goes on, and each evaluation costs so many times the one before."""
     resource: Literal["epochs", "images", "channels"] = "epochs"
     """What a cheap training has less of."""
     least: int = 1
     """How much of it the cheapest training has at least."""
-    RANGES: ClassVar = {"eta": Halving.RANGES["eta"], "least": COUNT}
+    chance: float = Halving.chance
+    """Of beating the best, below which an extrapolated training stops."""
+    RANGES: ClassVar = {**Halving.RANGES, "least": COUNT}
 
     @property
     def settings(self) -> Halving | None:
         """What a search is told."""
-        return None if self.halving is None else Halving(self.halving, self.eta)
+        return (
+            None if self.halving is None else Halving(self.halving, self.eta, self.chance)
+        )
 
     def levels(self, oracle: Oracle) -> dict[str, Any]:
         """Returns the options that give an oracle cheaper fidelities; none if it has some.

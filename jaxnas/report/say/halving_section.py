@@ -26,7 +26,11 @@ def table(study: Study) -> Table | None:
         )
     if settings is None:
         return None
-    kind = {"successive": "successive halving", "hyperband": "Hyperband"}
+    kind = {
+        "successive": "successive halving",
+        "hyperband": "Hyperband",
+        "extrapolated": "extrapolation",
+    }
     how = kind.get(str(settings.get("kind")), "halving")
     return Table(
         f"Evaluations cut short by {how}, eta {settings.get('eta', 0):g}",

@@ -1,4 +1,4 @@
-"""Brackets in front of a host oracle: cheap evaluations first, the best go on.
+"""Cheap evaluations first, in front of a host oracle: the best, or the promising, go on.
 
 Each controller's brackets are its own; what is evaluated is shared, as everywhere. A repeat
 gets the answer that its controller has had. What stopped early is PARTIAL.
@@ -14,7 +14,7 @@ from jaxnas.core import tokens as tk
 from jaxnas.core.oracle import MultiFidelity, required
 from jaxnas.core.scalarise import WeightedSum
 from jaxnas.core.types import OK, PARTIAL, SKIPPED, Evaluation
-from jaxnas.run.halving import Bracket, survivors
+from jaxnas.run.halving import WARM, Bracket, chances, survivors
 from jaxnas.run.host.cache import HostCache
 
 Where = tuple[int, str]
@@ -28,6 +28,8 @@ class Schedule(NamedTuple):
     order: tuple[int, ...]
     """Fidelity of each rung, the full one, 0, last."""
     eta: float
+    chance: float | None = None
+    """Of beating the best, below which a lane stops; None where lanes compete."""
 
 
 class Promotion:
@@ -45,6 +47,7 @@ class Promotion:
         self.cache, self.scalariser, self.schedule = cache, scalariser, schedule
         self.reached: dict[Where, tuple[np.ndarray, int]] = {}
         """Tokens and the fidelity of the last evaluation, of each controller."""
+        self._paths: dict[str, np.ndarray] = {}
 
     def evaluate(
         self,
@@ -75,7 +78,11 @@ class Promotion:
             cost += np.where(now, found.cost, 0.0)
             if number < last:
                 reward = np.where(found.status == OK, self._reward(found), -np.inf)
-                alive &= ~now | self._best(np.where(now, reward, -np.inf), fresh, number)
+                reward = np.where(now, reward, -np.inf)
+                if self.schedule.chance is None:
+                    alive &= ~now | self._best(reward, fresh, number)
+                else:
+                    alive &= self._promising(controllers, tokens, reward, number)
         self._remember(controllers, tokens, fresh, fidelity)
         for i, b in np.argwhere(scored & ~fresh):
             where = int(controllers[i]), self._digest(tokens[i, b])
@@ -109,6 +116,42 @@ class Promotion:
                 best = first + np.argsort(-reward[i, first:stop], kind="stable")[:keep]
                 chosen[i, best] = np.isfinite(reward[i, best])
         return chosen
+
+    def _promising(
+        self, controllers: np.ndarray, tokens: np.ndarray, reward: np.ndarray, number: int
+    ) -> np.ndarray:
+        """Returns which lanes ``[n, B]`` go on from a rung; failed ones never do.
+
+        Judged by what its controller had evaluated in full before this proposal.
+        """
+        chosen = np.isfinite(reward)
+        assert self.schedule.chance is not None
+        for i, controller in enumerate(controllers):
+            rows = [
+                self._path(row, len(self.schedule.order))
+                for (owner, _), (row, level) in self.reached.items()
+                if owner == controller and level == 0
+            ]
+            finished = np.asarray([row for row in rows if np.isfinite(row).all()])
+            lanes = np.flatnonzero(chosen[i])
+            if len(finished) < WARM or not len(lanes):
+                continue
+            begun = np.asarray([self._path(tokens[i, b], number + 1) for b in lanes])
+            known = chances(finished, begun, float(finished[:, -1].max()))
+            chosen[i, lanes] = known >= self.schedule.chance
+        return chosen
+
+    def _path(self, tokens: np.ndarray, rungs: int) -> np.ndarray:
+        """Returns the rewards of an architecture at its first rungs, all evaluated."""
+        digest = self._digest(tokens)
+        path = self._paths.get(digest)
+        if path is None or len(path) < rungs:
+            levels = np.asarray(self.schedule.order[:rungs])
+            rows = np.repeat(np.asarray(tokens)[None], rungs, axis=0)
+            found = self._ask(rows, levels, np.ones(rungs, bool))
+            path = np.where(found.status == OK, self._reward(found), -np.inf)
+            self._paths[digest] = path
+        return path[:rungs]
 
     def _remember(
         self, controllers: np.ndarray, tokens: Any, fresh: np.ndarray, level: np.ndarray
