@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from jaxnas.children import train as tr
-from jaxnas.children.choice import ChoiceChild
+from jaxnas.children.choice import ChoiceChild, build_choice
 from jaxnas.children.metrics import assess
 from jaxnas.core.errors import UserError
 from jaxnas.core.space import SearchSpace

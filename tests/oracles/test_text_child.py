@@ -65,9 +65,9 @@ def test_networks_and_tasks_that_do_not_fit(synthetic):
         ChildOracle(SPACE, data=synthetic, size="channels:4")
 
 
-def test_analog_chips_refuse_an_embedding_in_one_sentence(synthetic):
+def test_the_simulator_refuses_a_space_with_a_gru_in_one_sentence(synthetic):
     small = {"epochs": 1, "batch": 16, "hwa_epochs": 1, "draws": 1}
-    with pytest.raises(UserError, match=r"embedding"):
+    with pytest.raises(UserError, match=r"'gru', put there by .*type = 'gru'"):
         make_oracle("analog", space=SPACE, data=synthetic, **small).measure(
             SPACE.from_dict(PLAIN)
         )

@@ -17,9 +17,11 @@ from jaxnas.core.oracle import (
     Described,
     Enumerated,
     Measuring,
+    MultiFidelity,
     OracleWrapper,
     Predictor,
     Repeating,
+    Scalable,
     Selectable,
     Spreading,
     Truthful,
@@ -72,6 +74,11 @@ ABLE = {
         "predict": lambda self, params, tokens: SimpleNamespace(mean=params * tokens),
     },
     Repeating: {"repeats": "resample"},
+    MultiFidelity: {
+        "num_fidelities": 3,
+        "effort": lambda self, tokens, fidelity: 1.0 / (1 + fidelity),
+    },
+    Scalable: {"cheaper": lambda self, resource, eta, least: {resource: eta}},
     Enumerated: {"columns": lambda self: {self.name: np.arange(81.0)}},
     Described: {"info": lambda self: {"source": "nowhere"}},
     Spreading: {"spreads": lambda self: {self.name: np.ones(81)}},
@@ -143,6 +150,8 @@ def test_what_a_wrapper_says_is_what_the_inner_oracle_says(wrapper):
     assert required(wrapped, Measuring).measure(TOKENS[0], 0) == "read"
     repeats = required(wrapped, Repeating).repeats
     assert repeats == ("stored" if wrapper is Noisy else "resample")
+    assert required(wrapped, MultiFidelity).effort(TOKENS[0], 1) == 0.5
+    assert required(wrapped, Scalable).cheaper("epochs", 3.0, 1) == {"epochs": 3.0}
     if Selectable not in wrapper.hides:
         other = required(wrapped, Selectable).select("other")
         assert type(other) is wrapper

@@ -259,7 +259,8 @@ def recorded(
 ) -> Iterator[None]:
     """Writes ``config.toml`` into a run directory, and its space file beside it.
 
-    As a context around the run: where that is refused, what was there before comes back.
+    As a context around the run: where that is refused or fails before it has begun, what
+    was there before comes back.
 
     Raises:
         UserError: the folder cannot be written.
@@ -271,8 +272,10 @@ def recorded(
     _save(command, name, folder, space)
     try:
         yield
-    except UserError:
+    except Exception as error:
         begun = any(folder.glob("*/config.json"))
+        if begun and not isinstance(error, UserError):
+            raise
         for path, content in before.items():
             if content is not None:
                 path.write_bytes(content)
