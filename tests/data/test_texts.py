@@ -164,7 +164,7 @@ def test_what_stands_for_texts():
         ("length=-1", "no whole number"),
         ("length=10,length=11", "stands twice"),
         ("tokens=letters", "Unknown kind of tokens"),
-        ("lenth=4", "Did you mean 'length'"),
+        ("lengths=4", "Did you mean 'length'"),
         ("size=32", "Unknown option of texts"),
         ("length=999999999999", "use a smaller length"),
     ],
