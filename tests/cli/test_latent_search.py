@@ -36,6 +36,7 @@ def search(capsys, tmp_path, *more):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_search_moves_through_the_latent_space(capsys, tmp_path, model):
     code, out, _ = search(capsys, tmp_path, "--latent", str(model))
     assert code == 0
