@@ -155,7 +155,7 @@ def trained(algo, layout, updates):
         return jax.jit(jax.vmap(one))(keys, jnp.float32([1e-3, 3e-3, 1e-2]))
 
 
-@pytest.mark.parametrize("name", map(slow, ["ppo", *TOKEN[:2], *LATENT]))
+@pytest.mark.parametrize("name", [*map(slow, ["ppo", *TOKEN[:2], *LATENT])])
 def test_both_layouts_train_the_same(name, latent_file):
     """Sums in another order: what is sampled is equal, and weights agree to 1e-3."""
     algo = algorithm(name, latent_file)
