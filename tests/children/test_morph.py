@@ -132,7 +132,8 @@ def test_the_torch_form_of_what_grew_is_the_old_flax_network(seed, steps):
     net, x = started(CHAIN, seed), images(CHAIN)
     wanted = logits(net, x)
     for made in grown(net, np.random.default_rng(seed + 10), steps):
-        close(torch_logits(*made, x), wanted)
+        # Rounding of the other framework on top of that of up to twelve morphs.
+        np.testing.assert_allclose(torch_logits(*made, x), wanted, rtol=0, atol=2e-5)
 
 
 @pytest.mark.slow

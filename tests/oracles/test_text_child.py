@@ -101,7 +101,7 @@ def test_searched_reported_and_exported(synthetic, tmp_path, capsys):
     ]  # fmt: skip
     run(command)
     (report,) = out.rglob("report.html")
-    assert "text-chain" in report.read_text()
+    assert "accuracy on the validation" in report.read_text()
     capsys.readouterr()
     command = ["export", "best", "--run", str(report.parent), "--epochs", "1"]
     run([*command, "--to", "spec,stablehlo", "--out", str(tmp_path / "net")])
