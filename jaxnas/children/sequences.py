@@ -17,9 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxnas.children.rules import Attributes, Count, Shape, Shapes, dense, one_image
 from jaxnas.core.errors import UserError
-
-PADDING = 0
-"""Id of what fills a text up to the length that all texts have."""
+from jaxnas.data.texts.words import PADDING
 
 
 def kept(ids: Float[Array, "B T"], places: int) -> Bool[Array, "B N"]:

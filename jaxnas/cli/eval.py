@@ -64,13 +64,12 @@ class Eval:
 
     def _play(self, run: Path) -> dict[str, Any]:
         from jaxnas.run import episodes
-        from jaxnas.run.remade import oracle_of
         from jaxnas.run.search import load_result
         from jaxnas.run.store import write_json
 
         reporter = Reporter("quiet" if self.json else "auto")
         warn = lambda text: reporter({"event": "warning", "label": run.name, "text": text})
-        oracle = oracle_of(load_result(run).config)
+        oracle = episodes.oracle_of(load_result(run))
         out = run.parent.parent
         with self.evaluating.open(oracle, out, [run], True, reporter) as host:
             result, made = episodes.play(
@@ -153,14 +152,15 @@ def summary(result: Any, made: Any) -> dict[str, Any]:
         For each setting the mean over controllers, with its 95 % interval, of each
         controller's mean and best; every controller's own under ``replicates``.
     """
+    from jaxnas.report.read.stats import finite_mean
     from jaxnas.run import episodes
 
     config, count = result.config, made.tokens.shape[1]
     goals = config["objectives"]
     upward = len(goals) > 1 or goals[0]["maximise"]
     each = {
-        "return": _mean(made.returns),
-        "value": _mean(made.value),
+        "return": finite_mean(made.returns, 1),
+        "value": finite_mean(made.value, 1),
         "best": _best(made.value, upward),
         "distinct": episodes.distinct(made.tokens) / count,
         "failed": made.failed.mean(axis=1),
@@ -194,13 +194,6 @@ def summary(result: Any, made: Any) -> dict[str, Any]:
             **{n: [_finite(v) for v in x] for n, x in each.items()},
         },
     }
-
-
-def _mean(x: np.ndarray) -> np.ndarray:
-    """Returns the mean of the finite values of each row, NaN where there is none."""
-    there = np.isfinite(x)
-    total = np.where(there, x, 0.0).sum(axis=1, dtype=np.float64)
-    return np.where(there.any(axis=1), total / np.maximum(1, there.sum(axis=1)), np.nan)
 
 
 def _best(x: np.ndarray, upward: bool) -> np.ndarray:

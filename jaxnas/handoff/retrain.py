@@ -25,11 +25,12 @@ from jaxnas.children import train as tr
 from jaxnas.children.build import Child, build, canonical_text
 from jaxnas.children.count import count_costs
 from jaxnas.children.references import REFERENCES, reference
-from jaxnas.core.errors import DiskFullError, UserError, unknown_name
-from jaxnas.core.files import replacing
+from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.ranges import COUNT, SEED, check
 from jaxnas.core.rng import root_key
 from jaxnas.core.types import Spec
+from jaxnas.data.tasks import noun
+from jaxnas.handoff.record import read_record, write_text
 from jaxnas.oracles.child import ChildOracle
 
 FORMAT = "jaxnas-retrain-1"
@@ -131,10 +132,10 @@ def retrain(
                 callback({"event": "train", **where})
                 known = _train(child, oracle, images, test, settings, settings.seed + i)
                 record["trainings"][key] = known
-                _write(out / FILE, json.dumps(record, indent=1))
+                write_text(out / FILE, json.dumps(record, indent=1))
             callback({"event": "trained", **where, **known})
-    _write(out / FILE, json.dumps(record, indent=1))
-    _write(out / TABLE, as_csv(record))
+    write_text(out / FILE, json.dumps(record, indent=1))
+    write_text(out / TABLE, as_csv(record))
     return record
 
 
@@ -168,21 +169,13 @@ def read_retraining(folder: str | Path) -> dict[str, Any] | None:
     Raises:
         UserError: it is damaged or of another version.
     """
-    path = Path(folder) / FILE
-    if not path.exists():
-        return None
     mend = "move it away and run 'jaxnas retrain' again."
-    try:
-        record = json.loads(path.read_text())
-        if record["format"] != FORMAT:
-            raise UserError(f"{path} has the format {record['format']!r}; {mend}")
-        for network in record["networks"]:
-            [record["trainings"].get(key) for key in network["keys"]]
-    except UserError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is damaged or cannot be read; {mend}") from error
-    return record
+    return read_record(Path(folder) / FILE, FORMAT, mend, check=_check_keys)
+
+
+def _check_keys(record: Mapping[str, Any]) -> None:
+    for network in record["networks"]:
+        [record["trainings"].get(key) for key in network["keys"]]
 
 
 def as_csv(record: Mapping[str, Any]) -> str:
@@ -206,9 +199,14 @@ def as_csv(record: Mapping[str, Any]) -> str:
 
 def _references(oracle: ChildOracle, settings: Retraining) -> list[Network]:
     data = oracle.images
-    height, width, channels = data.x_train.shape[1:]
     if not settings.references:
         return []
+    if noun(data) == "text":
+        raise UserError(
+            f"The references are networks for images, and {data.name!r} holds texts; leave "
+            "them out with --no-references."
+        )
+    height, width, channels = data.x_train.shape[1:]
     return [
         Network(
             name,
@@ -306,17 +304,3 @@ def _program(
     variables, curves = tr.fit(forward, variables, images, key, training, hparams)
     loss, accuracy = tr.evaluate(forward, variables, *test)
     return curves, loss, accuracy
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            file.write(text.encode())
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); name another folder with --out."
-        ) from error
-    except OSError as error:
-        raise DiskFullError(f"{path} could not be written ({error.strerror}).") from error

@@ -28,11 +28,11 @@ from jaxnas.children.count import count_costs
 from jaxnas.children.weights import SPEC_FILE, from_arrays, save_network, to_arrays
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.files import replacing
 from jaxnas.core.rng import root_key
 from jaxnas.core.statistics import welch_p
 from jaxnas.data.formats.npz import read_npz
 from jaxnas.data.tasks import Task
+from jaxnas.handoff.record import read_record, write_text
 from jaxnas.oracles.child import ChildOracle
 
 FORMAT = "jaxnas-validation-1"
@@ -134,8 +134,7 @@ def validate(
         "versions": {k: measured[0].facts[k] for k in ("python", "torch", "aihwkit")},
         "candidates": rows,
     }
-    with replacing(out / FILE) as file:
-        file.write(json.dumps(record, indent=1).encode())
+    write_text(out / FILE, json.dumps(record, indent=1))
     return record
 
 
@@ -145,19 +144,7 @@ def read_validation(folder: str | Path) -> dict[str, Any] | None:
     Raises:
         UserError: it is damaged or of another version.
     """
-    path = Path(folder) / FILE
-    if not path.exists():
-        return None
-    mend = "run 'jaxnas validate' again."
-    try:
-        record = json.loads(path.read_text())
-        if record["format"] != FORMAT:
-            raise UserError(f"{path} has the format {record['format']!r}; {mend}")
-    except UserError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged or cannot be read; {mend}") from error
-    return record
+    return read_record(Path(folder) / FILE, FORMAT, "run 'jaxnas validate' again.")
 
 
 def _folder(out: Path, oracle: ChildOracle, tokens: np.ndarray) -> Path:

@@ -246,8 +246,9 @@ class ChildOracle:
                 f"A batch of {self.batch} is more than the {used} training "
                 f"{noun(self.images)}s of {self.images.name!r}; use a smaller batch."
             )
+        moved = {name: name in self._extra for name in ("fgsm_accuracy", "noise_accuracy")}
         check_pixels(self.images, augment=self.augment != "none", cutout=self.cutout > 0,
-                     mixup=self.mixup > 0)  # fmt: skip
+                     mixup=self.mixup > 0, **moved)  # fmt: skip
         return tr.Training(
             level.epochs, self.batch, self.augment, schedule=self.schedule,
             optimiser=self.optimiser, cutout=self.cutout, mixup=self.mixup,

@@ -108,7 +108,8 @@ def play(
             f"{episodes:,} episodes of {len(controllers):,} policies are more than "
             f"{MOST:,}; choose fewer --episodes, or --top N."
         )
-    book = _oracle(result)
+    weights = tuple(result.config["weights"])
+    book = budgeted(oracle_of(result), 1, weights=weights)
     at = np.searchsorted(result.arrays["controller"], controllers)
     settings = result.arrays["setting"][at]
     columns = {n: np.asarray(c, np.float32) for n, c in result.config["hparams"].items()}
@@ -162,16 +163,14 @@ def _algorithm(result: Result, header: dict[str, Any], path: Path) -> Any:
     return algo
 
 
-def _oracle(result: Result) -> Budgeted:
-    """Returns the run's oracle with its weights."""
-    config = result.config
+def oracle_of(result: Result) -> Oracle:
+    """Returns what a run asked, made again; UserError where that cannot be."""
     try:
-        oracle: Oracle = remade.oracle_of(config)
+        return remade.oracle_of(result.config)
     except (JaxnasError, ImportError) as error:
         raise UserError(
             f"The oracle of {result.path} could not be made again here: {error}"
         ) from error
-    return budgeted(oracle, 1, weights=tuple(config["weights"]))
 
 
 def _known(result: Result, book: Budgeted, at: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 
 from jaxnas.cli import main
 from jaxnas.core.errors import UserError
+from jaxnas.handoff import retrain as rt
 from jaxnas.oracles.child import ChildOracle
 from jaxnas.registry import make_oracle, make_space
 
@@ -50,6 +51,19 @@ def test_what_only_images_can_be_given_is_refused(synthetic):
     for name, value in (("augment", "shift"), ("cutout", 2), ("mixup", 0.2)):
         with pytest.raises(UserError, match=f"{name} changes the pixels"):
             ChildOracle(SPACE, data=synthetic, **{name: value})
+    for name in ("fgsm_accuracy", "noise_accuracy"):
+        with pytest.raises(UserError, match=f"{name} changes the pixels"):
+            ChildOracle(SPACE, data=synthetic, objective=name)
+
+
+def test_it_is_trained_in_full_without_references_for_images(synthetic, tmp_path):
+    oracle = ChildOracle(SPACE, data=synthetic, **TRAINED)
+    networks = rt.found(oracle, [SPACE.from_dict(PLAIN)], [{}])
+    with pytest.raises(UserError, match="holds texts; leave them out with --no-ref"):
+        rt.retrain(oracle, networks, tmp_path, rt.Retraining(runs=1))
+    alone = rt.Retraining(runs=1, references=False)
+    record = rt.retrain(oracle, networks, tmp_path, alone)
+    assert rt.results(record, record["networks"][0]).mean > 80  # 30 texts; chance is 50
 
 
 def test_networks_and_tasks_that_do_not_fit(synthetic):

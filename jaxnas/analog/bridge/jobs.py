@@ -53,7 +53,7 @@ class Metrics(NamedTuple):
     facts: dict[str, Any]  # versions, seconds, tiles and the job itself
 
 
-def probe(python: str = sys.executable, timeout: float = 600.0) -> Probe:
+def probe(python: str = sys.executable, timeout: float = 300.0) -> Probe:
     """Returns whether the runner works in an interpreter, tried in its own process."""
     try:
         command = [python, str(RUNNER), "--probe"]
@@ -61,7 +61,11 @@ def probe(python: str = sys.executable, timeout: float = 600.0) -> Probe:
     except OSError as error:
         return Probe(False, f"{python} cannot be started: {error.strerror}.")
     except subprocess.TimeoutExpired:
-        return Probe(False, f"torch and aihwkit hang in {python}; run: {INSTALL}")
+        return Probe(
+            False,
+            f"torch and aihwkit hang in {python}, or the machine is too busy: no answer "
+            f"in {timeout:.0f} s. Try again, or run: {INSTALL}",
+        )
     if done.returncode == 0:
         found = json.loads(done.stdout.splitlines()[-1])
         torch, aihwkit = found["torch"], found["aihwkit"]

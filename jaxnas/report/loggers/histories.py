@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.report.read.load import RunData
-from jaxnas.report.read.stats import carry_forward
+from jaxnas.report.read.stats import carry_forward, finite_mean
 
 POINTS = 500
 """Points of a curve at most, evenly spaced with the first and the last."""
@@ -62,7 +62,7 @@ def histories(run: RunData, optimum: float | None) -> list[History]:
             middle = {n: x for n, x in _spread(regret).items() if n in ("mean", "median")}
             curves += [_curve(f"regret/{n}", QUERY, x) for n, x in middle.items()]
         curves += [
-            _curve(f"train/{name}", UPDATE, _mean(column[rows]))
+            _curve(f"train/{name}", UPDATE, finite_mean(column[rows], 0))
             for name, column in sorted(run.results.metrics.items())
         ]
         hparams = {name: float(x[setting]) for name, x in run.hparams.items()}
@@ -87,13 +87,6 @@ def _spread(x: np.ndarray) -> dict[str, np.ndarray]:
     """Returns mean and quartiles over controllers; NaN where one has no value yet."""
     low, middle, high = np.quantile(x, (0.25, 0.5, 0.75), axis=0)
     return {"mean": x.mean(axis=0), "q25": low, "median": middle, "q75": high}
-
-
-def _mean(x: np.ndarray) -> np.ndarray:
-    """Returns the mean over those controllers that were not frozen, NaN if all were."""
-    there = np.isfinite(x)
-    total = np.where(there, x, 0.0).sum(axis=0, dtype=np.float64)
-    return np.where(there.any(axis=0), total / np.maximum(1, there.sum(axis=0)), np.nan)
 
 
 def _curve(name: str, axis: str, values: np.ndarray) -> Curve:

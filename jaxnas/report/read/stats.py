@@ -44,6 +44,14 @@ class Band(NamedTuple):
     high: Float[np.ndarray, "Q"]
 
 
+def finite_mean(x: np.ndarray, axis: int) -> np.ndarray:
+    """Returns the mean of the finite values along an axis, NaN where there is none."""
+    there = np.isfinite(x)
+    total = np.where(there, x, 0.0).sum(axis=axis, dtype=np.float64)
+    counts = np.maximum(1, there.sum(axis=axis))
+    return np.where(there.any(axis=axis), total / counts, np.nan)
+
+
 def carry_forward(curve: Float[np.ndarray, "P Q"]) -> Float[np.ndarray, "P Q"]:
     """Returns the curves with every NaN replaced by the last value before it.
 

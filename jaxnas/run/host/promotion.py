@@ -126,24 +126,25 @@ class Promotion:
         """
         chosen = np.isfinite(reward)
         assert self.schedule.chance is not None
+        paths: dict[int, list[np.ndarray]] = {}
+        for (owner, digest), (row, level) in self.reached.items():
+            if level == 0:
+                path = self._path(row, digest, len(self.schedule.order))
+                paths.setdefault(owner, []).append(path)
         for i, controller in enumerate(controllers):
-            rows = [
-                self._path(row, len(self.schedule.order))
-                for (owner, _), (row, level) in self.reached.items()
-                if owner == controller and level == 0
-            ]
+            rows = paths.get(int(controller), [])
             finished = np.asarray([row for row in rows if np.isfinite(row).all()])
             lanes = np.flatnonzero(chosen[i])
             if len(finished) < WARM or not len(lanes):
                 continue
-            begun = np.asarray([self._path(tokens[i, b], number + 1) for b in lanes])
+            some = [(tokens[i, b], self._digest(tokens[i, b])) for b in lanes]
+            begun = np.asarray([self._path(*one, number + 1) for one in some])
             known = chances(finished, begun, float(finished[:, -1].max()))
             chosen[i, lanes] = known >= self.schedule.chance
         return chosen
 
-    def _path(self, tokens: np.ndarray, rungs: int) -> np.ndarray:
+    def _path(self, tokens: np.ndarray, digest: str, rungs: int) -> np.ndarray:
         """Returns the rewards of an architecture at its first rungs, all evaluated."""
-        digest = self._digest(tokens)
         path = self._paths.get(digest)
         if path is None or len(path) < rungs:
             levels = np.asarray(self.schedule.order[:rungs])
