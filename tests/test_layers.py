@@ -33,7 +33,7 @@ RANK = {
 }
 # The same inside a folder that has rooms of its own; files beside them may import all.
 INNER = {
-    "data": {"formats": 0, "tables": 2, "store": 1, "images": 1, "texts": 2},
+    "data": {"formats": 0, "tables": 2, "store": 1, "images": 1, "texts": 1},
     "report": {"read": 0, "draw": 1, "loggers": 1, "say": 2, "render": 3},
     "run": {"host": 0},
     "cli": {"common": 0},

@@ -15,8 +15,8 @@ from jaxnas.cli.common.console import console, headed, pairs
 from jaxnas.core.errors import UserError
 from jaxnas.data import recipes
 from jaxnas.data.images.sources import IMAGE_TASKS, open_images, split_size
-from jaxnas.data.images.splits import shared
 from jaxnas.data.images.task import finish
+from jaxnas.data.splits import shared
 from jaxnas.data.texts import sources as ts
 from jaxnas.data.texts import task as tt
 

@@ -14,10 +14,10 @@ import pytest
 from jaxnas import registry
 from jaxnas.core.errors import UserError
 from jaxnas.data import recipes
+from jaxnas.data import splits as sp
 from jaxnas.data.formats.npz import content_checksum
 from jaxnas.data.formats.pickled_array import read_array
 from jaxnas.data.images import animals, fashion, textures
-from jaxnas.data.images import splits as sp
 from jaxnas.data.images.sources import IMAGE_TASKS, load_images
 
 SIZES = {

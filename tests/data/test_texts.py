@@ -9,7 +9,7 @@ import pytest
 import jaxnas
 from jaxnas import load_texts
 from jaxnas.core.errors import UserError
-from jaxnas.data.images.splits import shared
+from jaxnas.data.splits import shared
 from jaxnas.data.tasks import load_task
 from jaxnas.data.texts.sources import is_text, split_reading
 from jaxnas.data.texts.words import CUTS, Reading, encode, fitting_length, most_frequent

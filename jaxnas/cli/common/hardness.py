@@ -8,8 +8,8 @@ import numpy as np
 from jaxnas.core.errors import UserError
 from jaxnas.core.ranges import COUNT, check
 from jaxnas.data.images.sources import load_images
-from jaxnas.data.images.splits import SEED
 from jaxnas.data.images.task import ImageData
+from jaxnas.data.splits import SEED
 
 ITERATIONS = 200
 """Most L-BFGS iterations of a logistic regression."""

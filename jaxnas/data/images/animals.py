@@ -12,9 +12,9 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.data.formats.pickled_array import read_array
-from jaxnas.data.images.splits import three
 from jaxnas.data.images.task import Packaged, pack
 from jaxnas.data.recipes import Arrays, Recipe
+from jaxnas.data.splits import three
 
 _FOLDER = "animal_mnist/data/Animal_MNIST"
 IMAGES = f"{_FOLDER}/animal_data_version_3.gz"

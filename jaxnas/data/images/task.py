@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.data.formats.npz import content_checksum
-from jaxnas.data.images.splits import Splits, block_sums, drop_shared, first_rows
 from jaxnas.data.recipes import Arrays, Recipe, load
+from jaxnas.data.splits import Splits, block_sums, drop_shared, first_rows
 
 
 class ImageData(NamedTuple):

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from jaxnas.data.images.splits import Splits, drop_shared, keys
 from jaxnas.data.images.task import Packaged, pack
 from jaxnas.data.recipes import Arrays, Recipe
+from jaxnas.data.splits import Splits, drop_shared, keys
 
 NAMES = (
     "astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "ihc",

@@ -16,8 +16,8 @@ import numpy as np
 
 from jaxnas.core.errors import UserError
 from jaxnas.data.images.files import usable
-from jaxnas.data.images.splits import Pair
 from jaxnas.data.images.task import Opened
+from jaxnas.data.splits import Pair
 
 INSTALL = 'pip install "jaxnas[tfds]"'
 NAMES = {n: n for n in ("train", "validation", "test")} | {"valid": "validation"}

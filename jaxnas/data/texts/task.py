@@ -2,7 +2,7 @@
 
 A search sees the validation split; only a report sees the test split. Words are known by
 the training split alone. Rows are ordered and cut by content as images are
-(:mod:`jaxnas.data.images.splits`): equal texts fall on one side.
+(:mod:`jaxnas.data.splits`): equal texts fall on one side.
 """
 
 import hashlib
@@ -15,8 +15,8 @@ import psutil
 
 from jaxnas.core.errors import UserError
 from jaxnas.data.formats.npz import content_checksum
-from jaxnas.data.images.splits import FRACTIONS, Splits, first_rows, split
 from jaxnas.data.recipes import Recipe
+from jaxnas.data.splits import FRACTIONS, Splits, first_rows, split
 from jaxnas.data.texts.words import (
     CUTS,
     UNKNOWN,
