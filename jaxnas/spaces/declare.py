@@ -26,10 +26,10 @@ from jaxnas.core.types import Graph, Spec
 from jaxnas.registry import DECLARED
 from jaxnas.spaces import spec as sp
 from jaxnas.spaces.declared import document as doc
+from jaxnas.spaces.declared import seen
 from jaxnas.spaces.declared.compiled import Compiled, Pins, compile_source, compiled
 from jaxnas.spaces.declared.counting import marginals
 from jaxnas.spaces.declared.network import to_spec
-from jaxnas.spaces.declared.skips import skips
 from jaxnas.spaces.declared.uses import operations
 from jaxnas.spaces.declared.values import from_values, to_values
 
@@ -211,22 +211,8 @@ class Declared:
         return jnp.asarray(table)[rows, tokens[jnp.asarray(places)]]
 
     @functools.cached_property
-    def _columns(self) -> list[tuple[str, int, tuple[float, ...]]]:
-        """Name, slot and value of each token of every feature."""
-        found = []
-        for place, slot in enumerate(self._made.layout.slots):
-            pad = (0.0,) * (self.vocab - len(slot.choices))
-            if all(isinstance(choice, int | float) for choice in slot.choices):
-                numbers = tuple(float(choice) for choice in slot.choices)
-                found.append((slot.name, place, numbers + pad))
-            else:
-                for i, choice in enumerate(slot.choices):
-                    one = tuple(float(i == j) for j in range(len(slot.choices)))
-                    found.append((f"{slot.name} = {choice}", place, one + pad))
-            if slot.absent:
-                there = (1.0,) * len(slot.choices) + pad
-                found.append((f"{slot.name} present", place, there))
-        return found
+    def _columns(self) -> list[seen.Column]:
+        return seen.columns(self._made.layout, self.vocab)
 
     def to_dict(self, tokens: np.ndarray) -> dict[str, Any]:
         """Returns what was decided, by name; fixed parts too, absent ones left out.
@@ -295,17 +281,7 @@ class Declared:
 
     @functools.cached_property
     def _nodes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Operation id of each token of each slot; (slot, token, from, to) of each skip."""
-        layout = self._made.layout
-        edges = np.array(list(skips(layout.items)), np.int32).reshape(-1, 4)
-        drawn = {int(slot) for slot in edges[:, 0]}
-        known: dict[tuple[str, Any], int] = {}
-        ids = np.zeros((self.length, self.vocab), np.int32)
-        for place, slot in enumerate(layout.slots):
-            for token, choice in enumerate(slot.choices if place not in drawn else ()):
-                key = (slot.kind, repr(choice))
-                ids[place, token] = known.setdefault(key, len(known) + 3)
-        return ids, edges
+        return seen.nodes(self._made.layout, self.vocab)
 
     def to_spec(self, tokens: np.ndarray) -> Spec:
         """Returns the network, with what was decided under ``choices``.
@@ -360,19 +336,7 @@ class Declared:
 
     def warnings(self) -> list[str]:
         """Returns what is legal and surely not meant: parts that nothing can reach."""
-        kinds: dict[str, dict[str, int]] = {}
-        for slot, row in zip(self._made.layout.slots, marginals(self._made.counts)):
-            found = kinds.setdefault(slot.kind, {})
-            for choice, n in zip(slot.choices, row):
-                found[str(choice)] = found.get(str(choice), 0) + n
-        texts = []
-        for kind, row in kinds.items():
-            never = [choice for choice, n in row.items() if n == 0]
-            if len(never) == len(row):
-                texts.append(f"The decision {kind!r} can never be reached.")
-            else:
-                texts += [f"{kind!r} can never be {choice!r}." for choice in never]
-        return texts
+        return seen.unreached(self._made.layout, marginals(self._made.counts))
 
     @property
     def _made(self) -> Compiled:
