@@ -147,8 +147,8 @@ def test_children_run_on_tiles():
 
 
 @pytest.mark.slow
-def test_accuracy_is_the_toolkits_over_25_chips(digits, toolkit):
-    """Two-sample t of the mean accuracy of 25 reprogrammed chips, each time, p > 1e-4."""
+def test_accuracy_is_the_toolkits_over_100_chips(digits, toolkit):
+    """Two-sample t of the mean accuracy of 100 reprogrammed chips, each time, p > 1e-4."""
     data, trained = digits
     plan = make_plan(MODULE, trained, SHAPE, Structure())
     converted = on_tiles(plan, trained)
@@ -159,7 +159,7 @@ def test_accuracy_is_the_toolkits_over_25_chips(digits, toolkit):
     images, labels = np.asarray(data.x_test[:200]), np.asarray(data.y_test[:200])
     job = {
         "seed": 0,
-        "draws": 25,
+        "draws": 100,
         "times": TIMES,
         "convolutions": 3,
         "strides": (1, 2, 1),
@@ -178,13 +178,13 @@ def test_accuracy_is_the_toolkits_over_25_chips(digits, toolkit):
         job[f"norm{i}.running_mean"] = np.asarray(statistics["mean"])
         job[f"norm{i}.running_var"] = np.asarray(statistics["var"])
     theirs = toolkit([("accuracy", job)])[0]["accuracy"]
-    ours = score(converted, plan, images, labels, 25)
-    error = np.sqrt((ours.var(0, ddof=1) + theirs.var(0, ddof=1)) / 25)
+    ours = score(converted, plan, images, labels, 100)
+    error = np.sqrt((ours.var(0, ddof=1) + theirs.var(0, ddof=1)) / 100)
     t = (ours.mean(0) - theirs.mean(0)) / error
-    # 48 degrees of freedom: |t| > 4.24 has p = 1e-4.
-    assert np.all(np.abs(t) < 4.24)
+    # 198 degrees of freedom: |t| > 3.97 has p = 1e-4. Chips are skewed to the low side.
+    assert np.all(np.abs(t) < 3.97), (t, ours.mean(0), theirs.mean(0))
     # The companion that must fail: twice the programming noise.
     louder = Hyper(device=Device(programming_scale=2.0))
-    other = score(converted, plan, images, labels, 25, hyper=louder)
-    error = np.sqrt((other.var(0, ddof=1) + theirs.var(0, ddof=1)) / 25)
-    assert np.any(np.abs(other.mean(0) - theirs.mean(0)) > 4.24 * error)
+    other = score(converted, plan, images, labels, 100, hyper=louder)
+    error = np.sqrt((other.var(0, ddof=1) + theirs.var(0, ddof=1)) / 100)
+    assert np.any(np.abs(other.mean(0) - theirs.mean(0)) > 3.97 * error)
