@@ -14,7 +14,7 @@ GRID := ppo.lr=0.001,0.003,0.01,0.03 ppo.entropy=0.03,0.1,0.2,0.4 \
 help:
 	@echo "make search     thousands of controllers search AnalogNAS-Bench; ends with a report"
 	@echo "make validate   small networks trained on digits, then measured on simulated chips"
-	@echo "make test       the default tests: 18 minutes on 2 quiet cores"
+	@echo "make test       the default tests: 9 minutes on 2 quiet cores"
 	@echo "make test-slow  the slow tests"
 	@echo "make test-external  the tests that need the extra external (t-SNE, UMAP, ...)"
 	@echo "make check      lint, types and the default tests"

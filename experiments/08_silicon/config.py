@@ -20,10 +20,12 @@ class Config:
     tiles: int = 40
     """As are those with more tiles, each of which aihwkit programs by itself."""
     flops: float = 3e5
-    """As are those with more multiply-accumulates for one image."""
+    """As are those with more multiply-accumulates for one image or text."""
     data: str = "digits"
+    limit: int | None = None
+    """Most images or texts of each split."""
     images: int = 100
-    """The first test images, which every chip is read with."""
+    """The first test images or texts, which every chip is read with."""
     chips: int = 100
     epochs: int = 10
     hwa_epochs: int = 3
@@ -34,6 +36,16 @@ class Config:
 
 SETS = {
     "analog-resnet": Config("analog-resnet", {"groups": 4, "blocks": 2, "branches": 2}),
+    "texts": Config(
+        "text-chain",
+        networks=20,
+        drawn=300,
+        data="vader-sign,vocabulary=500,length=16",
+        limit=3000,
+        images=200,
+        chips=40,
+        lot=2,
+    ),
     "mixed": Config(
         str(Path(__file__).with_name("mixed.toml")), networks=10, chips=40, tiles=18, lot=1
     ),
