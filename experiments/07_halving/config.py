@@ -11,8 +11,8 @@ class Config:
     """Budgets in CPU seconds of one core, compilations left out of both arms."""
 
     seeds: int = 10
-    cpu_s: float = 12.0  # of each arm and seed
-    shares: tuple[float, ...] = (1.0,)  # of it, at which the arms are compared
+    cpu_s: float = 36.0  # of each arm and seed
+    shares: tuple[float, ...] = (1 / 3, 1.0)  # of it, at which the arms are compared
     tests: int = 2  # trainings of what an arm chose, with other seeds
     size: str = "channels:4,cells:1"
     epochs: int = 9  # of a full training
