@@ -1,6 +1,7 @@
 """Search by a Gaussian process that is fitted to everything queried."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -12,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.ranges import HPARAMS
+from jaxnas.core.rng import wrap
 from jaxnas.core.space import Mutable, SearchSpace
 from jaxnas.core.types import OK, Evaluation, Proposal
 from jaxnas.surrogates import gaussian_process as gp
@@ -43,7 +45,7 @@ class ModelState(NamedTuple):
     hparams: ModelHparams
     tokens: Int[Array, "C L"]
     reward: Float[Array, "C"]
-    """NaN where the evaluation failed."""
+    """-inf where the evaluation failed or the place is empty."""
     told: Int[Array, ""]
     """Rows so far; the oldest one's place is ``told % capacity``."""
     kernel: gp.Kernel
@@ -84,7 +86,7 @@ class ModelBased:
     steps: int = 15
     rounds: int = 1
     id: str = "model-based-v1"
-    preferred_width: int = 1
+    preferred_width: int = 8
 
     def __post_init__(self) -> None:
         if self.start < 2 or not 1 <= self.batch <= self.capacity <= BUCKETS[-1]:
@@ -115,7 +117,7 @@ class ModelBased:
         return ModelState(
             hparams,
             jnp.zeros((C, L), jnp.int32),
-            jnp.full(C, jnp.nan, jnp.float32),
+            jnp.full(C, -jnp.inf, jnp.float32),
             jnp.int32(0),
             self._prior(),
             jnp.int32(0),
@@ -143,20 +145,23 @@ class ModelBased:
 
     def ask(self, key: Key[Array, ""], state: ModelState) -> tuple[ModelState, Proposal]:
         """Returns uniform architectures first, then those of the largest acquisition."""
-        fresh_key, breed_key = jax.random.split(key)
-        keys = jax.random.split(fresh_key, self.batch)
-        fresh = jax.vmap(lambda k: tk.sample_uniform(k, self.space))(keys)
-        starting = state.told < state.hparams.start
-        every = jnp.ones(self.batch, bool)
+        tokens, active = _branching(self._proposed)(jax.random.key_data(key), state)
+        return state, Proposal(tokens, jnp.zeros(self.batch, jnp.int32), active)
+
+    def _proposed(
+        self, key_data: Array, state: ModelState
+    ) -> tuple[Int[Array, "B L"], Bool[Array, "B"]]:
+        key = wrap(key_data)
 
         def begin(state: ModelState) -> tuple[Array, Array]:
-            return fresh, every
+            keys = jax.random.split(key, self.batch)
+            fresh = jax.vmap(lambda k: tk.sample_uniform(k, self.space))(keys)
+            return fresh, jnp.ones(self.batch, bool)
 
         def choose(state: ModelState) -> tuple[Array, Array]:
-            return self._bucketed(self._choose, state, breed_key)
+            return self._bucketed(self._choose, state, key)
 
-        tokens, active = jax.lax.cond(starting, begin, choose, state)
-        return state, Proposal(tokens, jnp.zeros(self.batch, jnp.int32), active)
+        return jax.lax.cond(state.told < state.hparams.start, begin, choose, state)
 
     def _choose(
         self, state: ModelState, key: Key[Array, ""]
@@ -240,7 +245,7 @@ class ModelBased:
         rank = jnp.cumsum(proposal.active, dtype=jnp.int32) - 1
         place = (state.told + rank) % self.capacity
         place = jnp.where(proposal.active, place, self.capacity)
-        reward = jnp.where(ok, evaluation.reward, jnp.nan)
+        reward = jnp.where(ok, evaluation.reward, -jnp.inf)
         return state._replace(
             tokens=state.tokens.at[place].set(proposal.tokens, mode="drop"),
             reward=state.reward.at[place].set(reward, mode="drop"),
@@ -251,18 +256,7 @@ class ModelBased:
         self, key: Key[Array, ""], state: ModelState
     ) -> tuple[ModelState, dict[str, Float[Array, ""]]]:
         """Returns the state with a new fit where one is due, and the kernel's facts."""
-        count = state.told
-        gap = jnp.select([count <= 20, count <= 50, count <= 100], [2, 5, 10], 25)
-        due = (count - state.fitted >= gap) | (state.fitted == 0)
-        due &= count >= state.hparams.start
-
-        def refit(state: ModelState) -> tuple[gp.Kernel, Array, Array]:
-            return (*self._bucketed(self._refit, state), state.told)
-
-        def keep(state: ModelState) -> tuple[gp.Kernel, Array, Array]:
-            return state.kernel, state.candidates, state.fitted
-
-        kernel, candidates, fitted = jax.lax.cond(due, refit, keep, state)
+        kernel, candidates, fitted = _branching(self._learnt)(state)
         state = state._replace(kernel=kernel, candidates=candidates, fitted=fitted)
         share = jax.nn.softmax(kernel.mixture)
         metrics = {
@@ -272,6 +266,21 @@ class ModelBased:
             "kernel_noise": jnp.exp(kernel.noise),
         }
         return state, metrics
+
+    def _learnt(self, state: ModelState) -> tuple[gp.Kernel, Array, Array]:
+        """Returns kernel, candidates and rows at the last fit, new where one is due."""
+        told = state.told
+        gap = jnp.select([told <= 20, told <= 50, told <= 100], [2, 5, 10], 25)
+        due = (told - state.fitted >= gap) | (state.fitted == 0)
+        due &= told >= state.hparams.start
+
+        def refit(state: ModelState) -> tuple[gp.Kernel, Array, Array]:
+            return (*self._bucketed(self._refit, state), state.told)
+
+        def keep(state: ModelState) -> tuple[gp.Kernel, Array, Array]:
+            return state.kernel, state.candidates, state.fitted
+
+        return jax.lax.cond(due, refit, keep, state)
 
     def _refit(self, state: ModelState) -> tuple[gp.Kernel, Int[Array, "S L"]]:
         labels, held = _labels(state)
@@ -287,6 +296,30 @@ class ModelBased:
         value = _improvement(mean, sd * state.hparams.optimism, _best(labels, held))
         value = jnp.where(_seen(state, members), -jnp.inf, value)
         return kernel, members[jax.lax.top_k(value, state.candidates.shape[0])[1]]
+
+
+def _branching(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function whose branches stay branches when it is mapped, on a CPU.
+
+    ``vmap`` computes all branches, which an accelerator does side by side. A CPU visits
+    the controllers one after another instead. Two mapped factorisations at once also
+    block each other for good there: jaxlib 0.10 waits for its pool of threads from within
+    it (``ParallelBatchMap``), and on two cores both threads wait.
+    """
+    one = jax.custom_batching.custom_vmap(function)
+
+    @one.def_vmap
+    def _(size: int, batched: Any, *args: Any) -> tuple[Any, Any]:
+        spread = lambda x, b: x if b else jnp.broadcast_to(x, (size, *jnp.shape(x)))
+        args = jax.tree.map(spread, args, tuple(batched))
+        found = jax.lax.platform_dependent(
+            args,
+            cpu=lambda rows: jax.lax.map(lambda row: function(*row), rows),
+            default=lambda rows: jax.vmap(function)(*rows),
+        )
+        return found, jax.tree.map(lambda _: True, found)
+
+    return one
 
 
 @functools.lru_cache(maxsize=8)

@@ -197,18 +197,6 @@ def advance(
     return _ended(oracle, member, new, metrics, step)
 
 
-def _each(function: Callable[..., Any], members: PyTree) -> Any:
-    """Returns a function over the members of a block.
-
-    One alone is not mapped, so that its ``lax.cond`` and ``lax.switch`` stay branches:
-    ``vmap`` would compute all of them.
-    """
-    if jax.tree.leaves(members)[0].shape[0] > 1:
-        return jax.vmap(function)(members)
-    alone = function(jax.tree.map(lambda x: x[0], members))
-    return jax.tree.map(lambda x: x[None], alone)
-
-
 def _advance_block(
     algo: Algorithm,
     oracle: Budgeted,
@@ -226,7 +214,7 @@ def _advance_block(
     def body(carry: tuple[Int[Array, ""], Member]) -> tuple[Int[Array, ""], Member]:
         step, block = carry
         one = functools.partial(advance, algo, oracle, params, step=step)
-        return step + 1, _each(one, block)
+        return step + 1, jax.vmap(one)(block)
 
     return jax.lax.while_loop(unfinished, body, (start, block))[1]
 
@@ -339,7 +327,7 @@ class Programs:
             return phase(item, *rng.round_keys(key, self.algo.rounds), step, *scalars)
 
         def block(items: Any, *scalars: Array) -> Any:
-            return _each(lambda item: member(item, *scalars), items)
+            return jax.vmap(lambda item: member(item, *scalars))(items)
 
         return self._over_blocks(block)
 

@@ -104,7 +104,7 @@ def test_far_below_the_median_is_compressed():
     state = mb.ModelBased(SPACE).init(
         jax.random.key(0), mb.ModelBased(SPACE).default_hparams()
     )
-    rewards = jnp.asarray([*range(90, 98), 10.0, 20.0, jnp.nan])
+    rewards = jnp.asarray([*range(90, 98), 10.0, 20.0, -jnp.inf])
     state = state._replace(reward=state.reward.at[:11].set(rewards))
     labels, held = mb._labels(state)
     known = np.asarray(labels)[:10]
