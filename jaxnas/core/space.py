@@ -85,6 +85,16 @@ class Operated(Protocol):
 
 
 @runtime_checkable
+class Passing(Protocol):
+    """A space that knows which operations of its graphs hand their input on unchanged."""
+
+    @property
+    def passing_ops(self) -> tuple[int, ...]:
+        """Operation ids of :meth:`SearchSpace.to_graph`."""
+        ...
+
+
+@runtime_checkable
 class Textual(Protocol):
     """A space whose networks can be built for other texts, the tokens unchanged."""
 

@@ -97,6 +97,11 @@ class NB201:
         """Costs are a constant plus one term a token, whatever the other tokens are."""
         return True
 
+    @property
+    def passing_ops(self) -> tuple[int, ...]:
+        """The skip connection."""
+        return (3 + SKIP,)
+
     def for_images(
         self, image: tuple[int, int, int], num_classes: int, **size: int
     ) -> "NB201":
