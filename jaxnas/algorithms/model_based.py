@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.ranges import HPARAMS
+from jaxnas.core.ranges import COUNT, HPARAMS
 from jaxnas.core.rng import wrap
 from jaxnas.core.space import Mutable, SearchSpace
 from jaxnas.core.types import OK, Evaluation, Proposal
@@ -33,10 +33,10 @@ class ModelHparams(NamedTuple):
     """How the search begins, and how it weighs what it does not know."""
 
     start: Float[Array, ""]
-    """Uniform architectures before the first fit, 2 at least."""
+    """Uniform architectures before the first fit."""
     optimism: Float[Array, ""]
     """Factor on the posterior's standard deviation in the expected improvement."""
-    RANGES = HPARAMS
+    RANGES = HPARAMS | {"start": COUNT, "optimism": "(0, inf)"}
 
 
 class ModelState(NamedTuple):
@@ -89,9 +89,9 @@ class ModelBased:
     preferred_width: int = 8
 
     def __post_init__(self) -> None:
-        if self.start < 2 or not 1 <= self.batch <= self.capacity <= BUCKETS[-1]:
+        if self.start < 1 or not 1 <= self.batch <= self.capacity <= BUCKETS[-1]:
             raise UserError(
-                "Model-based search needs start >= 2 and 1 <= batch <= capacity <= "
+                "Model-based search needs start >= 1 and 1 <= batch <= capacity <= "
                 f"{BUCKETS[-1]}, got {self.start}, {self.batch} and {self.capacity}."
             )
 

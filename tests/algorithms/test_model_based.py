@@ -92,7 +92,7 @@ def test_values_that_say_nothing_stop_nothing(kind):
 
 
 @pytest.mark.parametrize(
-    "options", [{"start": 1}, {"batch": 0}, {"capacity": 1000}, {"batch": 9, "capacity": 8}]
+    "options", [{"start": 0}, {"batch": 0}, {"capacity": 1000}, {"batch": 9, "capacity": 8}]
 )
 def test_sizes_that_cannot_be_are_refused(options):
     with pytest.raises(UserError, match="Model-based search needs"):
