@@ -58,13 +58,13 @@ def example(name, latent_file):
 LIGHT = {
     algos.check_static_argument, algos.check_state_fixed, algos.check_hparams_in_state,
 }  # fmt: skip
-"""Checks that compile nothing; the others take half a minute on a latent search."""
+"""Checks that compile nothing; the others take half a minute on a latent search or a model."""
 
 
 def cases():
     for name in registry.names("algorithm"):
         for check in algos.ALGORITHM_CHECKS:
-            long = name in LATENT and check not in LIGHT
+            long = name in LATENT | {"model-based"} and check not in LIGHT
             marks = [pytest.mark.slow] if long else []
             yield pytest.param(name, check, marks=marks, id=f"{name}-{check.__name__}")
 
