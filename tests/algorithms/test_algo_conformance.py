@@ -58,7 +58,7 @@ def example(name, latent_file):
 LIGHT = {
     algos.check_static_argument, algos.check_state_fixed, algos.check_hparams_in_state,
 }  # fmt: skip
-"""Checks that compile nothing; the others take half a minute on a latent search or a model."""
+"""Checks that compile nothing; the others take half a minute where there is a model."""
 
 
 def cases():
