@@ -79,6 +79,7 @@ _LOOKS = {
     "random": Look("#6b7480", (0, (1, 1.2)), "s"),
     "evolution": Look("#D55E00", "solid", "o"),
     "local-search": Look("#E69F00", (0, (5, 1.5)), "D"),
+    "model-based": Look("#000000", "solid", "*"),
     "ppo": Look("#0072B2", "solid", "^"),
     "reinforce": Look("#CC79A7", (0, (4, 1.2, 1, 1.2)), "v"),
     "a2c": Look("#009E73", (0, (6, 1.2, 1, 1.2, 1, 1.2)), "P"),
@@ -87,7 +88,7 @@ _LOOKS = {
     "latent-a2c": Look("#56B4E9", (0, (6, 1.2, 1, 1.2, 1, 1.2)), "X"),
 }
 _SPARE = (
-    Look("#000000", (0, (2, 1)), "*"),
+    Look("#332288", (0, (2, 1)), "8"),
     Look("#a6611a", (0, (2, 2)), "p"),
     Look("#4d4d4d", "solid", "d"),
     Look("#1b7837", (0, (3, 1)), "h"),

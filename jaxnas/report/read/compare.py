@@ -23,6 +23,7 @@ NICE = {
     "random": "random search",
     "local-search": "local search",
     "evolution": "regularised evolution",
+    "model-based": "model-based search",
     "reinforce": "REINFORCE",
     "a2c": "A2C",
     "ppo": "PPO",
