@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.ranges import COUNT, HPARAMS
 from jaxnas.core.rng import wrap
-from jaxnas.core.space import Mutable, SearchSpace
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import OK, Evaluation, Proposal
 from jaxnas.surrogates import gaussian_process as gp
 from jaxnas.surrogates.views import View, Views
@@ -175,11 +175,9 @@ class ModelBased:
         views = self._views(candidates)
         n = state.tokens.shape[0]
         open_ = ~_seen(state, candidates)
-        if self.batch > 1:
-            grow = lambda a: jnp.concatenate(
-                [a, jnp.zeros((self.batch, *a.shape[1:]), a.dtype)]
-            )
-            rows, labels, held = jax.tree.map(grow, (rows, labels, held))
+        more = lambda a: jnp.zeros((self.batch, *a.shape[1:]), a.dtype)
+        grow = lambda a: jnp.concatenate([a, more(a)])
+        rows, labels, held = jax.tree.map(grow, (rows, labels, held))
 
         def lane(carry: tuple, i: Int[Array, ""]) -> tuple:
             rows, labels, held, open_ = carry
@@ -188,10 +186,9 @@ class ModelBased:
             value = _improvement(mean, sd * state.hparams.optimism, _best(labels, held))
             best = jnp.argmax(jnp.where(open_, value, -jnp.inf))
             chosen = (candidates[best], open_[best])
-            if self.batch > 1:
-                rows = jax.tree.map(lambda a, v: a.at[n + i].set(v[best]), rows, views)
-                labels = labels.at[n + i].set(mean[best])
-                held = held.at[n + i].set(open_[best])
+            rows = jax.tree.map(lambda a, v: a.at[n + i].set(v[best]), rows, views)
+            labels = labels.at[n + i].set(mean[best])
+            held = held.at[n + i].set(open_[best])
             same = jnp.all(candidates == candidates[best], axis=-1)
             return (rows, labels, held, open_ & ~same), chosen
 
@@ -222,16 +219,11 @@ class ModelBased:
             parents = jnp.concatenate([elite, best])
             keys = jax.random.split(key, size - kept)
             which = np.arange(size - kept) % len(parents)
-            return jnp.concatenate(
-                [elite, jax.vmap(self._mutate)(keys, parents[which])]
-            ), None
+            mutate = lambda key, parent: tk.mutate_within(key, self.space, parent)
+            children = jax.vmap(mutate)(keys, parents[which])
+            return jnp.concatenate([elite, children]), None
 
         return jax.lax.scan(breed, jnp.concatenate([fresh, best]), jnp.stack(later))[0]
-
-    def _mutate(self, key: Key[Array, ""], parent: Int[Array, "L"]) -> Int[Array, "L"]:
-        if isinstance(self.space, Mutable):
-            return cast(Mutable, self.space).mutate(key, parent)
-        return tk.mutate(key, self.space, parent)
 
     def tell(
         self,
@@ -339,9 +331,7 @@ def _cut(state: ModelState, rows: int) -> ModelState:
 def _seen(state: ModelState, tokens: Int[Array, "M L"]) -> Bool[Array, "M"]:
     """Returns which architectures were told already."""
     filled = jnp.arange(state.tokens.shape[0], dtype=jnp.int32) < state.told
-    same = jnp.ones((tokens.shape[0], state.tokens.shape[0]), bool)
-    for t in range(tokens.shape[1]):
-        same &= tokens[:, t, None] == state.tokens[None, :, t]
+    same = jnp.all(tokens[:, None] == state.tokens[None], axis=-1)
     return jnp.any(same & filled, axis=1)
 
 

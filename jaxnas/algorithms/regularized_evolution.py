@@ -1,7 +1,7 @@
 """Regularised (ageing) evolution."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
 from jaxnas.core.ranges import HPARAMS
-from jaxnas.core.space import Mutable, SearchSpace
+from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import OK, Evaluation, Proposal
 
 
@@ -90,16 +90,13 @@ class RegularizedEvolution:
             fitness = jnp.where(entered, state.fitness[order], -jnp.inf)
             parent = state.tokens[order[jnp.argmax(fitness)]]
             fresh = tk.sample_uniform(fresh_key, self.space)
-            return jnp.where(filling, fresh, self._mutate(mutate_key, parent))
+            return jnp.where(
+                filling, fresh, tk.mutate_within(mutate_key, self.space, parent)
+            )
 
         tokens = jax.vmap(child)(jax.random.split(key, self.batch))
         every = jnp.ones(self.batch, bool)
         return state, Proposal(tokens, jnp.zeros(self.batch, jnp.int32), every)
-
-    def _mutate(self, key: Key[Array, ""], parent: Int[Array, "L"]) -> Int[Array, "L"]:
-        if isinstance(self.space, Mutable):
-            return cast(Mutable, self.space).mutate(key, parent)
-        return tk.mutate(key, self.space, parent)
 
     def tell(
         self,

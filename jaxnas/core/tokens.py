@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from jaxnas.core.errors import UserError
-from jaxnas.core.space import Counted, SearchSpace, Sized
+from jaxnas.core.space import Counted, Mutable, SearchSpace, Sized
 
 WIDE, BLOCK = 32, 16
 """Choices from which a cumulative sum is taken in blocks, and the size of a block."""
@@ -169,6 +169,15 @@ def mutate(
     token = jnp.where(jnp.any(open_positions), token, tokens[position])
     changed = jnp.where(places == position, token, tokens)
     return _fix(space, changed, uniforms[2:])
+
+
+def mutate_within(
+    key: Key[Array, ""], space: SearchSpace, tokens: Int[Array, "L"]
+) -> Int[Array, "L"]:
+    """Returns what the space's own mutation gives, or :func:`mutate` where it has none."""
+    if isinstance(space, Mutable):
+        return cast(Mutable, space).mutate(key, tokens)
+    return mutate(key, space, tokens)
 
 
 def crossover(

@@ -157,7 +157,7 @@ class GraphCounts:
         """Returns the counts of one architecture."""
         graph = self.space.to_graph(self.space.canonical(tokens))
         wired = graph.adjacency.astype(jnp.float32)
-        source, inner, sink = _roles(graph)
+        source, inner, sink = roles(graph)
         op = self._columns(graph, inner)
         first = (source.astype(jnp.float32) @ wired)[:, None] * op
         last = (wired @ sink.astype(jnp.float32))[:, None] * op
@@ -190,10 +190,14 @@ def make_encoder(kind: str, space: SearchSpace) -> Encoder:
         raise unknown_name("features", kind, KINDS)
     if kind == "one-hot":
         return OneHot(space)
-    return Numeric(space) if kind == "numeric" else GraphCounts(space, *_operations(space))
+    return (
+        Numeric(space)
+        if kind == "numeric"
+        else GraphCounts(space, *operations_inside(space))
+    )
 
 
-def _operations(space: SearchSpace) -> tuple[tuple[int, ...], bool]:
+def operations_inside(space: SearchSpace) -> tuple[tuple[int, ...], bool]:
     """Returns the operations of nodes inside a graph, and whether there may be more."""
     size = tk.count(space)
     whole = size is not None and size <= tk.ENUMERABLE
@@ -205,13 +209,13 @@ def _operations(space: SearchSpace) -> tuple[tuple[int, ...], bool]:
 
     def inside(row: Int[Array, "L"]) -> Int[Array, "N"]:
         graph = space.to_graph(space.canonical(row))
-        return jnp.where(_roles(graph)[1], graph.ops, 0)
+        return jnp.where(roles(graph)[1], graph.ops, 0)
 
     found = np.unique(jax.jit(jax.vmap(inside))(rows))
     return tuple(int(op) for op in found if op != 0), not whole
 
 
-def _roles(graph: Graph) -> tuple[Bool[Array, "N"], Bool[Array, "N"], Bool[Array, "N"]]:
+def roles(graph: Graph) -> tuple[Bool[Array, "N"], Bool[Array, "N"], Bool[Array, "N"]]:
     """Returns which nodes only feed (input), do both, and are only fed (output)."""
     fed = jnp.any(graph.adjacency, axis=0) & graph.present
     feeds = jnp.any(graph.adjacency, axis=1) & graph.present

@@ -17,13 +17,12 @@ from jaxtyping import Array, Float, Int
 from jaxnas.core import tokens as tk
 from jaxnas.core.rng import root_key
 from jaxnas.core.space import Passing, SearchSpace
+from jaxnas.surrogates.features import operations_inside, roles
 
-INPUT, OUTPUT = 1, 2
-"""Operation ids of a graph's ends."""
 COLUMNS = 128
 """Most columns of path counts; they decide how long the sequences are."""
 SAMPLES = 2048
-"""Architectures looked at for the operations of a space, and for scales."""
+"""Architectures looked at for the scales of a space's summaries."""
 
 
 class View(NamedTuple):
@@ -74,8 +73,8 @@ def _raw(
     real = tuple(op for op in operations if op not in passing)
     order, columns = _sequences(len(real))
     slots = jnp.asarray(operations, jnp.int32)
-    held = graph.present & (graph.ops != INPUT) & (graph.ops != OUTPUT)
-    counts = jnp.sum((graph.ops[:, None] == slots) & held[:, None], 0, dtype=jnp.float32)
+    source, inner, sink = roles(graph)
+    counts = jnp.sum((graph.ops[:, None] == slots) & inner[:, None], 0, dtype=jnp.float32)
     # Taking an operation in moves each sequence's count to that of the longer one: a
     # product with a matrix of the operation.
     taking = jax.nn.one_hot(_taking(len(real), order), columns, dtype=jnp.float32)
@@ -87,9 +86,8 @@ def _raw(
         reached, depth = carry
         before = wired[:, node].astype(jnp.float32)
         arriving = before @ reached
-        op = graph.ops[node]
-        arriving = jnp.where((op == INPUT) & graph.present[node], begin, arriving)
-        is_kind = (kinds == op).astype(jnp.float32)
+        arriving = jnp.where(source[node], begin, arriving)
+        is_kind = ((kinds == graph.ops[node]) & inner[node]).astype(jnp.float32)
         taken = jnp.einsum("k,s,kst->t", is_kind, arriving, taking)
         real_op = jnp.sum(is_kind)
         leaving = taken + (1 - real_op) * arriving
@@ -100,9 +98,8 @@ def _raw(
     start = (jnp.zeros((n, columns), jnp.float32), jnp.zeros(n, jnp.float32))
     nodes = jnp.arange(n, dtype=jnp.int32)
     (reached, depth), _ = jax.lax.scan(visit, start, nodes)
-    at_end = (graph.ops == OUTPUT) & graph.present
-    paths = jnp.sum(jnp.where(at_end[:, None], reached, 0.0), axis=0)
-    deep = jnp.max(jnp.where(at_end, depth, 0.0))
+    paths = jnp.sum(jnp.where(sink[:, None], reached, 0.0), axis=0)
+    deep = jnp.max(jnp.where(sink, depth, 0.0))
     total = jnp.sum(paths)
     more = jnp.stack([jnp.log1p(total), deep, (paths[0] > 0).astype(jnp.float32)])
     return paths, jnp.concatenate([counts, more])
@@ -135,9 +132,7 @@ def _facts(space: SearchSpace) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]
     """Returns the operations of a space, and mean and scale of its summaries."""
     with jax.ensure_compile_time_eval():
         rows = tk.draw(space, jax.random.split(root_key(0), SAMPLES))
-        graphs = jax.jit(jax.vmap(space.to_graph))(rows)
-        ids = np.unique(np.asarray(graphs.ops)[np.asarray(graphs.present)])
-        operations = tuple(int(i) for i in ids if i not in (INPUT, OUTPUT))
+        operations, _ = operations_inside(space)
         raw = jax.jit(jax.vmap(functools.partial(_raw, space, operations)))(rows)[1]
         raw = np.asarray(raw)
     scale = np.where(raw.std(0) > 0, raw.std(0), 1.0)

@@ -89,6 +89,8 @@ def test_values_that_say_nothing_stop_nothing(kind):
     result = jaxnas.search(algo, oracle, budget=12)
     rows = asked(result)
     assert len(np.unique(rows, axis=0)) == len(rows) == 12
+    for name in ("tokens", "paths", "summary", "noise"):
+        assert np.isfinite(result.arrays[f"metric_kernel_{name}"][:, :12]).all()
 
 
 @pytest.mark.parametrize(

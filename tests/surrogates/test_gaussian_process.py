@@ -42,10 +42,9 @@ def test_paths_are_those_that_a_walk_finds():
 
 
 def test_sequences_stand_in_columns_of_their_own():
-    """Two cells have equal counts in the same columns if and only if equal path sets."""
+    """Order counts, single operations too; a skip on the way changes no column."""
     straight = np.array([[2, 1, 1, 3, 1, 4], [2, 1, 1, 4, 1, 3], [1, 2, 1, 1, 1, 4]])
     a, b, c = np.asarray(jax.vmap(VIEWS)(jnp.asarray(straight, jnp.int32)).paths)
-    assert (np.argmax(a), np.argmax(b)) != (np.argmax(b), np.argmax(a))
     assert len({int(np.argmax(x)) for x in (a, b, c)}) == 3
     skipped = jnp.asarray([0, 2, 1, 2, 1, 4], jnp.int32)  # 0 hands its input on
     plain = jnp.asarray([1, 2, 1, 1, 1, 4], jnp.int32)
@@ -54,12 +53,13 @@ def test_sequences_stand_in_columns_of_their_own():
 
 @pytest.mark.parametrize("name", ["analog-resnet", "zoph-cnn", "vocab", "text-chain"])
 def test_every_space_has_views(name):
-    """Of fixed length, finite, and no two architectures with other tokens look the same."""
+    """Of bounded length, finite, other tokens look different, and there are paths."""
     space = jaxnas.make_space(name)
     rows = tk.draw(space, jax.random.split(jax.random.key(0), 64))
     found = jax.jit(jax.vmap(vw.Views(space)))(rows)
     assert all(bool(jnp.isfinite(view).all()) for view in found)
     assert found.paths.shape[1] <= vw.COLUMNS
+    assert bool((found.paths.sum(axis=1) > 0).all())
     assert len(np.unique(np.asarray(found.tokens), axis=0)) == len(np.unique(rows, axis=0))
 
 
