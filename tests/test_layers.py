@@ -16,6 +16,7 @@ RANK = {
     "core": 0,
     "spaces": 1,
     "controllers": 1,
+    "moo": 1,
     "latent": 2,
     "children": 2,
     "analog": 2,

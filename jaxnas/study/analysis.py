@@ -1,18 +1,9 @@
-"""What the trials of a study say together: its front, and which decisions matter."""
+"""Which decisions matter, as the trials of a study say together."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-
-
-def nondominated(table: Float[np.ndarray, "n M"]) -> Bool[np.ndarray, "n"]:
-    """Returns which rows no other dominates, all columns maximised; equal rows stay."""
-    keep = np.ones(len(table), bool)
-    for i, row in enumerate(table):
-        better = (table >= row).all(axis=1) & (table > row).any(axis=1)
-        keep[i] = not better.any()
-    return keep
+from jaxtyping import Float, Int
 
 
 def importance(

@@ -20,9 +20,10 @@ from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Objective
 from jaxnas.data.store import studies as st
 from jaxnas.data.store.studies import Row, StudyFile
+from jaxnas.moo.pareto import nondominated, signs
 from jaxnas.spaces.pinned import pinned
 from jaxnas.study import settings as cf
-from jaxnas.study.analysis import importance, nondominated
+from jaxnas.study.analysis import importance
 from jaxnas.study.driver import Driver, valid
 
 BARREN = 64
@@ -375,8 +376,7 @@ class Study:
         done = self._file.trials(st.DONE)
         if not done:
             return []
-        signs = np.array([1.0 if o.maximise else -1.0 for o in self.objectives])
-        table = signs * np.array(
+        table = signs(self.objectives) * np.array(
             [[r.metrics[o.name] for o in self.objectives] for r in done]
         )
         keep = np.flatnonzero(nondominated(table))

@@ -72,13 +72,6 @@ def test_the_exact_front_has_seven_networks(study):
     )
 
 
-def test_the_front_against_brute_force():
-    rng = np.random.default_rng(3)
-    x, y = rng.integers(0, 12, 80) * 1.0, rng.integers(0, 12, 80) * 1.0  # many ties
-    dominated = [np.any((x >= a) & (y >= b) & ((x > a) | (y > b))) for a, b in zip(x, y)]
-    np.testing.assert_array_equal(architectures.on_front(x, y), ~np.array(dominated))
-
-
 def test_the_best_architectures_are_distinct_and_sorted_by_true_value(study):
     top = architectures.top_found(study)
     values = [t.value for t in top]

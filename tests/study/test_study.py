@@ -8,7 +8,6 @@ import pytest
 
 import jaxnas
 from jaxnas.core.errors import UserError
-from jaxnas.study.analysis import nondominated
 
 DOCUMENT = {
     "name": "mine",
@@ -156,11 +155,6 @@ def test_failures_never_win_and_the_front_is_exact():
     order = lambda v: (-v["a"], v["b"])
     assert sorted((t.values for t in study.front), key=order) == sorted(wanted, key=order)
     assert study.best.values == max(good, key=lambda v: v["a"] - v["b"])
-
-
-def test_nondominated_keeps_equal_rows():
-    table = np.array([[1.0, 2.0], [1.0, 2.0], [2.0, 1.0], [0.0, 2.0]])
-    assert nondominated(table).tolist() == [True, True, True, False]
 
 
 def test_importance_finds_the_decision_that_matters():

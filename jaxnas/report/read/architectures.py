@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from jaxnas.core.scalarise import weighted_sum
+from jaxnas.moo.pareto import nondominated
 from jaxnas.report.read.compare import Method, Study
 from jaxnas.report.read.load import RunData
 from jaxnas.report.read.task import spreads_of
@@ -128,26 +129,6 @@ def _measured(study: Study) -> dict[bytes, dict[str, float]]:
     return found
 
 
-def on_front(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-    """Returns which points no other dominates when both coordinates are maximised.
-
-    Equal points do not dominate one another. Sorted by falling ``x`` (then ``y``), a point
-    is on the front when its ``y`` exceeds every one of larger ``x``: O(n log n).
-    """
-    order = np.lexsort((-y, -x))
-    sx, sy = x[order], y[order]
-    best_before = np.maximum.accumulate(np.concatenate([[-np.inf], sy[:-1]]))
-    new = sy > best_before
-    # an exact copy of a front point follows it directly in this order
-    same = (sx[1:] == sx[:-1]) & (sy[1:] == sy[:-1])
-    copy = np.zeros(len(x), bool)
-    for i in np.flatnonzero(same) + 1:
-        copy[i] = new[i - 1] or copy[i - 1]
-    out = np.empty(len(x), bool)
-    out[order] = new | copy
-    return out
-
-
 def front_of(study: Study) -> Front | None:
     """Returns the exact front of the study's two most telling metrics, or None.
 
@@ -171,7 +152,8 @@ def front_of(study: Study) -> Front | None:
     signs = tuple(-1.0 if facts[n].get("better") == "lower" else 1.0 for n in names)
     units = tuple(str(facts[n].get("unit", "")) for n in names)
     allowed = np.flatnonzero(np.isfinite(known.value))
-    rows = allowed[on_front(signs[0] * x[allowed], signs[1] * y[allowed])]
+    table = np.stack([signs[0] * x[allowed], signs[1] * y[allowed]], axis=1)
+    rows = allowed[nondominated(table)]
     rows = rows[np.argsort(y[rows], kind="stable")]
     members = known.members[rows]
     found = np.stack([found_by(m, members, study.budget) for m in study.methods])

@@ -1,0 +1,1 @@
+"""Several objectives at once: domination, fronts, hypervolume and archives."""
