@@ -10,7 +10,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from jaxnas.core.algorithm import Algorithm
+from jaxnas.core.algorithm import Algorithm, prepare
 from jaxnas.core.controller import Controller
 from jaxnas.core.environment import Environment
 from jaxnas.core.errors import DiskFullError, JaxnasError, UserError
@@ -69,8 +69,8 @@ __all__ = [
     "UserError",
     "budgeted", "capability", "configure_host", "declare", "grid_settings", "load_images",
     "load_result", "load_texts", "make_algorithm", "make_controller", "make_env",
-    "make_images", "make_oracle", "make_space", "names", "oracle", "rl", "search",
-    "table_oracle", "timestep", "update",
+    "make_images", "make_oracle", "make_space", "names", "oracle", "prepare", "rl",
+    "search", "table_oracle", "timestep", "update",
 ]  # fmt: skip
 _LAZY = {
     "Halving": "jaxnas.run.halving",

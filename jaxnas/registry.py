@@ -63,6 +63,7 @@ ALGORITHMS = {
     "random": "jaxnas.algorithms.random_search:RandomSearch",
     "local-search": "jaxnas.algorithms.local_search:LocalSearch",
     "evolution": "jaxnas.algorithms.regularized_evolution:RegularizedEvolution",
+    "nsga2": "jaxnas.algorithms.nsga2:NSGA2",
     "model-based": "jaxnas.algorithms.model_based:ModelBased",
     "reinforce": "jaxnas.algorithms.reinforce:Reinforce",
     "a2c": "jaxnas.algorithms.a2c:A2C",

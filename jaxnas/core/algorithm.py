@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnas.core.space import SearchSpace
-from jaxnas.core.types import Evaluation, PolicyOutput, Proposal
+from jaxnas.core.types import Evaluation, Objective, PolicyOutput, Proposal
 
 
 @runtime_checkable
@@ -75,6 +75,32 @@ class Algorithm(Protocol):
     ) -> tuple[PyTree, dict[str, Float[Array, ""]]]:
         """Returns the state after learning, and scalar metrics under fixed names."""
         ...
+
+
+@runtime_checkable
+class ManyObjective(Protocol):
+    """An algorithm that sees several objectives apart, and not only their reward.
+
+    It works on any number of them, one included.
+    """
+
+    def for_objectives(self, objectives: tuple[Objective, ...]) -> Algorithm:
+        """Returns the same algorithm for these objectives: their number, and their signs.
+
+        ``Evaluation.objectives`` then has these columns, in natural units.
+        """
+        ...
+
+
+def prepare(algo: Algorithm, objectives: tuple[Objective, ...]) -> Algorithm:
+    """Returns the algorithm as it searches for these objectives.
+
+    ``search`` and studies do this themselves; who calls ``ask`` and ``tell`` or
+    ``jaxnas.update`` does it first. What is not :class:`ManyObjective` comes back as it is.
+    """
+    if isinstance(algo, ManyObjective):
+        return algo.for_objectives(objectives)
+    return algo
 
 
 @runtime_checkable

@@ -112,7 +112,7 @@ def describe_run(job: Job, options: RunOptions) -> dict[str, Any]:
     fields = {
         f.name: _plain(getattr(algo, f.name))
         for f in dataclasses.fields(algo)  # pyright: ignore[reportArgumentType]
-        if f.name not in ("space", "id", "preferred_width")
+        if f.name not in ("space", "id", "preferred_width", "objectives")
     }
     columns = {
         n: np.asarray(v).astype(float).tolist() for n, v in job.settings._asdict().items()

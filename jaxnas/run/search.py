@@ -18,7 +18,7 @@ from jaxtyping import PyTree
 
 from jaxnas.core import rng, trees
 from jaxnas.core import tokens as tk
-from jaxnas.core.algorithm import Algorithm
+from jaxnas.core.algorithm import Algorithm, prepare
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.jax_settings import check_settings
 from jaxnas.core.layout import resolve
@@ -65,6 +65,8 @@ def search(
     """
     check_settings()
     options = made_options(options, settings)
+    contracts.check_oracle(oracle)
+    algo = prepare(algo, oracle.objectives)
     budgeted = checked_budget(algo, oracle, options)
     _check_host_options(oracle, options)
     if options.halving is not None:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from jaxnas import registry
 from jaxnas.core import rng
 from jaxnas.core import tokens as tk
+from jaxnas.core.algorithm import prepare
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.ranges import check_hparams
 from jaxnas.core.scalarise import weighted_sum
@@ -33,7 +34,8 @@ class Driver:
         name, options = settings["algorithm"], dict(settings["options"])
         structural = registry.settable("algorithm", name).keys()
         fields = {k: v for k, v in options.items() if k in structural}
-        self.algo = registry.make_algorithm(name, space=space, **fields)
+        algo = registry.make_algorithm(name, space=space, **fields)
+        self.algo = prepare(algo, objectives)
         if self.algo.rounds != 1:
             raise UserError(
                 f"The algorithm {name!r} needs scores while it proposes, so it cannot be "

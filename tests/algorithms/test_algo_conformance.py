@@ -20,8 +20,12 @@ OPTIONS = {
 }
 GRADIENT = {name for name, options in OPTIONS.items() if "hidden" in options}
 """Algorithms whose state holds trained weights: not bit-equal between widths."""
-SMALL = {"model-based": {"batch": 4, "capacity": 64, "shortlist": 64, "steps": 2}}
-"""Options of what fits a model: the checks map over seeds, which takes every branch."""
+SMALL = {
+    "model-based": {"batch": 4, "capacity": 64, "shortlist": 64, "steps": 2},
+    "nsga2": {"batch": 2},
+}
+"""Options of what fits a model: the checks map over seeds, which takes every branch. What
+repeats nothing takes small batches: the best of the space are soon used up."""
 ROUNDED = GRADIENT | {"model-based"}
 """Algorithms whose state holds what products of matrices gave: equal but for rounding."""
 LATENT = {name for name, options in OPTIONS.items() if "latent" in options}

@@ -79,6 +79,7 @@ _LOOKS = {
     "random": Look("#6b7480", (0, (1, 1.2)), "s"),
     "evolution": Look("#D55E00", "solid", "o"),
     "local-search": Look("#E69F00", (0, (5, 1.5)), "D"),
+    "nsga2": Look("#117733", (0, (3, 1, 1, 1)), "d"),
     "model-based": Look("#000000", "solid", "*"),
     "ppo": Look("#0072B2", "solid", "^"),
     "reinforce": Look("#CC79A7", (0, (4, 1.2, 1, 1.2)), "v"),
