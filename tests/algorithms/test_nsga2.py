@@ -109,7 +109,7 @@ def test_a_space_too_large_for_a_bitmap():
 def test_with_one_objective_the_best_survive():
     algo = jaxnas.make_algorithm("nsga2", space=SPACE, population=10)
     for fitted in (algo, prepare(algo, GOALS[:1])):
-        state, (tokens, evaluation) = run(fitted, 50, one_objective)
+        state, (_, evaluation) = run(fitted, 50, one_objective)
         seen = np.sort(np.asarray(evaluation.reward).ravel())[::-1]
         np.testing.assert_allclose(np.sort(state.points[:, 0])[::-1], seen[:10])
         assert seen[0] == tk.enumerate_space(SPACE).sum(axis=1).max()
