@@ -222,15 +222,15 @@ def make_oracle(
         noise: ``"none"`` for recorded means, ``"stored"`` or ``"resample"`` for readings
             drawn with the recorded spread (see :class:`jaxnas.oracles.noise.Noisy`).
         constraints: such as ``"params<=1e6"``, over metrics of the oracle or of ``cost``.
-        **options: the oracle's own, such as ``objective="analog_1month"``.
+        **options: the oracle's own, such as ``objective="analog_1month"``. Behind the
+            oracle's own metrics may stand exact costs: ``"analog_1month,params,energy"``.
 
     Raises:
         UserError: an unknown name or option, or something that the oracle cannot do.
     """
     if space is not None:
         options["space"] = space
-    oracle = make("oracle", name, **options)
-    wrapped = oracle
+    oracle = wrapped = _with_costs(name, options)
     if constraints:
         constrain = _load("jaxnas.oracles.combine:constrained")
         wrapped = constrain(wrapped, tuple(constraints))
@@ -240,6 +240,18 @@ def make_oracle(
         extra = {"noise": noise, "constraints": tuple(constraints)}
         _RECIPES[wrapped] = (name, {**options, **extra})
     return wrapped
+
+
+def _with_costs(name: str, options: dict[str, Any]) -> Oracle:
+    """Returns an oracle whose objectives may end with costs of the oracle ``cost``."""
+    objective = options.get("objective")
+    if not (isinstance(objective, str) and "," in objective):
+        return make("oracle", name, **options)
+    rest = {option: value for option, value in options.items() if option != "objective"}
+    one = lambda own: make("oracle", name, objective=own, **rest)
+    oracle = _load("jaxnas.oracles.combine:with_costs")(one, objective)
+    _RECIPES.setdefault(oracle, (name, dict(options)))
+    return oracle
 
 
 def table_oracle(file: Any, space: SearchSpace | None = None, **options: Any) -> Oracle:

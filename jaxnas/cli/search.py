@@ -63,6 +63,18 @@ class Common:
     """Constraints such as "params<=1e6"."""
     weights: tuple[float, ...] = ()
     """Weight of each objective in the reward; 1 each when not given."""
+    scalarise: Literal["weighted-sum", "chebyshev"] = "weighted-sum"
+    """How several objectives become the reward; methods for several, such as nsga2, see
+    them apart."""
+    ideal: tuple[float, ...] = ()
+    """Of chebyshev: the best value of each objective, in its own unit; that of the oracle's
+    table, or 100 % and 1, when not given."""
+    scale: tuple[float, ...] = ()
+    """Of chebyshev: the unit of distance in each objective; the width of the same range
+    when not given."""
+    reference: tuple[float, ...] = ()
+    """Point above which the report's hypervolume is measured, a number for each objective
+    in its own unit; the worst of all fronts that were found when not given."""
     set: tuple[str, ...] = ()
     """Settings such as ppo.lr=0.003 or reinforce.controller=gru."""
     out: Path = Path("runs")
@@ -337,7 +349,9 @@ def run_one(
         result = (search if common.resume is None else raise_budget)(
             choice.algo, oracle, budget=common.budget, seeds=seeds, seed0=common.seed0,
             hparams=hparams, out=out, max_proposals=common.max_proposals,
-            weights=common.weights or None, layout=common.layout, width=common.width,
+            weights=common.weights or None, scalarise=common.scalarise,
+            ideal=common.ideal or None, scale=common.scale or None,
+            layout=common.layout, width=common.width,
             init=common.initial(choice), callbacks=[reporter],
             resume="never" if common.fresh else "auto", grid=grid, grid_cells=cells,
             label=label or choice.name, **(host or {}),

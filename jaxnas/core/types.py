@@ -70,7 +70,7 @@ class Evaluation(NamedTuple):
     """What was measured, in natural units, and the scalar that a search maximises.
 
     ``reward`` is filled by :class:`jaxnas.oracles.budget.Budgeted` through
-    ``moo.scalarise`` and nowhere else; a bare oracle leaves it NaN.
+    ``core.scalarise`` and nowhere else; a bare oracle leaves it NaN.
     """
 
     objectives: Float[Array, "B M"]

@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core import oracle as kinds
@@ -18,7 +19,7 @@ from jaxnas.core import tokens as tk
 from jaxnas.core import visited as vs
 from jaxnas.core.errors import UserError
 from jaxnas.core.oracle import Oracle, OracleWrapper, capability, required
-from jaxnas.core.scalarise import WeightedSum, weighted_sum
+from jaxnas.core.scalarise import Scalariser, WeightedSum, make_scalariser
 from jaxnas.core.types import FAILED, OK, PARTIAL, SKIPPED, Evaluation
 
 
@@ -75,7 +76,7 @@ class Budgeted(OracleWrapper):
         max_proposals: proposals allowed, repeats included.
     """
 
-    scalariser: WeightedSum
+    scalariser: Scalariser
     budget: int
     max_proposals: int
 
@@ -256,14 +257,35 @@ def budgeted(
     budget: int,
     max_proposals: int | None = None,
     weights: tuple[float, ...] | None = None,
+    scalarise: str = WeightedSum.name,
+    ideal: tuple[float, ...] | None = None,
+    scale: tuple[float, ...] | None = None,
 ) -> Budgeted:
     """Returns an oracle that counts the queries of a controller and fills its rewards.
 
     ``max_proposals`` counts repeats, 8 x budget when None; all weights are 1 when None.
+    How several objectives become a reward is in
+    :func:`jaxnas.core.scalarise.make_scalariser`; the ranges are those of the table where
+    the oracle lists every value.
 
     Raises:
-        UserError: a budget below 1, fewer proposals than queries, or weights that do not
-            fit the objectives.
+        UserError: a budget below 1, fewer proposals than queries, or weights, an ideal or a
+            scale that do not fit the objectives.
     """
     cap = 8 * budget if max_proposals is None else max_proposals
-    return Budgeted(oracle, weighted_sum(oracle.objectives, weights), budget, cap)
+    ranges = {}
+    if scalarise != WeightedSum.name and (ideal is None or scale is None):
+        ranges = _ranges(oracle)
+    scalariser = make_scalariser(
+        oracle.objectives, scalarise, weights, ideal, scale, ranges
+    )
+    return Budgeted(oracle, scalariser, budget, cap)
+
+
+def _ranges(oracle: Oracle) -> dict[str, tuple[float, float]]:
+    """Returns least and greatest value of each objective that the oracle lists."""
+    table = capability(oracle, kinds.Enumerated)
+    columns = {} if table is None else table.columns()
+    names = [o.name for o in oracle.objectives if o.name in columns]
+    found = {name: np.asarray(columns[name], float) for name in names}
+    return {n: (float(np.nanmin(c)), float(np.nanmax(c))) for n, c in found.items()}

@@ -1,7 +1,7 @@
 """Several oracles as one, and limits on what they measure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -123,6 +123,29 @@ class Joined:
         enough = any if kind in (kinds.Described, kinds.Repeating) else all
         has = enough(capability(oracle, kind) is not None for oracle in self.oracles)
         return self if has and isinstance(self, kind) else None
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Everything that any part can measure."""
+        parts = [required(oracle, kinds.Selectable).metric_names for oracle in self.oracles]
+        return tuple(dict.fromkeys(name for part in parts for name in part))
+
+    def select(self, objective: str | Sequence[str]) -> "Joined":
+        """Returns the parts that measure some metrics, each metric by the first that can.
+
+        Raises:
+            UserError: a metric that none of them measures.
+        """
+        names = objective.split(",") if isinstance(objective, str) else list(objective)
+        left, parts = list(dict.fromkeys(name.strip() for name in names)), []
+        for oracle in self.oracles:
+            chooser = required(oracle, kinds.Selectable)
+            own = tuple(name for name in left if name in chooser.metric_names)
+            left = [name for name in left if name not in own]
+            parts += [chooser.select(own)] if own else []
+        if left:
+            raise unknown_name("metric", left[0], self.metric_names)
+        return Joined(tuple(parts))
 
     @property
     def repeats(self) -> str:
@@ -292,6 +315,36 @@ def constrained(oracle: Oracle, texts: Sequence[str]) -> Constrained:
     if counted:
         gauges.append(CostOracle(oracle.space, counted))
     return Constrained(oracle, limits, tuple(gauges))
+
+
+def with_costs(make: Callable[[str], Oracle], objective: str) -> Oracle:
+    """Returns an oracle, joined with the exact costs among its objectives.
+
+    Args:
+        make: makes the oracle with objectives joined by commas.
+        objective: its own metrics, then those of ``cost`` that it does not know itself,
+            such as ``"digital,params"``.
+
+    Raises:
+        UserError: what ``make`` raises, or a cost before one of the oracle's own metrics.
+    """
+    names = [name.strip() for name in objective.split(",")]
+    own = [name for name in names if name not in COSTS]
+    if not own or len(own) == len(names):
+        return make(objective)
+    oracle = make(",".join(own))
+    chooser = capability(oracle, kinds.Selectable)
+    if chooser is not None:
+        own = [name for name in names if name in own or name in chooser.metric_names]
+    if len(own) == len(names):
+        return make(objective)
+    costs = [name for name in names if name not in own]
+    if names != [*own, *costs]:
+        raise UserError(
+            f"{objective!r} names a cost of the network before a metric of {oracle.id!r}; "
+            f"write {','.join([*own, *costs])}."
+        )
+    return Joined((make(",".join(own)), CostOracle(oracle.space, tuple(costs))))
 
 
 def _parse(text: str) -> Limit:

@@ -133,6 +133,7 @@ def describe_run(job: Job, options: RunOptions) -> dict[str, Any]:
         "space_options": _json_options(space_made),
         "objectives": [dataclasses.asdict(o) for o in oracle.objectives],
         "weights": list(oracle.scalariser.weights),
+        **({"scalarise": ruled} if (ruled := oracle.scalariser.record()) else {}),
         "hparams": columns,
         "preset": 0,
         "grid": {n: [float(v) for v in values] for n, values in grid.items()},

@@ -21,10 +21,11 @@ from jaxnas.core.algorithm import Played, Playing
 from jaxnas.core.errors import JaxnasError, UserError
 from jaxnas.core.files import LATENT
 from jaxnas.core.oracle import Oracle, Truthful, required
+from jaxnas.core.scalarise import recorded
 from jaxnas.core.types import OK, Evaluation
 from jaxnas.data.formats.npz import content_checksum
 from jaxnas.data.store.evaluations import Store
-from jaxnas.oracles.budget import Budgeted, budgeted
+from jaxnas.oracles.budget import Budgeted
 from jaxnas.run import policies, remade
 from jaxnas.run import store as folders
 from jaxnas.run.host.cache import HostCache
@@ -108,8 +109,8 @@ def play(
             f"{episodes:,} episodes of {len(controllers):,} policies are more than "
             f"{MOST:,}; choose fewer --episodes, or --top N."
         )
-    weights = tuple(result.config["weights"])
-    book = budgeted(oracle_of(result), 1, weights=weights)
+    oracle = oracle_of(result)
+    book = Budgeted(oracle, recorded(oracle.objectives, result.config), 1, 8)
     at = np.searchsorted(result.arrays["controller"], controllers)
     settings = result.arrays["setting"][at]
     columns = {n: np.asarray(c, np.float32) for n, c in result.config["hparams"].items()}

@@ -26,6 +26,12 @@ class RunOptions:
         max_proposals: proposals after which a controller stops even if it keeps repeating
             itself; 8 x budget when None.
         weights: of the objectives in the reward, one each; all 1 when None.
+        scalarise: how several objectives become the reward: ``"weighted-sum"`` or
+            ``"chebyshev"``; see :mod:`jaxnas.core.scalarise`.
+        ideal: of ``"chebyshev"``, the best value of each objective in its own unit; when
+            None that of the oracle's table, or of the unit (100 %).
+        scale: of ``"chebyshev"``, the unit of distance in each; when None the width of the
+            same range.
         chunk: updates between two rows and callbacks; a twentieth of all when None.
         layout: ``"wide"``, ``"blocked"``, or ``"auto"`` by the devices; see
             :mod:`jaxnas.core.layout`.
@@ -62,6 +68,9 @@ class RunOptions:
     out: str | Path | None = None
     max_proposals: int | None = None
     weights: tuple[float, ...] | None = None
+    scalarise: str = "weighted-sum"
+    ideal: tuple[float, ...] | None = None
+    scale: tuple[float, ...] | None = None
     chunk: int | None = None
     layout: str = "auto"
     width: int | None = None

@@ -181,7 +181,10 @@ def checked_budget(algo: Algorithm, oracle: Oracle, options: RunOptions) -> Budg
             f"The algorithm proposes from {algo.space.id!r} but the oracle scores "
             f"{oracle.space.id!r}; make both with the same space."
         )
-    bounded = budgeted(oracle, options.budget, options.max_proposals, options.weights)
+    bounded = budgeted(
+        oracle, options.budget, options.max_proposals, options.weights, options.scalarise,
+        options.ideal, options.scale,
+    )  # fmt: skip
     total = tk.count(oracle.space)
     if total is not None and options.budget > total and not bounded.resample:
         raise UserError(

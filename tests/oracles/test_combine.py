@@ -9,13 +9,13 @@ import pytest
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.errors import UserError
-from jaxnas.core.oracle import Enumerated, Truthful, capability, required
+from jaxnas.core.oracle import Enumerated, Selectable, Truthful, capability, required
 from jaxnas.core.types import FAILED, OK
 from jaxnas.oracles.combine import Constrained, Joined, constrained
 from jaxnas.oracles.cost import CostOracle
 from jaxnas.oracles.table import analog_nasbench
 from jaxnas.oracles.toy import ToyOracle
-from jaxnas.registry import make_oracle
+from jaxnas.registry import make_oracle, recipe
 from jaxnas.spaces.toy import Toy
 from jaxnas.testing.oracles import ask
 
@@ -175,3 +175,35 @@ def test_constrained_is_one_traced_program():
         return oracle.evaluate(key, params, state, jnp.asarray(TOKENS), *lanes)[1]
 
     np.testing.assert_array_equal(run(keys, state).violation[1], [0, 1, 0, 0])
+
+
+def test_costs_stand_beside_what_an_oracle_measures():
+    oracle = make_oracle("analog-nasbench", objective="digital, analog_1month,params,tiles")
+    names = [item.name for item in oracle.objectives]
+    assert names == ["digital", "analog_1month", "params", "tiles"]
+    members = tk.enumerate_space(oracle.space)[[3, 7611]]
+    found = np.asarray(ask(oracle, members).objectives)
+    columns = required(oracle, Enumerated).columns()
+    wanted = np.stack([columns[name][[3, 7611]] for name in names], axis=1)
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    name, options = recipe(oracle)
+    assert make_oracle(name, **options) == oracle
+
+
+def test_other_metrics_of_a_joined_oracle():
+    oracle = make_oracle("analog-nasbench", objective="digital,params")
+    other = required(oracle, Selectable).select(("flops", "ptq"))
+    assert [item.name for item in other.objectives] == ["ptq", "flops"]
+    with pytest.raises(UserError, match="Did you mean 'energy'"):
+        oracle.select("enrgy")
+    limited = make_oracle(
+        "analog-nasbench", objective="digital,params", constraints=("qat>=90",)
+    )
+    assert limited.limits == (("qat", ">=", 90.0),)
+
+
+def test_a_cost_comes_last():
+    with pytest.raises(UserError, match="write digital,params"):
+        make_oracle("analog-nasbench", objective="params,digital")
+    alone = make_oracle("cost", space=TOY, objective="params,flops")
+    assert isinstance(alone, CostOracle)

@@ -163,7 +163,7 @@ def test_what_a_wrapper_says_is_what_the_inner_oracle_says(wrapper):
 def test_joined_oracles_can_what_their_parts_can(kind):
     able, cost = fake((kind,)), CostOracle(Toy())
     both = Joined((able, dataclasses.replace(able, name="again")))
-    own = {Truthful, Uncertain, Enumerated, Described, Repeating}
+    own = {Truthful, Uncertain, Enumerated, Described, Repeating, Selectable}
     assert (capability(both, kind) is not None) == (kind in own)
     mixed = Joined((fake(()), cost))
     assert {k for k in CAPABILITIES if capability(mixed, k)} == {Described}

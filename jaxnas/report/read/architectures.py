@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxnas.core.scalarise import weighted_sum
+from jaxnas.core.scalarise import recorded
 from jaxnas.moo.pareto import nondominated
 from jaxnas.report.read.compare import Method, Study
 from jaxnas.report.read.load import RunData
@@ -110,11 +110,10 @@ def _candidates(study: Study) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _reward(run: RunData, objectives: Float[np.ndarray, "C M"]) -> np.ndarray:
-    """Returns what the curves show: the objective itself, of several the weighted sum."""
+    """Returns what the curves show: the objective itself, of several the reward."""
     if objectives.shape[1] == 1:
         return objectives[:, 0]
-    weights = tuple(run.config.get("weights") or ())
-    scalariser = weighted_sum(run.objectives, weights or None)
+    scalariser = recorded(run.objectives, run.config)
     return np.asarray(scalariser(jnp.asarray(objectives), jnp.zeros(len(objectives))))
 
 

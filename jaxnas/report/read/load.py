@@ -147,7 +147,7 @@ class RunData:
     @property
     def task(self) -> str:
         """A key that is equal for runs that may be compared."""
-        names = ("oracle", "space", "objectives", "weights")
+        names = ("oracle", "space", "objectives", "weights", "scalarise")
         return json.dumps({n: self.config.get(n) for n in names}, sort_keys=True)
 
 

@@ -24,14 +24,14 @@ from jaxnas.core.oracle import (
     required,
 )
 from jaxnas.core.rng import root_key
-from jaxnas.core.scalarise import weighted_sum
+from jaxnas.core.scalarise import UNIT_RANGES, recorded
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Objective
 from jaxnas.report.read import stats
 from jaxnas.report.read.load import RunData, plain_text
 from jaxnas.run.remade import oracle_of
 
-RANGES = {"%": (0.0, 100.0), "fraction": (0.0, 1.0)}
+RANGES = UNIT_RANGES
 """What a value can be, by its unit; anything where the unit is not here."""
 SECONDS = {"1min": 60.0, "1h": 3600.0, "1day": 86400.0, "1month": 2592000.0}
 """Suffixes of metrics that were read some time after programming."""
@@ -221,16 +221,13 @@ def make_task(run: RunData) -> Task:
 
 
 def _curve_objective(run: RunData) -> Objective:
-    """Returns what the curves show: the objective, or the weighted sum of several."""
+    """Returns what the curves show: the objective, or the reward made of several."""
     if len(run.objectives) == 1:
         return run.objectives[0]
-    weights = run.config.get("weights") or [1.0] * len(run.objectives)
-    parts = [
-        f"{'' if o.maximise else '-'}{w:g} x {o.name}"
-        for o, w in zip(run.objectives, weights, strict=True)
-    ]
+    rule = recorded(run.objectives, run.config)
+    words = rule.describe(tuple(o.name for o in run.objectives))
     predicted = any(o.predicted for o in run.objectives)
-    return Objective("reward", "", True, "Weighted sum: " + " + ".join(parts), predicted)
+    return Objective("reward", "", True, words, predicted)
 
 
 def _know(oracle: Oracle, run: RunData) -> tuple[Known | None, str]:
@@ -270,8 +267,7 @@ def _know(oracle: Oracle, run: RunData) -> tuple[Known | None, str]:
 
 def _true_values(oracle: Oracle, members: np.ndarray, run: RunData) -> np.ndarray:
     """Returns the true curve quantity of all architectures, NaN where infeasible."""
-    weights = run.config.get("weights")
-    scalariser = weighted_sum(run.objectives, tuple(weights) if weights else None)
+    scalariser = recorded(run.objectives, run.config)
 
     def look_up(params: PyTree, tokens: Int[Array, "n L"]) -> tuple[Array, Array]:
         key, n = root_key(0), tokens.shape[0]

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxnas.core import tokens as tk
 from jaxnas.core.oracle import MultiFidelity, required
-from jaxnas.core.scalarise import WeightedSum
+from jaxnas.core.scalarise import Scalariser
 from jaxnas.core.types import OK, PARTIAL, SKIPPED, Evaluation
 from jaxnas.run.halving import WARM, Bracket, chances, survivors
 from jaxnas.run.host.cache import HostCache
@@ -42,7 +42,7 @@ class Promotion:
     """
 
     def __init__(
-        self, cache: HostCache, scalariser: WeightedSum, schedule: Schedule
+        self, cache: HostCache, scalariser: Scalariser, schedule: Schedule
     ) -> None:
         self.cache, self.scalariser, self.schedule = cache, scalariser, schedule
         self.reached: dict[Where, tuple[np.ndarray, int]] = {}
