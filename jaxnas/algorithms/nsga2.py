@@ -72,10 +72,10 @@ class NSGA2:
     """
 
     space: SearchSpace
-    batch: int = 4
-    population: int = 30
+    batch: int = 1
+    population: int = 20
     crossover: float = 0.9
-    mutation: float = 1.0
+    mutation: float = 0.5
     tries: int = 16
     memory: int = 1024
     objectives: tuple[Objective, ...] = ()

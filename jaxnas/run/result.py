@@ -16,6 +16,8 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.naming import to_dict
 from jaxnas.core.oracle import Truthful, required
 from jaxnas.core.space import Named, Nested, SearchSpace
+from jaxnas.core.types import Objective
+from jaxnas.moo import found
 from jaxnas.oracles.budget import Budgeted
 from jaxnas.registry import make_space
 from jaxnas.run import policies
@@ -33,7 +35,8 @@ class Result:
         config: the run's configuration.
         arrays: raw arrays by name: ``curve [P, Q]``, ``tokens [P, Q, L]``, ...
         archive: ``tokens [C, L]`` and ``objectives [C, M]`` of the best distinct
-            architectures of the whole run, best first.
+            architectures of the whole run by reward, best first; of several objectives
+            also ``front_tokens [K, L]`` and ``front_objectives [K, M]``, its front.
         path: the run directory, or None.
         timings: seconds of compilation and of running.
         evaluations: with a host oracle, how many there were, how many of them were found
@@ -62,15 +65,15 @@ class Result:
         Raises:
             UserError: the method learns none, or this one was not saved.
         """
-        header, found = {}, self.learned
-        if found is None and self.path is not None:
-            header, found = policies.KIND.read(self.path / policies.FILE)
-        if not found:
+        header, saved = {}, self.learned
+        if saved is None and self.path is not None:
+            header, saved = policies.KIND.read(self.path / policies.FILE)
+        if not saved:
             raise UserError("This search has no policies: its method learns none.")
         algo = algo or self.algo
         if algo is None:
             algo = policies.remade(header, self.space)
-        return policies.one(found, i, algo)
+        return policies.one(saved, i, algo)
 
     @property
     def curve(self) -> np.ndarray:
@@ -83,18 +86,64 @@ class Result:
         Each has its ``tokens``, its objectives by name and, where the space names its
         decisions, what they are: ``architecture``.
         """
-        names = [o["name"] for o in self.config["objectives"]]
         values = self.archive["objectives"]
         there = np.flatnonzero(np.isfinite(values).all(axis=1))[:k]
-        tokens, space = self.archive["tokens"], self.space
+        return self._rows(self.archive["tokens"][there], values[there])
+
+    def front(self) -> list[dict[str, Any]]:
+        """Returns the distinct feasible architectures that no other one found dominates.
+
+        Rows are as in :meth:`best`, the best by the first objective first; values are
+        without measurement noise where the oracle knows them. With one objective they are
+        those that share its best value.
+        """
+        tokens, values = self.archive["tokens"], self.archive["objectives"]
+        if "front_tokens" in self.archive:
+            tokens, values = (self.archive[f"front_{n}"] for n in ("tokens", "objectives"))
+        rows = front_order(values, self.goals)
+        return self._rows(tokens[rows], values[rows])
+
+    def hypervolume(
+        self, reference: Sequence[float | int] | None = None, places: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """Returns the hypervolume of what each controller measured, ``[P, k]``.
+
+        Only what succeeded and is feasible counts; up to three objectives.
+
+        Args:
+            reference: a number for each objective in its own unit; the worst value of each
+                on any controller's front when None.
+            places: after so many queries; after the last one when None.
+
+        Raises:
+            UserError: more than three objectives, or another number of reference values.
+        """
+        goals, values = self.goals, self.arrays["objectives"].astype(np.float64)
+        found.check_number(len(goals))
+        allowed = np.isfinite(values).all(axis=2) & (self.arrays["violation"] <= 0)
+        if reference is None:
+            fronts = [v[a][found.front(v[a], goals)] for v, a in zip(values, allowed)]
+            point = found.nadir(fronts, goals)
+        else:
+            point = found.checked_reference(reference, goals)
+        after = np.asarray([values.shape[1]] if places is None else places)
+        return found.volumes_after(values, allowed, goals, point, after)
+
+    @property
+    def goals(self) -> tuple[Objective, ...]:
+        """What was measured, in order."""
+        return tuple(Objective(**o) for o in self.config["objectives"])
+
+    def _rows(self, tokens: np.ndarray, values: np.ndarray) -> list[dict[str, Any]]:
+        names, space = [goal.name for goal in self.goals], self.space
         named = isinstance(space, Named | Nested)
         return [
             {
-                "tokens": tuple(map(int, tokens[i])),
-                **({"architecture": to_dict(space, tokens[i])} if space and named else {}),
-                **dict(zip(names, map(float, values[i]))),
+                "tokens": tuple(map(int, row)),
+                **({"architecture": to_dict(space, row)} if space and named else {}),
+                **dict(zip(names, map(float, measured))),
             }
-            for i in there
+            for row, measured in zip(tokens, values, strict=True)
         ]
 
     @property
@@ -152,7 +201,10 @@ def gather(
 def best_distinct(
     oracle: Budgeted, params: PyTree, parts: Sequence[dict[str, np.ndarray]], capacity: int
 ) -> dict[str, np.ndarray]:
-    """Returns the best ``capacity`` distinct feasible architectures, by true reward."""
+    """Returns the best ``capacity`` distinct feasible architectures, by true reward.
+
+    Of several objectives also the front of all of them.
+    """
     tokens, objectives = [], []
     for part in parts:
         flat = part["tokens"].reshape(-1, part["tokens"].shape[-1])
@@ -166,7 +218,18 @@ def best_distinct(
     every, values = every[rows].astype(np.int32), np.concatenate(objectives)[rows]
     values, reward = _evaluate(oracle, params, every, values)
     order = np.argsort(-np.nan_to_num(reward, nan=-np.inf), kind="stable")[:capacity]
-    return {"tokens": every[order], "objectives": values[order]}
+    best = {"tokens": every[order], "objectives": values[order]}
+    if len(oracle.objectives) > 1:
+        rows = front_order(values, oracle.objectives)
+        best |= {"front_tokens": every[rows], "front_objectives": values[rows]}
+    return best
+
+
+def front_order(values: np.ndarray, goals: Sequence[Objective]) -> np.ndarray:
+    """Returns the rows of a front, the best by the first objective first."""
+    rows = np.flatnonzero(found.front(values, goals))
+    first = values[rows, 0] * (-1.0 if goals[0].maximise else 1.0)
+    return rows[np.argsort(first, kind="stable")]
 
 
 @functools.lru_cache(maxsize=32)

@@ -389,6 +389,10 @@ def _finish(
     folders.write_arrays(directory.path / "archive.npz", best)
     names = [objective["name"] for objective in config["objectives"]]
     folders.write_bytes(directory.path / "results.csv", tables.as_csv(space, names, best))
+    if "front_tokens" in best:
+        front = {n: best[f"front_{n}"] for n in ("tokens", "objectives")}
+        rows = tables.as_csv(space, names, front)
+        folders.write_bytes(directory.path / "front.csv", rows)
     halving = (made.get("evaluations") or {}).get("halving")
     summary = tables.as_json(config, space, best, arrays, halving)
     folders.write_json(directory.path / "results.json", summary)

@@ -1,6 +1,7 @@
 """What a finished run found, for others to read: ``results.csv`` and ``results.json``.
 
-Both hold the best distinct architectures by name; every query is in ``results.npz``.
+Both hold the best distinct architectures by name; every query is in ``results.npz``. Of
+several objectives ``front.csv`` has the form of ``results.csv``.
 """
 
 import csv
@@ -21,7 +22,7 @@ BEST = 20
 def as_csv(
     space: SearchSpace, objectives: list[str], archive: Mapping[str, np.ndarray]
 ) -> bytes:
-    """Returns a row for each architecture of the archive, best first, failures left out.
+    """Returns a row for each architecture of an archive, in its order, no failures.
 
     One column a decision, blank where it has no value, and one an objective: what
     :func:`jaxnas.table_oracle` reads.

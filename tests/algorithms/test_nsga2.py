@@ -67,8 +67,9 @@ def test_only_what_needs_the_objectives_gets_them():
 
 def test_the_population_is_what_sorting_everything_leaves():
     """While no front overflows, survivors are the whole-history fronts of moocore."""
-    algo = prepare(jaxnas.make_algorithm("nsga2", space=SPACE, population=60), GOALS)
-    state, (tokens, evaluation) = run(algo, 40, evaluated)
+    algo = jaxnas.make_algorithm("nsga2", space=SPACE, population=60, batch=4)
+    algo = prepare(algo, GOALS)
+    state, (tokens, evaluation) = run(algo, 60, evaluated)
     points = np.asarray(evaluation.objectives).reshape(-1, 2) * [1, -1]
     first = moocore.is_nondominated(points, maximise=True, keep_weakly=True)
     assert first.sum() < 60
@@ -107,7 +108,7 @@ def test_a_space_too_large_for_a_bitmap():
 
 
 def test_with_one_objective_the_best_survive():
-    algo = jaxnas.make_algorithm("nsga2", space=SPACE, population=10)
+    algo = jaxnas.make_algorithm("nsga2", space=SPACE, population=10, batch=8)
     for fitted in (algo, prepare(algo, GOALS[:1])):
         state, (_, evaluation) = run(fitted, 50, one_objective)
         seen = np.sort(np.asarray(evaluation.reward).ravel())[::-1]
@@ -129,7 +130,7 @@ def test_failures_and_infeasible_architectures_come_last():
         )
 
     algo = prepare(jaxnas.make_algorithm("nsga2", space=SPACE, population=16), GOALS)
-    state, _ = run(algo, 60, strict)
+    state, _ = run(algo, 120, strict)
     assert (np.asarray(state.tokens)[:, 0] >= 2).all()
     assert np.isfinite(state.points).all()
 
