@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from jaxnas.cli.common.options import numbers
 from jaxnas.data.store.packed import unpack
 
 
@@ -20,6 +21,9 @@ class Report:
     """Run directories or patterns, such as runs/main or "runs/**"; packed runs, .zip."""
     out: Path | None = None
     """Where the report goes; the first run's directory when not given."""
+    reference: tuple[str, ...] = ()
+    """Point above which the hypervolume of several objectives is measured, such as 50,80;
+    the worst of all fronts that were found when not given."""
     json: bool = False
     """Print the numbers as JSON."""
 
@@ -36,7 +40,8 @@ class Report:
                 unpack(file, Path(folder))
                 opened.append(folder)
             plain = [run for run in self.runs if not run.endswith(".zip")]
-            built = report.build([*plain, *opened], self.out or Path(first))
+            point = numbers("--reference", self.reference) or ()
+            built = report.build([*plain, *opened], self.out or Path(first), point)
         if self.json:
             print(json.dumps({"html": str(built.html_path), **built.summary()}))
             return 0

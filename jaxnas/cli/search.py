@@ -23,6 +23,7 @@ from jaxnas.core.errors import UserError
 from jaxnas.core.files import LATENT, check_name
 from jaxnas.core.oracle import Oracle
 from jaxnas.core.ranges import check_hparams
+from jaxnas.moo.found import checked_reference
 from jaxnas.run import distributed
 from jaxnas.run.config import grid_settings
 
@@ -66,15 +67,16 @@ class Common:
     scalarise: Literal["weighted-sum", "chebyshev"] = "weighted-sum"
     """How several objectives become the reward; methods for several, such as nsga2, see
     them apart."""
-    ideal: tuple[float, ...] = ()
-    """Of chebyshev: the best value of each objective, in its own unit; that of the oracle's
-    table, or 100 % and 1, when not given."""
-    scale: tuple[float, ...] = ()
+    ideal: tuple[str, ...] = ()
+    """Of chebyshev: the best value of each objective in its own unit, such as 95,90; that
+    of the oracle's table, or 100 % and 1, when not given."""
+    scale: tuple[str, ...] = ()
     """Of chebyshev: the unit of distance in each objective; the width of the same range
     when not given."""
-    reference: tuple[float, ...] = ()
+    reference: tuple[str, ...] = ()
     """Point above which the report's hypervolume is measured, a number for each objective
-    in its own unit; the worst of all fronts that were found when not given."""
+    in its own unit, such as 50,80; the worst of all fronts that were found when not
+    given."""
     set: tuple[str, ...] = ()
     """Settings such as ppo.lr=0.003 or reinforce.controller=gru."""
     out: Path = Path("runs")
@@ -150,11 +152,19 @@ class Common:
                 f"The oracle {self.oracle!r} scores more than one space; name one, such as "
                 "--space nb201."
             )
-        return registry.make_oracle(
+        oracle = registry.make_oracle(
             self.oracle, space=space, noise=self.noise, constraints=self.constraint,
             **({"objective": self.metric} if self.metric else {}),
             **opts.parse_options(self.oracle_set), **more,
         )  # fmt: skip
+        if point := self.point:
+            checked_reference(point, oracle.objectives)
+        return oracle
+
+    @property
+    def point(self) -> tuple[float, ...]:
+        """The reference point of the report's hypervolume; empty where none is given."""
+        return opts.numbers("--reference", self.reference) or ()
 
     @property
     def metric(self) -> str:
@@ -350,7 +360,8 @@ def run_one(
             choice.algo, oracle, budget=common.budget, seeds=seeds, seed0=common.seed0,
             hparams=hparams, out=out, max_proposals=common.max_proposals,
             weights=common.weights or None, scalarise=common.scalarise,
-            ideal=common.ideal or None, scale=common.scale or None,
+            ideal=opts.numbers("--ideal", common.ideal),
+            scale=opts.numbers("--scale", common.scale),
             layout=common.layout, width=common.width,
             init=common.initial(choice), callbacks=[reporter],
             resume="never" if common.fresh else "auto", grid=grid, grid_cells=cells,
@@ -384,7 +395,8 @@ def conclude(
 
     log(list(paths), common.loggers, reporter.remark)
     reporter.say("report: drawing")
-    built = report.build([str(p) for p in paths], out or common.directory)
+    out = out or common.directory
+    built = report.build([str(p) for p in paths], out, common.point)
     if common.json:
         print(
             json.dumps({"event": "report", "html": str(built.html_path), **built.summary()})

@@ -20,9 +20,7 @@ from jaxnas.moo.pareto import nondominated, signs
 Goals = Sequence[Objective]
 
 
-def front(
-    objectives: Float[np.ndarray, "n M"], goals: Goals
-) -> Bool[np.ndarray, "n"]:
+def front(objectives: Float[np.ndarray, "n M"], goals: Goals) -> Bool[np.ndarray, "n"]:
     """Returns which rows no other dominates; rows that are not finite are none."""
     return nondominated(objectives * signs(goals))
 

@@ -1,6 +1,6 @@
 """``build``: from run directories to report.html, report.md and the figures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from jaxnas.report.read.compare import Method, Study, advised, feasible, studies
 from jaxnas.report.read.load import RunData, load, plain_text
 from jaxnas.report.render import html, markdown
 from jaxnas.report.render.document import Chapter, chapter
-from jaxnas.report.say import tables, text
+from jaxnas.report.say import fronts_section, tables, text
 from jaxnas.report.say.cells import to_rich
 from jaxnas.report.say.drawing import slug
 
@@ -53,19 +53,26 @@ class Report:
         return {"studies": [_summary(one) for one in self.chapters]}
 
 
-def build(paths: str | Path | Iterable[str | Path], out: str | Path) -> Report:
+def build(
+    paths: str | Path | Iterable[str | Path],
+    out: str | Path,
+    reference: Sequence[float] = (),
+) -> Report:
     """Writes a report on any set of runs and returns where it is.
 
     Args:
         paths: run directories, parents of some, or glob patterns.
         out: folder of ``report.html``, ``report.md`` and ``figures/``; made when absent.
+        reference: of the hypervolume of several objectives, a number for each in its own
+            unit; the worst of all fronts that were found when empty.
 
     Raises:
-        UserError: no runs there, none with results, or a damaged file.
+        UserError: no runs there, none with results, a damaged file, or a reference that
+            does not fit the objectives.
         DiskFullError: the report could not be written.
     """
     runs = load(paths)
-    chapters = [chapter(study) for study in studies(runs)]
+    chapters = [chapter(study, reference) for study in studies(runs)]
     made, out = _made(runs), Path(out)
     folders = ["figures"]
     if len(chapters) > 1:
@@ -112,7 +119,10 @@ def _print(console: Console, one: Chapter) -> None:
     console.print(Text(one.title, style="bold"))
     for warning in one.warnings:
         console.print(Text(f"Attention: {warning}", style="yellow"))
-    for table in (tables.main_table(study, compact=True), tables.asked_table(study)):
+    shown = [tables.main_table(study, compact=True), tables.asked_table(study)]
+    if one.trade is not None:
+        shown.append(fronts_section.volume_table(study, one.trade))
+    for table in shown:
         if table is not None:
             console.print(to_rich(table))
     console.print(Text(one.lead, style="bold"))
@@ -156,6 +166,7 @@ def _summary(one: Chapter) -> dict[str, Any]:
         "unit": task.objective.unit,
         "optimum": _plain(task.known.optimum) if task.known else None,
         "headline": text.headline(study),
+        **fronts_section.summary(study, one.trade),
         "methods": rows,
         "warnings": list(one.warnings),
     }

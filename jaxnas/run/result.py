@@ -104,7 +104,9 @@ class Result:
         return self._rows(tokens[rows], values[rows])
 
     def hypervolume(
-        self, reference: Sequence[float | int] | None = None, places: Sequence[int] | None = None
+        self,
+        reference: Sequence[float | int] | None = None,
+        places: Sequence[int] | None = None,
     ) -> np.ndarray:
         """Returns the hypervolume of what each controller measured, ``[P, k]``.
 

@@ -43,6 +43,24 @@ def parse_options(items: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def numbers(option: str, texts: Sequence[str]) -> tuple[float, ...] | None:
+    """Returns numbers that commas or blanks separate, ``50,80``; None where there are none.
+
+    Raises:
+        UserError: one of them is no finite number.
+    """
+    parts = [part for text in texts for part in text.split(",")]
+    try:
+        found = tuple(map(float, parts))
+        if not np.isfinite(found).all():
+            raise ValueError(texts)
+    except ValueError as error:
+        raise UserError(
+            f"{option} needs finite numbers such as 50,80, got {','.join(parts)}."
+        ) from error
+    return found or None
+
+
 def parse_axis(text: str) -> tuple[str, list[Any]]:
     """Returns the name and the values of ``NAME=V1,V2,...`` or ``NAME=log:LOW:HIGH:N``.
 

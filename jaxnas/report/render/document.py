@@ -8,8 +8,10 @@ import numpy as np
 from jaxnas.report.read.architectures import Front, Top, front_of, top_found
 from jaxnas.report.read.audit import Check, audit
 from jaxnas.report.read.compare import Study
+from jaxnas.report.read.fronts import Trade, trade_of
 from jaxnas.report.read.load import plain_text
 from jaxnas.report.say import (
+    fronts_section,
     halving_section,
     provenance,
     retrain_section,
@@ -60,6 +62,8 @@ class Chapter(NamedTuple):
     """A number and what it counts, for the strip under the title."""
     sections: tuple[Section, ...]
     top: tuple[Top, ...]
+    trade: Trade | None = None
+    """What was found of several objectives."""
 
     @property
     def drawings(self) -> list[Drawing]:
@@ -67,14 +71,18 @@ class Chapter(NamedTuple):
         return [b for s in self.sections for b in s.blocks if isinstance(b, Drawing)]
 
 
-def chapter(study: Study) -> Chapter:
-    """Returns everything a report says about a study."""
-    checks = audit(study)
-    top, front = top_found(study), front_of(study)
+def chapter(study: Study, reference: Sequence[float] = ()) -> Chapter:
+    """Returns everything a report says about a study.
+
+    Raises:
+        UserError: a reference point that does not fit its objectives.
+    """
+    checks, trade = audit(study), trade_of(study, reference)
+    top, front = top_found(study), front_of(study) if trade is None else None
     latent, missing = draw_latent(study)
     validated, unread = validation_section.read(study)
     retrained, damaged = retrain_section.read(study)
-    drawn = [*draw_all(study, top, front), *latent]
+    drawn = [*draw_all(study, top, front), *fronts_section.draw_all(study, trade), *latent]
     if validated is not None:
         drawn.append(validation_section.draw(validated))
     found = [
@@ -84,7 +92,7 @@ def chapter(study: Study) -> Chapter:
         if c.failures
     ]
     remarks = [*text.verdicts(study), text.digital_rank(study)]
-    sections = _sections(study, checks, top, front, drawn, validated, retrained)
+    sections = _sections(study, checks, top, front, trade, drawn, validated, retrained)
     return Chapter(
         study=study,
         title=f"Searching {study.task.oracle} for {study.task.what}",
@@ -95,6 +103,7 @@ def chapter(study: Study) -> Chapter:
         facts=_facts(study),
         sections=tuple(s for s in sections if s.blocks),
         top=tuple(top),
+        trade=trade,
     )
 
 
@@ -123,6 +132,7 @@ def _sections(
     checks: Sequence[Check],
     top: Sequence[Top],
     front: Front | None,
+    trade: Trade | None,
     drawn: Sequence[Drawing],
     validated: dict[str, Any] | None,
     retrained: dict[str, Any] | None,
@@ -144,9 +154,11 @@ def _sections(
         best += some("cells", "drift")
         if top[0].metrics:
             best.append(tables.metrics_table(study, top))
-    trade: list[Block] = some("pareto")
-    if front is not None:
-        trade.append(tables.front_table(study, front))
+    apart: list[Block] = some("pareto", "fronts", "hypervolume")
+    if trade is not None:
+        apart += fronts_section.blocks(study, trade)
+    elif front is not None:
+        apart.append(tables.front_table(study, front))
     silicon: list[Block] = some("validation")
     if validated is not None:
         section = validation_section
@@ -165,7 +177,7 @@ def _sections(
         Section("top", "The best architectures", tuple(best)),
         Section("retrain", "Trained in full, beside references", tuple(full)),
         Section("validation", "On analog hardware, simulated", tuple(silicon)),
-        Section("front", "Trade-off", tuple(trade)),
+        Section("front", "Trade-off", tuple(apart)),
         Section("surface", "Response surfaces", tuple(surfaces)),
         Section("runs", "What was run, and how to run it again", _runs(study, checks)),
     ]  # fmt: skip
