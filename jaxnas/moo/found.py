@@ -41,8 +41,8 @@ def checked_reference(reference: Sequence[float | int], goals: Goals) -> np.ndar
     return point
 
 
-def nadir(fronts: Sequence[Float[np.ndarray, "k M"]], goals: Goals) -> np.ndarray:
-    """Returns the worst value of each objective on any of some fronts, ``[M]``.
+def nadir(fronts: Sequence[np.ndarray], goals: Goals) -> np.ndarray:
+    """Returns the worst value, ``[M]``, on any of some fronts, each ``[k, M]``.
 
     NaN where all are empty.
     """

@@ -136,10 +136,8 @@ def pairs(
     return figure
 
 
-def _frame(
-    axis: Axes, points: Sequence[Float[np.ndarray, "k 2"]], signs: Float[np.ndarray, "2"]
-) -> None:
-    """Shows the points with some room, better up and right."""
+def _frame(axis: Axes, points: Sequence[np.ndarray], signs: Float[np.ndarray, "2"]) -> None:
+    """Shows points, each ``[k, 2]``, with some room, better up and right."""
     every = np.concatenate(points)
     low, high = every.min(axis=0), every.max(axis=0)
     room = 0.05 * (high - low) + 1e-9

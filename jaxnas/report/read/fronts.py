@@ -152,11 +152,11 @@ def _metric(study: Study, name: str, tokens: Int[np.ndarray, "u L"]) -> np.ndarr
 
 
 def attained(
-    fronts: Sequence[Float[np.ndarray, "f 2"]], shares: Sequence[float]
+    fronts: Sequence[np.ndarray], shares: Sequence[float]
 ) -> tuple[Float[np.ndarray, "x"], Float[np.ndarray, "s x"]]:
     """Returns attainment surfaces: what so large a share of fronts reaches, or exceeds.
 
-    Both coordinates are better when larger. At each ``x`` (rising) the surface of a share
+    Fronts are ``[f, 2]``, both coordinates better when larger. At each ``x`` (rising) the surface of a share
     is the largest ``y`` such that this share of the fronts has a point at least as good in
     both; -inf where there is none.
 
