@@ -132,6 +132,7 @@ def pairs(
             axis.scatter(cloud.points[:, i], cloud.points[:, j], **style)
         _frame(axis, [c.points[:, [i, j]] for c in clouds], signs[[i, j]])
         axis.set(xlabel=labels[i], ylabel=labels[j])
+        axis.locator_params(axis="x", nbins=3)  # counts have long numbers
     legend_below(figure, axes.flat[0], 5)
     return figure
 

@@ -156,9 +156,9 @@ def attained(
 ) -> tuple[Float[np.ndarray, "x"], Float[np.ndarray, "s x"]]:
     """Returns attainment surfaces: what so large a share of fronts reaches, or exceeds.
 
-    Fronts are ``[f, 2]``, both coordinates better when larger. At each ``x`` (rising) the surface of a share
-    is the largest ``y`` such that this share of the fronts has a point at least as good in
-    both; -inf where there is none.
+    Fronts are ``[f, 2]``, both coordinates better when larger. At each ``x`` (rising) the
+    surface of a share is the largest ``y`` such that this share of the fronts has a point
+    at least as good in both; -inf where there is none.
 
     Grunert da Fonseca, Fonseca and Hall 2001, "Inferential performance assessment of
     stochastic optimisers and the attainment function".
