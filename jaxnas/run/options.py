@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxnas.core import layout as layouts
+from jaxnas.core.constraints import DEFAULT, Handling, make_handling
 from jaxnas.core.ranges import COUNT, SEED, check
 from jaxnas.data.store.evaluations import Store
 from jaxnas.run.halving import Halving
@@ -26,6 +27,9 @@ class RunOptions:
         max_proposals: proposals after which a controller stops even if it keeps repeating
             itself; 8 x budget when None.
         weights: of the objectives in the reward, one each; all 1 when None.
+        handling: what breaking constraints does to the reward: ``"penalty"``, ``"death"``,
+            ``"lagrangian"``, ``"feasible-first"``, or one that was made with options; see
+            :mod:`jaxnas.core.constraints`.
         chunk: updates between two rows and callbacks; a twentieth of all when None.
         layout: ``"wide"``, ``"blocked"``, or ``"auto"`` by the devices; see
             :mod:`jaxnas.core.layout`.
@@ -62,6 +66,7 @@ class RunOptions:
     out: str | Path | None = None
     max_proposals: int | None = None
     weights: tuple[float, ...] | None = None
+    handling: str | Handling = DEFAULT.name
     chunk: int | None = None
     layout: str = "auto"
     width: int | None = None
@@ -80,6 +85,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         layouts.check(self.layout)
+        object.__setattr__(self, "handling", make_handling(self.handling))
         check("seed0", self.seed0, SEED)
         for name in ("budget", "seeds", "max_proposals", "chunk", "width", "archive"):
             if getattr(self, name) is not None:
