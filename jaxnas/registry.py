@@ -64,6 +64,7 @@ ALGORITHMS = {
     "local-search": "jaxnas.algorithms.local_search:LocalSearch",
     "evolution": "jaxnas.algorithms.regularized_evolution:RegularizedEvolution",
     "model-based": "jaxnas.algorithms.model_based:ModelBased",
+    "analog-ea": "jaxnas.algorithms.analog_ea:AnalogEA",
     "reinforce": "jaxnas.algorithms.reinforce:Reinforce",
     "a2c": "jaxnas.algorithms.a2c:A2C",
     "ppo": "jaxnas.algorithms.ppo:PPO",

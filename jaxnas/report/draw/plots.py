@@ -80,6 +80,7 @@ _LOOKS = {
     "evolution": Look("#D55E00", "solid", "o"),
     "local-search": Look("#E69F00", (0, (5, 1.5)), "D"),
     "model-based": Look("#000000", "solid", "*"),
+    "analog-ea": Look("#000000", "dashed", "X"),
     "ppo": Look("#0072B2", "solid", "^"),
     "reinforce": Look("#CC79A7", (0, (4, 1.2, 1, 1.2)), "v"),
     "a2c": Look("#009E73", (0, (6, 1.2, 1, 1.2, 1, 1.2)), "P"),

@@ -18,13 +18,14 @@ CHECKPOINTS = (50, 100, 150, 200, 300, 500)
 """Queries at which curves are tabulated."""
 LARGE_CLASS = 4
 """Rows that a class needs to compete in the second class-mean regret."""
-BASELINES = ("random", "local-search", "evolution")
+BASELINES = ("random", "local-search", "evolution", "analog-ea")
 """Methods that learn no policy; every other one is held against them."""
 NICE = {
     "random": "random search",
     "local-search": "local search",
     "evolution": "regularised evolution",
     "model-based": "model-based search",
+    "analog-ea": "AnalogNAS's evolution",
     "reinforce": "REINFORCE",
     "a2c": "A2C",
     "ppo": "PPO",
