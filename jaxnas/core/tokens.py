@@ -195,7 +195,7 @@ def mutate_among(
     key: Key[Array, ""],
     space: SearchSpace,
     tokens: Int[Array, "L"],
-    places: Bool[Array | np.ndarray, "L"],
+    among: Bool[Array | np.ndarray, "L"],
 ) -> Int[Array, "L"]:
     """Returns what :func:`mutate` does, the position drawn among some places.
 
@@ -206,9 +206,9 @@ def mutate_among(
     legal = masks(space, tokens)
     others = legal & (jnp.arange(space.vocab, dtype=jnp.int32) != tokens[:, None])
     open_positions = jnp.any(others, axis=1)
-    among = open_positions & places
-    among = jnp.where(jnp.any(among), among, open_positions)
-    position = inverse_cdf(uniforms[0], among.astype(jnp.float32))
+    wanted = open_positions & among
+    wanted = jnp.where(jnp.any(wanted), wanted, open_positions)
+    position = inverse_cdf(uniforms[0], wanted.astype(jnp.float32))
     token = inverse_cdf(uniforms[1], others[position].astype(jnp.float32))
     token = jnp.where(jnp.any(open_positions), token, tokens[position])
     changed = jnp.where(places == position, token, tokens)

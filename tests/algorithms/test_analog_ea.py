@@ -45,11 +45,8 @@ def test_stagnation_draws_a_new_population_and_improvement_does_not():
     for rising in (False, True):
         state = algo.init(jax.random.key(0), hparams)
         drawn, again = np.asarray(state.population), []
+        state, proposal = algo.ask(jax.random.key(1), state)
         for i in range(12):
-            state, proposal = (
-                algo.ask(jax.random.key(i), state) if i < 4 else (state, first)
-            )
-            first = proposal
             reward = jnp.full(1, float(i if rising else -i), jnp.float32)
             found = Evaluation(reward[:, None], zero, zero, OK * one, reward)
             state = tell(jax.random.key(100 + i), state, proposal, found)
