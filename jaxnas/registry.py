@@ -65,6 +65,7 @@ ALGORITHMS = {
     "evolution": "jaxnas.algorithms.regularized_evolution:RegularizedEvolution",
     "nsga2": "jaxnas.algorithms.nsga2:NSGA2",
     "model-based": "jaxnas.algorithms.model_based:ModelBased",
+    "analog-ea": "jaxnas.algorithms.analog_ea:AnalogEA",
     "reinforce": "jaxnas.algorithms.reinforce:Reinforce",
     "a2c": "jaxnas.algorithms.a2c:A2C",
     "ppo": "jaxnas.algorithms.ppo:PPO",

@@ -1,7 +1,6 @@
 """Search by a Gaussian process that is fitted to everything queried."""
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxnas.core import tokens as tk
+from jaxnas.core.branching import branching
 from jaxnas.core.errors import UserError
 from jaxnas.core.ranges import COUNT, HPARAMS
 from jaxnas.core.rng import wrap
@@ -145,7 +145,7 @@ class ModelBased:
 
     def ask(self, key: Key[Array, ""], state: ModelState) -> tuple[ModelState, Proposal]:
         """Returns uniform architectures first, then those of the largest acquisition."""
-        tokens, active = _branching(self._proposed)(jax.random.key_data(key), state)
+        tokens, active = branching(self._proposed)(jax.random.key_data(key), state)
         return state, Proposal(tokens, jnp.zeros(self.batch, jnp.int32), active)
 
     def _proposed(
@@ -248,7 +248,7 @@ class ModelBased:
         self, key: Key[Array, ""], state: ModelState
     ) -> tuple[ModelState, dict[str, Float[Array, ""]]]:
         """Returns the state with a new fit where one is due, and the kernel's facts."""
-        kernel, candidates, fitted = _branching(self._learnt)(state)
+        kernel, candidates, fitted = branching(self._learnt)(state)
         state = state._replace(kernel=kernel, candidates=candidates, fitted=fitted)
         share = jax.nn.softmax(kernel.mixture)
         metrics = {
@@ -288,30 +288,6 @@ class ModelBased:
         value = _improvement(mean, sd * state.hparams.optimism, _best(labels, held))
         value = jnp.where(_seen(state, members), -jnp.inf, value)
         return kernel, members[jax.lax.top_k(value, state.candidates.shape[0])[1]]
-
-
-def _branching(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a function whose branches stay branches when it is mapped, on a CPU.
-
-    ``vmap`` computes all branches, which an accelerator does side by side. A CPU visits
-    the controllers one after another instead. Two mapped factorisations at once also
-    block each other for good there: jaxlib 0.10 waits for its pool of threads from within
-    it (``ParallelBatchMap``), and on two cores both threads wait.
-    """
-    one = jax.custom_batching.custom_vmap(function)
-
-    @one.def_vmap
-    def _(size: int, batched: Any, *args: Any) -> tuple[Any, Any]:
-        spread = lambda x, b: x if b else jnp.broadcast_to(x, (size, *jnp.shape(x)))
-        args = jax.tree.map(spread, args, tuple(batched))
-        found = jax.lax.platform_dependent(
-            args,
-            cpu=lambda rows: jax.lax.map(lambda row: function(*row), rows),
-            default=lambda rows: jax.vmap(function)(*rows),
-        )
-        return found, jax.tree.map(lambda _: True, found)
-
-    return one
 
 
 @functools.lru_cache(maxsize=8)

@@ -8,7 +8,11 @@ from typing import Any
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command line; exits 0, 1 (the machine's fault), 2 (the user's) or 130."""
+    """Runs the command line and exits with a code.
+
+    0; 1, the machine's fault; 2, the user's; 3, a search that met no constraint; 130,
+    interrupted.
+    """
     _replace_what_cannot_be_encoded()
     import tyro
 

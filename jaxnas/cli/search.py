@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import inspect
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +20,13 @@ from jaxnas.cli.common.halving import HalvingOptions
 from jaxnas.cli.common.latent_parts import copy_file, default_folder, make_folder
 from jaxnas.cli.common.progress import Reporter
 from jaxnas.core.algorithm import PolicyBased
+from jaxnas.core.constraints import Handling, make_handling
 from jaxnas.core.errors import UserError
 from jaxnas.core.files import LATENT, check_name
 from jaxnas.core.oracle import Oracle
 from jaxnas.core.ranges import check_hparams
 from jaxnas.moo.found import checked_reference
-from jaxnas.run import distributed
+from jaxnas.run import distributed, feasibility
 from jaxnas.run.config import grid_settings
 
 DEFAULTS = {
@@ -35,6 +37,8 @@ DEFAULTS = {
     ),
 }  # fmt: skip
 """Algorithms of a search that names none, by environment."""
+NOTHING_FEASIBLE = 3
+"""Exit code of a command that ran to its end and queried nothing that is feasible."""
 SEEDS = {"tokens": 64, "latent": 32}
 """Controllers of each; a latent search also fits a surrogate, again and again."""
 
@@ -61,7 +65,13 @@ class Common:
     noise: Literal["none", "stored", "resample"] = "none"
     """Read recorded means, or measurements drawn with the recorded uncertainty."""
     constraint: tuple[str, ...] = ()
-    """Constraints such as "params<=1e6"."""
+    """Constraints such as "params<=1e6". Where nothing that was asked meets them, the
+    command ends with code 3 and says how near the best came; its results are written."""
+    handling: Literal["penalty", "death", "lagrangian", "feasible-first"] = "penalty"
+    """What breaking a constraint does to the reward: so much less for each unit, -1000,
+    less by a multiplier that adapts, or a place behind everything feasible."""
+    handling_set: tuple[str, ...] = ()
+    """Options of the handling, such as factor=10 of penalty or step=2 of lagrangian."""
     weights: tuple[float, ...] = ()
     """Weight of each objective in the reward; 1 each when not given."""
     scalarise: Literal["weighted-sum", "chebyshev"] = "weighted-sum"
@@ -193,6 +203,17 @@ class Common:
         again = self.fresh or self.resume is not None
         return self.evaluating.open(oracle, self.out, runs, again, reporter)
 
+    def check_possible(self, oracle: Oracle, reporter: Reporter) -> None:
+        """Says before anything runs where it is proven that nothing is feasible."""
+        hopeless = feasibility.check_possible(oracle)
+        if hopeless:
+            reporter.remark(hopeless)
+
+    @property
+    def handled(self) -> Handling:
+        """How constraints are handled, as asked for."""
+        return make_handling(self.handling, **opts.parse_options(self.handling_set))
+
     def initial(self, choice: opts.Chosen) -> Path | None:
         """Returns the run whose policies a method starts from."""
         if self.init is None or not isinstance(choice.algo, PolicyBased):
@@ -254,6 +275,7 @@ class Search:
         }
         seeds = SEEDS[self.env] if self.seeds is None else self.seeds
         reporter = self.common.reporter
+        self.common.check_possible(oracle, reporter)
         paths = [self.common.directory / name for name in names]
 
         def make(latent: Path) -> list[opts.Chosen]:
@@ -361,7 +383,7 @@ def run_one(
             hparams=hparams, out=out, max_proposals=common.max_proposals,
             weights=common.weights or None, scalarise=common.scalarise,
             ideal=opts.numbers("--ideal", common.ideal),
-            scale=opts.numbers("--scale", common.scale),
+            scale=opts.numbers("--scale", common.scale), handling=common.handled,
             layout=common.layout, width=common.width,
             init=common.initial(choice), callbacks=[reporter],
             resume="never" if common.fresh else "auto", grid=grid, grid_cells=cells,
@@ -387,7 +409,10 @@ def recorded(
 def conclude(
     common: Common, paths: Sequence[Path], reporter: Reporter, out: Path | None = None
 ) -> int:
-    """Builds the report and prints the tables and where it is."""
+    """Builds the report and prints the tables and where it is.
+
+    Returns the exit code: 3 where no method queried anything that meets the constraints.
+    """
     if distributed.index():
         return 0
     from jaxnas import report
@@ -401,7 +426,11 @@ def conclude(
         print(
             json.dumps({"event": "report", "html": str(built.html_path), **built.summary()})
         )
-        return 0
-    built.print()
-    print(f"report: {built.html_path}")
-    return 0
+    else:
+        built.print()
+        print(f"report: {built.html_path}")
+    made = [json.loads((path / "provenance.json").read_text()) for path in paths]
+    nothing = feasibility.nearest_of([one.get("infeasible") for one in made])
+    if nothing:
+        print(f"jaxnas: {nothing}", file=sys.stderr)
+    return NOTHING_FEASIBLE if nothing else 0

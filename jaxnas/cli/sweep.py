@@ -53,6 +53,7 @@ class Sweep:
         numeric = {n: v for n, v in grid.items() if n in names}
         structural = {n: v for n, v in grid.items() if n not in names}
         reporter = self.common.reporter
+        self.common.check_possible(oracle, reporter)
         chosen = []
         for values in itertools.product(*structural.values()):
             pairs = [f"{n}={v}" for n, v in zip(structural, values, strict=True)]

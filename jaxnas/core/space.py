@@ -147,6 +147,21 @@ class Mutable(Protocol):
 
 
 @runtime_checkable
+class Resizable(Protocol):
+    """A space that knows which of its decisions make a network deeper, and which wider."""
+
+    @property
+    def depth_positions(self) -> tuple[int, ...]:
+        """Positions of the tokens that decide how many layers there are."""
+        ...
+
+    @property
+    def width_positions(self) -> tuple[int, ...]:
+        """Positions of the tokens that decide channels and parallel branches."""
+        ...
+
+
+@runtime_checkable
 class Featured(Protocol):
     """A space with numeric features of its own, for predictors."""
 

@@ -103,6 +103,35 @@ def sample_uniform(key: Key[Array, ""], space: SearchSpace) -> Int[Array, "L"]:
     return members[row]
 
 
+def latin(key: Key[Array, ""], space: SearchSpace, count: int) -> Int[Array, "n L"]:
+    """Returns a Latin hypercube sample: each decision's quantiles are hit once each.
+
+    Decision ``t`` of the architectures is drawn from ``count`` uniforms of which one lies
+    in each of ``count`` equal parts of [0, 1), in random order (McKay, Beckman and Conover
+    1979). Each architecture alone is distributed as by :func:`sample_uniform` where the
+    space is counted, and as by :func:`sample` elsewhere.
+    """
+    place_key, within = jax.random.split(key)
+    shape = (space.length, count)
+    drawn = jax.random.uniform(place_key, shape, dtype=jnp.float32)
+    parts = jnp.argsort(jnp.argsort(drawn, axis=1), axis=1).T.astype(jnp.float32)
+    inside = jax.random.uniform(within, (count, space.length), dtype=jnp.float32)
+    uniforms = (parts + inside) / count
+
+    def one(row: Float[Array, "L"]) -> Int[Array, "L"]:
+        def write(t: Int[Array, ""], tokens: Int[Array, "L"]) -> Int[Array, "L"]:
+            if isinstance(space, Counted):
+                weights = cast(Counted, space).completions(tokens, t)
+            else:
+                weights = space.mask(tokens, t).astype(jnp.float32)
+            return tokens.at[t].set(inverse_cdf(row[t], weights))
+
+        start = jnp.zeros(space.length, jnp.int32)
+        return jax.lax.fori_loop(0, space.length, write, start)
+
+    return jax.vmap(one)(uniforms)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def draw(space: SearchSpace, keys: Key[Array, "n"]) -> Int[Array, "n L"]:
     """Returns an architecture for each key, uniform where the space can count."""
@@ -159,12 +188,27 @@ def mutate(
     the alternatives, so the work is bounded and the result always differs (unless the space
     has one member).
     """
+    return mutate_among(key, space, tokens, np.ones(space.length, bool))
+
+
+def mutate_among(
+    key: Key[Array, ""],
+    space: SearchSpace,
+    tokens: Int[Array, "L"],
+    among: Bool[Array | np.ndarray, "L"],
+) -> Int[Array, "L"]:
+    """Returns what :func:`mutate` does, the position drawn among some places.
+
+    Among all where none of them has an alternative.
+    """
     uniforms = jax.random.uniform(key, (space.length + 2,), dtype=jnp.float32)
     places = jnp.arange(space.length, dtype=jnp.int32)
     legal = masks(space, tokens)
     others = legal & (jnp.arange(space.vocab, dtype=jnp.int32) != tokens[:, None])
     open_positions = jnp.any(others, axis=1)
-    position = inverse_cdf(uniforms[0], open_positions.astype(jnp.float32))
+    wanted = open_positions & among
+    wanted = jnp.where(jnp.any(wanted), wanted, open_positions)
+    position = inverse_cdf(uniforms[0], wanted.astype(jnp.float32))
     token = inverse_cdf(uniforms[1], others[position].astype(jnp.float32))
     token = jnp.where(jnp.any(open_positions), token, tokens[position])
     changed = jnp.where(places == position, token, tokens)

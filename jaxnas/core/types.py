@@ -1,9 +1,9 @@
 """The records that travel between the layers; every leaf of every one is traced.
 
 Axis letters used in all annotations: ``B`` proposals (lanes), ``L`` tokens, ``V``
-vocabulary, ``M`` objectives, ``N`` graph nodes, ``A`` actions, ``Q`` budget in queries,
-``C`` slots of a fixed-capacity container, ``T`` time steps, ``P`` controllers, ``F``
-features.
+vocabulary, ``M`` objectives, ``K`` limits, ``N`` graph nodes, ``A`` actions, ``Q`` budget
+in queries, ``C`` slots of a fixed-capacity container, ``T`` time steps, ``P`` controllers,
+``F`` features.
 """
 
 from dataclasses import dataclass
@@ -80,6 +80,9 @@ class Evaluation(NamedTuple):
     """Seconds that this evaluation stands for."""
     status: Int[Array, "B"]
     reward: Float[Array, "B"]
+    limited: Float[Array, "B K"] | None = None
+    """Value of each limited metric, NaN where it failed; None of an oracle without limits
+    (see :class:`jaxnas.core.constraints.Limiting`)."""
 
 
 class Proposal(NamedTuple):

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxnas.core import oracle as kinds
 from jaxnas.core import tokens as tk
 from jaxnas.core import visited as vs
+from jaxnas.core.constraints import DEFAULT, Handling, Limit, Limiting
 from jaxnas.core.errors import UserError
 from jaxnas.core.oracle import Oracle, OracleWrapper, capability, required
 from jaxnas.core.scalarise import Scalariser, WeightedSum, make_scalariser
@@ -41,6 +42,10 @@ class Ledger(NamedTuple):
     """The queries in order, -1 where not reached."""
     objectives: Float[Array, "Q M"]
     violation: Float[Array, "Q"]
+    limited: Float[Array, "Q K"]
+    """Value of each limited metric; NaN where it failed."""
+    handling: PyTree
+    """What the handling of constraints remembers."""
     draws: Int[Array, "C"]
     """Readings of each slot; size 0 unless readings are resampled."""
     sums: Float[Array, "C"]
@@ -74,11 +79,13 @@ class Budgeted(OracleWrapper):
         scalariser: turns its objectives into the reward.
         budget: queries allowed, ``Q``.
         max_proposals: proposals allowed, repeats included.
+        handling: what breaking constraints does to the reward.
     """
 
     scalariser: Scalariser
     budget: int
     max_proposals: int
+    handling: Handling = DEFAULT
 
     hides: ClassVar[tuple[type, ...]] = (kinds.Selectable,)
 
@@ -95,6 +102,12 @@ class Budgeted(OracleWrapper):
     def truthful(self) -> bool:
         """Whether truths are asked beside readings; on a host readings have no noise."""
         return self.traced and capability(self.oracle, kinds.Truthful) is not None
+
+    @property
+    def bounds(self) -> tuple[Limit, ...]:
+        """The limits of the oracle, ``K`` of them."""
+        found = capability(self.oracle, Limiting)
+        return () if found is None else found.bounds
 
     @property
     def resample(self) -> bool:
@@ -117,6 +130,8 @@ class Budgeted(OracleWrapper):
             tokens=jnp.full((Q, space.length), -1, jnp.int16),
             objectives=jnp.full((Q, len(self.objectives)), jnp.nan, jnp.float32),
             violation=jnp.full(Q, jnp.nan, jnp.float32),
+            limited=jnp.full((Q, len(self.bounds)), jnp.nan, jnp.float32),
+            handling=self.handling.init(),
             draws=jnp.zeros(slots, jnp.int32),
             sums=jnp.zeros(slots, jnp.float32),
         )
@@ -175,6 +190,9 @@ class Budgeted(OracleWrapper):
         place = ledger.queries + jnp.cumsum(fresh, dtype=jnp.int32) - 1
         place = jnp.where(fresh, place, self.budget)
         any_choice = choice[-1] >= 0
+        limited = ledger.limited
+        if evaluation.limited is not None and self.bounds:
+            limited = limited.at[place].set(evaluation.limited, mode="drop")
         return ledger._replace(
             queries=ledger.queries + jnp.sum(fresh, dtype=jnp.int32),
             best_true=jnp.where(any_choice, true[-1], ledger.best_true),
@@ -183,18 +201,35 @@ class Budgeted(OracleWrapper):
             tokens=ledger.tokens.at[place].set(tokens.astype(jnp.int16), mode="drop"),
             objectives=ledger.objectives.at[place].set(seen, mode="drop"),
             violation=ledger.violation.at[place].set(evaluation.violation, mode="drop"),
+            limited=limited,
         )
 
     def finish(self, scored: Bool[Array, "B"], evaluation: Evaluation) -> Evaluation:
-        """Returns the evaluation with rewards, SKIPPED and NaN where nothing was asked."""
+        """Returns the evaluation with the rewards of its objectives, constraints left out.
+
+        SKIPPED and NaN where nothing was asked, FAILED where the reward is not finite.
+        """
         status = jnp.where(scored, evaluation.status, SKIPPED)
         ok = (status == OK) | (status == PARTIAL)
-        reward = self.scalariser(evaluation.objectives, evaluation.violation)
+        none = jnp.zeros_like(evaluation.violation)
+        reward = self.scalariser(evaluation.objectives, none)
         return evaluation._replace(
             objectives=jnp.where(ok[:, None], evaluation.objectives, jnp.nan),
             status=jnp.where(ok & ~jnp.isfinite(reward), FAILED, status),
             reward=jnp.where(ok & jnp.isfinite(reward), reward, jnp.nan),
         )
+
+    def settle(
+        self, ledger: Ledger, scored: Bool[Array, "B"], evaluation: Evaluation
+    ) -> tuple[Ledger, Evaluation]:
+        """Returns ledger and evaluation with rewards after constraints were handled."""
+        evaluation = self.finish(scored, evaluation)
+        ok = (evaluation.status == OK) | (evaluation.status == PARTIAL)
+        state, reward = self.handling(
+            ledger.handling, evaluation.reward, evaluation.violation, ok
+        )
+        reward = jnp.where(ok, reward, jnp.nan).astype(jnp.float32)
+        return ledger._replace(handling=state), evaluation._replace(reward=reward)
 
     def evaluate(
         self,
@@ -210,7 +245,7 @@ class Budgeted(OracleWrapper):
         inner, evaluation = self.oracle.evaluate(
             key, params, state.inner, tokens, fidelity, admission.scored
         )
-        evaluation = self.finish(admission.scored, evaluation)
+        ledger, evaluation = self.settle(ledger, admission.scored, evaluation)
         ledger = self.record(params, ledger, admission, tokens, evaluation)
         return BudgetState(inner, ledger), evaluation
 
@@ -260,13 +295,14 @@ def budgeted(
     scalarise: str = WeightedSum.name,
     ideal: tuple[float, ...] | None = None,
     scale: tuple[float, ...] | None = None,
+    handling: Handling = DEFAULT,
 ) -> Budgeted:
     """Returns an oracle that counts the queries of a controller and fills its rewards.
 
     ``max_proposals`` counts repeats, 8 x budget when None; all weights are 1 when None.
     How several objectives become a reward is in
     :func:`jaxnas.core.scalarise.make_scalariser`; the ranges are those of the table where
-    the oracle lists every value.
+    the oracle lists every value. ``handling`` decides what breaking constraints does to it.
 
     Raises:
         UserError: a budget below 1, fewer proposals than queries, or weights, an ideal or a
@@ -279,7 +315,7 @@ def budgeted(
     scalariser = make_scalariser(
         oracle.objectives, scalarise, weights, ideal, scale, ranges
     )
-    return Budgeted(oracle, scalariser, budget, cap)
+    return Budgeted(oracle, scalariser, budget, cap, handling)
 
 
 def _ranges(oracle: Oracle) -> dict[str, tuple[float, float]]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnas.core import oracle as kinds
+from jaxnas.core import tokens as tk
+from jaxnas.core.constraints import Limit, Limiting, excess
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.oracle import Oracle, OracleWrapper, capability, required
 from jaxnas.core.space import SearchSpace
@@ -18,9 +20,6 @@ from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
 from jaxnas.oracles.cost import METRICS as COSTS
 from jaxnas.oracles.cost import CostOracle
 from jaxnas.oracles.metrics import Tokens
-
-Limit = tuple[str, Literal["<=", ">="], float]
-"""Metric, direction, bound in the metric's unit."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +102,14 @@ class Joined:
         skipped = jnp.any(statuses == SKIPPED, axis=0)
         status = jnp.where(skipped, SKIPPED, jnp.where(failed, FAILED, OK))
         values = jnp.concatenate([jnp.asarray(part.objectives) for part in parts], axis=1)
+        limited = [jnp.asarray(p.limited) for p in parts if p.limited is not None]
         return tuple(states), Evaluation(
             objectives=jnp.where((status == OK)[:, None], values, jnp.nan),
             violation=jnp.sum(jnp.stack([jnp.asarray(p.violation) for p in parts]), axis=0),
             cost=jnp.sum(jnp.stack([jnp.asarray(p.cost) for p in parts]), axis=0),
             status=status.astype(jnp.int32),
             reward=jnp.full(status.shape, jnp.nan, jnp.float32),
+            limited=jnp.concatenate(limited, axis=1) if limited else None,
         )
 
     def capability(self, kind: type) -> Any:
@@ -120,7 +121,8 @@ class Joined:
             found = [capability(oracle, kind) for oracle in self.oracles]
             there = [one for one in found if one is not None]
             return there[0] if len(there) == 1 else None
-        enough = any if kind in (kinds.Described, kinds.Repeating) else all
+        some = (kinds.Described, kinds.Repeating, Limiting)
+        enough = any if kind in some else all
         has = enough(capability(oracle, kind) is not None for oracle in self.oracles)
         return self if has and isinstance(self, kind) else None
 
@@ -146,6 +148,18 @@ class Joined:
         if left:
             raise unknown_name("metric", left[0], self.metric_names)
         return Joined(tuple(parts))
+
+    @property
+    def bounds(self) -> tuple[Limit, ...]:
+        """The limits of all parts."""
+        parts = (capability(oracle, Limiting) for oracle in self.oracles)
+        return tuple(limit for part in parts if part is not None for limit in part.bounds)
+
+    def limited_columns(self) -> dict[str, np.ndarray]:
+        """Returns what the parts list of their limited metrics."""
+        parts = (capability(oracle, Limiting) for oracle in self.oracles)
+        listed = [part.limited_columns() for part in parts if part is not None]
+        return {name: column for part in listed for name, column in part.items()}
 
     @property
     def repeats(self) -> str:
@@ -181,11 +195,13 @@ class Joined:
 class Constrained(OracleWrapper):
     """Fills ``Evaluation.violation`` with how far some metrics exceed their limits.
 
-        violation = sum_j max(0, excess_j) / max(|bound_j|, 1e-12)    (|bound_j| = 1 if 0)
+        violation = sum_j max(0, excess_j)
 
-    so that limits in different units weigh alike; 0 where all hold. The objectives stay
-    those of ``oracle``; metrics that are limited without being objectives are measured by
-    ``gauges``. Use :func:`constrained`, which finds the gauges.
+    with the excess in units of the bound (:func:`jaxnas.core.constraints.excess`), so that
+    limits in different units weigh alike; 0 where all hold. ``Evaluation.limited`` has the
+    value of each limited metric. The objectives stay those of ``oracle``; metrics that are
+    limited without being objectives are measured by ``gauges``. Use :func:`constrained`,
+    which finds the gauges.
 
     Args:
         oracle: what is searched.
@@ -198,6 +214,8 @@ class Constrained(OracleWrapper):
 
     limits: tuple[Limit, ...]
     gauges: tuple[Oracle, ...] = ()
+
+    adds: ClassVar[tuple[type, ...]] = (Limiting,)
 
     def __post_init__(self) -> None:
         known = [item.name for item in self._all.objectives]
@@ -242,15 +260,37 @@ class Constrained(OracleWrapper):
         """Returns what the inner oracle measured, with the violation of the limits."""
         state, every = self._all.evaluate(key, params, state, tokens, fidelity, active)
         names = [item.name for item in self._all.objectives]
+        values = [every.objectives[:, names.index(metric)] for metric, _, _ in self.limits]
         violation = every.violation
-        for metric, sign, bound in self.limits:
-            value = every.objectives[:, names.index(metric)]
-            excess = value - bound if sign == "<=" else bound - value
-            scale = max(abs(bound), 1e-12) if bound else 1.0
-            violation = violation + jnp.maximum(excess, 0.0) / scale
-        violation = jnp.where(every.status == OK, violation, 0.0)
-        objectives = every.objectives[:, : len(self.objectives)]
-        return state, every._replace(objectives=objectives, violation=violation)
+        for limit, value in zip(self.limits, values, strict=True):
+            violation = violation + jnp.maximum(excess(limit, value), 0.0)
+        limited = jnp.stack(values, axis=1)
+        if every.limited is not None:
+            limited = jnp.concatenate([every.limited, limited], axis=1)
+        return state, every._replace(
+            objectives=every.objectives[:, : len(self.objectives)],
+            violation=jnp.where(every.status == OK, violation, 0.0),
+            limited=limited,
+        )
+
+    @property
+    def bounds(self) -> tuple[Limit, ...]:
+        """The inner oracle's limits, if any, and these."""
+        inner = capability(self.oracle, Limiting)
+        return (*(() if inner is None else inner.bounds), *self.limits)
+
+    def limited_columns(self) -> dict[str, np.ndarray]:
+        """Returns limited metrics of all architectures, of the parts that list theirs."""
+        wanted = {metric for metric, _, _ in self.bounds}
+        parts = [capability(part, kinds.Enumerated) for part in self._all.oracles]
+        size = tk.count(self.space)
+        if size is None or size > tk.ENUMERABLE:
+            return {}
+        # A traced part has its table at hand; another might count for minutes.
+        known = zip(parts, self._all.oracles, strict=True)
+        listed = [p.columns() for p, whole in known if p is not None and whole.traced]
+        found = {name: c for part in listed for name, c in part.items() if name in wanted}
+        return {name: np.asarray(c) for name, c in found.items() if len(c) == size}
 
     def truth(self, params: tuple[PyTree, ...], tokens: Tokens) -> Float[Array, "B M"]:
         """Returns the objectives without measurement noise."""

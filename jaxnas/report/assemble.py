@@ -11,7 +11,15 @@ from rich.text import Text
 
 from jaxnas.core.errors import DiskFullError, UserError
 from jaxnas.core.files import replacing
-from jaxnas.report.read.compare import Method, Study, advised, feasible, studies, summarise
+from jaxnas.report.read.compare import (
+    Method,
+    Study,
+    advised,
+    feasible,
+    met_shares,
+    studies,
+    summarise,
+)
 from jaxnas.report.read.load import RunData, load, plain_text
 from jaxnas.report.render import html, markdown
 from jaxnas.report.render.document import Chapter, chapter
@@ -180,6 +188,7 @@ def _asked(study: Study, method: Method) -> dict[str, Any]:
     return {
         "recommended": {n: float(np.mean(v)) if len(v) else None for n, v in found.items()},
         "feasible": float(np.mean(shares)) if study.task.limits and len(shares) else None,
+        "met": met_shares(study, method),
     }
 
 

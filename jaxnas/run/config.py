@@ -11,8 +11,10 @@ from jaxtyping import PyTree
 
 from jaxnas import registry
 from jaxnas.core.algorithm import Algorithm
+from jaxnas.core.constraints import DEFAULT
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.ranges import check_hparams
+from jaxnas.oracles.budget import Budgeted
 from jaxnas.run.engine import Job
 from jaxnas.run.host.measurements import measuring_parts
 from jaxnas.run.options import RunOptions
@@ -147,10 +149,20 @@ def describe_run(job: Job, options: RunOptions) -> dict[str, Any]:
         "layout": job.layout.kind,
         "width": job.layout.width,
         "wave": job.wave,
+        **_constraints(oracle),
         **({} if job.halving is None else {"halving": dataclasses.asdict(job.halving)}),
         **({} if job.init is None else {"init": job.init.checksum}),
         **({"measuring": parts, "store": options.store_path} if parts else {}),
     }
+
+
+def _constraints(oracle: Budgeted) -> dict[str, Any]:
+    """Returns the limits in the order of the arrays, and how breaking them is handled."""
+    handling, bounds = oracle.handling, oracle.bounds
+    if not bounds and handling == DEFAULT:
+        return {}
+    how = {"name": handling.name, **dataclasses.asdict(handling)}
+    return {"limits": [list(limit) for limit in bounds], "handling": how}
 
 
 def _json_options(options: Mapping[str, Any]) -> dict[str, Any]:

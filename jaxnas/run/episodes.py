@@ -230,7 +230,7 @@ def _on_host(cache: HostCache, book: Budgeted, tokens: Any) -> Any:
     flat = np.asarray(tokens).reshape(-1, tokens.shape[-1])
     rows, back = np.unique(flat, axis=0, return_inverse=True)
     found = cache.evaluate(rows, np.zeros(len(rows), np.int32), np.ones(len(rows), bool))
-    found = type(found)(*(jnp.asarray(x)[back.reshape(-1)] for x in found))
+    found = jax.tree.map(lambda x: jnp.asarray(x)[back.reshape(-1)], found)
     return _judged(book, found, tokens.shape[:2])
 
 
@@ -238,8 +238,7 @@ def _judged(
     book: Budgeted, found: Evaluation, shape: tuple[int, ...]
 ) -> tuple[Array, Array, Array]:
     violation = jnp.where(found.status == OK, found.violation, 0.0)
-    feasible = found._replace(violation=jnp.zeros_like(found.violation))
-    ended = book.finish(jnp.ones(len(found.status), bool), feasible)
+    ended = book.finish(jnp.ones(len(found.status), bool), found)
     failed = ended.status != OK
     return ended.reward.reshape(shape), violation.reshape(shape), failed.reshape(shape)
 

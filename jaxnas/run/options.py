@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxnas.core import layout as layouts
+from jaxnas.core.constraints import DEFAULT, Handling, make_handling
 from jaxnas.core.ranges import COUNT, SEED, check
 from jaxnas.data.store.evaluations import Store
 from jaxnas.run.halving import Halving
@@ -32,6 +33,9 @@ class RunOptions:
             None that of the oracle's table, or of the unit (100 %).
         scale: of ``"chebyshev"``, the unit of distance in each; when None the width of the
             same range.
+        handling: what breaking constraints does to the reward: ``"penalty"``, ``"death"``,
+            ``"lagrangian"``, ``"feasible-first"``, or one that was made with options; see
+            :mod:`jaxnas.core.constraints`.
         chunk: updates between two rows and callbacks; a twentieth of all when None.
         layout: ``"wide"``, ``"blocked"``, or ``"auto"`` by the devices; see
             :mod:`jaxnas.core.layout`.
@@ -71,6 +75,7 @@ class RunOptions:
     scalarise: str = "weighted-sum"
     ideal: tuple[float, ...] | None = None
     scale: tuple[float, ...] | None = None
+    handling: str | Handling = DEFAULT.name
     chunk: int | None = None
     layout: str = "auto"
     width: int | None = None
@@ -89,6 +94,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         layouts.check(self.layout)
+        object.__setattr__(self, "handling", make_handling(self.handling))
         check("seed0", self.seed0, SEED)
         for name in ("budget", "seeds", "max_proposals", "chunk", "width", "archive"):
             if getattr(self, name) is not None:

@@ -87,10 +87,8 @@ def tell(
 ) -> tuple[PyTree, BudgetState]:
     """Returns the states that have seen what a proposal was evaluated to."""
     proposal, admission, evaluation = answered
-    evaluation = oracle.finish(admission.scored, evaluation)
-    ledger = oracle.record(
-        params, oracle_state.ledger, admission, proposal.tokens, evaluation
-    )
+    ledger, evaluation = oracle.settle(oracle_state.ledger, admission.scored, evaluation)
+    ledger = oracle.record(params, ledger, admission, proposal.tokens, evaluation)
     status = jnp.where(evaluation.status == PARTIAL, OK, evaluation.status)
     state = algo.tell(key, state, proposal, evaluation._replace(status=status))
     return state, oracle_state._replace(ledger=ledger)

@@ -53,6 +53,9 @@ class Result:
     """Policies as in ``policies.npz``; None where they are still there."""
     algo: Any = None
     """What ran; None of a run that was read from its directory."""
+    infeasible: str | None = None
+    """Where nothing that was queried meets the constraints: which, how near the best came,
+    and whether anything can, as one sentence."""
 
     def policy(self, i: int, algo: Any = None) -> policies.Policy:
         """Returns the policy that controller ``i`` ended with: ``apply`` and ``params``.
@@ -193,6 +196,7 @@ def gather(
         "tokens": fetch(ledger.tokens),
         "objectives": fetch(ledger.objectives),
         "violation": fetch(ledger.violation),
+        **({"limited": fetch(ledger.limited)} if oracle.bounds else {}),
         "best_tokens": fetch(ledger.best_tokens),
         "best_true": oracle.scalariser.natural(fetch(ledger.best_true)),
         **log,

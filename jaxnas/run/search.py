@@ -19,6 +19,7 @@ from jaxtyping import PyTree
 from jaxnas.core import rng, trees
 from jaxnas.core import tokens as tk
 from jaxnas.core.algorithm import Algorithm, prepare
+from jaxnas.core.constraints import make_handling
 from jaxnas.core.errors import UserError, unknown_name
 from jaxnas.core.jax_settings import check_settings
 from jaxnas.core.layout import resolve
@@ -26,7 +27,7 @@ from jaxnas.core.oracle import Described, Oracle, capability
 from jaxnas.core.space import SearchSpace
 from jaxnas.data.store.evaluations import Store
 from jaxnas.oracles.budget import Budgeted, budgeted
-from jaxnas.run import contracts, distributed, policies, tables
+from jaxnas.run import contracts, distributed, feasibility, policies, tables
 from jaxnas.run import memory as mem
 from jaxnas.run import store as folders
 from jaxnas.run.config import describe_run, expand_hparams
@@ -59,6 +60,10 @@ def search(
         options: what is asked for; or give its fields by name.
         **settings: fields of :class:`RunOptions`: ``budget``, ``seeds``, ``out``, ...
 
+    Where nothing that was queried meets the constraints ``result.infeasible`` says so, and
+    a warning where there are no callbacks. Where it is proven beforehand that nothing can,
+    a warning comes first, and with a host oracle the search is refused.
+
     Raises:
         UserError: something cannot be done as asked; nothing was started.
         DiskFullError: a write failed; the last checkpoint stands.
@@ -69,6 +74,9 @@ def search(
     algo = prepare(algo, oracle.objectives)
     budgeted = checked_budget(algo, oracle, options)
     _check_host_options(oracle, options)
+    hopeless = feasibility.check_possible(oracle)
+    if hopeless and not options.callbacks and not distributed.index():
+        warnings.warn(hopeless, RuntimeWarning, stacklevel=2)
     if options.halving is not None:
         check_halving(options.halving, oracle, algo.batch, options.budget)
     here = distributed.first(functools.partial(_planned, options))
@@ -165,7 +173,10 @@ def load_result(path: str | Path) -> Result:
         ) from error
     timings = {name: made[name] for name in ("compile_s", "run_s")}
     best = folders.read_arrays(path / "archive.npz")
-    return Result(config, arrays, best, path, timings, made.get("evaluations"))
+    none = (made.get("infeasible") or {}).get("text")
+    return Result(
+        config, arrays, best, path, timings, made.get("evaluations"), infeasible=none
+    )
 
 
 def checked_budget(algo: Algorithm, oracle: Oracle, options: RunOptions) -> Budgeted:
@@ -183,7 +194,7 @@ def checked_budget(algo: Algorithm, oracle: Oracle, options: RunOptions) -> Budg
         )
     bounded = budgeted(
         oracle, options.budget, options.max_proposals, options.weights, options.scalarise,
-        options.ideal, options.scale,
+        options.ideal, options.scale, make_handling(options.handling),
     )  # fmt: skip
     total = tk.count(oracle.space)
     if total is not None and options.budget > total and not bounded.resample:
@@ -203,7 +214,7 @@ def _plan(
     mesh = population_mesh(options.devices)
     count = num_settings * options.seeds
     updates = -(-oracle.max_proposals // (algo.batch * algo.rounds))
-    row = oracle.space.length * 2 + len(oracle.objectives) * 4 + 8
+    row = oracle.space.length * 2 + (len(oracle.objectives) + len(oracle.bounds)) * 4 + 8
     mem.check_results(count, oracle.budget * row + 4 * updates * len(metric_names(algo)))
     if options.layout == "auto" and "layout" in here:
         kind = here["layout"]
@@ -292,6 +303,9 @@ def _run(
     best = best_distinct(job.oracle, params, parts, options.archive)
     made |= {**timings, "finished": folders.now()}
     made["peak_memory"] = mem.peak_memory(job.mesh.local_devices)
+    made["infeasible"] = none = feasibility.verdict(job.oracle, arrays)
+    if none and not callbacks:
+        warn(none["text"])
     asked = engine.summary()
     if asked is not None:
         made |= {"failed_evaluations": asked["failed"], "failures": asked["failures"]}
@@ -307,7 +321,8 @@ def _run(
         _finish(directory, job.oracle.space, config, arrays, best, made)
     distributed.exchange("results are written")
     path = directory.path if directory else None
-    return Result(config, arrays, best, path, timings, asked, learned, job.algo)
+    text = none["text"] if none else None
+    return Result(config, arrays, best, path, timings, asked, learned, job.algo, text)
 
 
 def _answers(
@@ -395,6 +410,8 @@ def _finish(
         folders.write_bytes(directory.path / "front.csv", rows)
     halving = (made.get("evaluations") or {}).get("halving")
     summary = tables.as_json(config, space, best, arrays, halving)
+    if made["infeasible"]:
+        summary["infeasible"] = made["infeasible"]["text"]
     folders.write_json(directory.path / "results.json", summary)
     folders.write_arrays(directory.path / "results.npz", arrays)
     shutil.rmtree(directory.path / "checkpoints", ignore_errors=True)

@@ -100,6 +100,16 @@ class AnalogResNet:
         return FEATURES
 
     @property
+    def depth_positions(self) -> tuple[int, ...]:
+        """Number of groups, and the blocks of each."""
+        return (M, *map(int, R))
+
+    @property
+    def width_positions(self) -> tuple[int, ...]:
+        """Channels of the stem, widening factors and branches."""
+        return (0, *map(int, WIDEN), *map(int, BRANCHES))
+
+    @property
     def decision_names(self) -> tuple[str, ...]:
         """Published names of the features, in order."""
         return FEATURES

@@ -19,6 +19,7 @@ from jaxtyping import Array, Int
 
 from jaxnas.core import oracle as kinds
 from jaxnas.core import tokens as tk
+from jaxnas.core.constraints import Limiting
 from jaxnas.core.oracle import Oracle, Predictor, capability, required
 from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import FAILED, OK, SKIPPED, Evaluation, Objective
@@ -127,8 +128,7 @@ def ask(
 
 def _map(function: Callable[..., Any], *evaluations: Evaluation) -> Evaluation:
     """Returns an evaluation made field by field."""
-    leaves: list[Any] = [function(*leaf) for leaf in zip(*evaluations, strict=True)]
-    return Evaluation(*leaves)
+    return jax.tree.map(function, *evaluations)
 
 
 def lanes_of(oracle: Oracle, seed: int = 0, batch: int = BATCH) -> np.ndarray:
@@ -165,8 +165,13 @@ def check_static_argument(oracle: Oracle) -> None:
 def check_record(oracle: Oracle) -> None:
     """An evaluation has the declared shapes and types; a bare oracle gives no reward."""
     evaluation = ask(oracle, lanes_of(oracle))
+    limits = capability(oracle, Limiting)
+    wide = {"objectives": len(oracle.objectives)}
+    wide |= {} if limits is None else {"limited": len(limits.bounds)}
     for name, leaf in evaluation._asdict().items():
-        shape = (BATCH, len(oracle.objectives)) if name == "objectives" else (BATCH,)
+        if leaf is None and name not in wide:
+            continue
+        shape = (BATCH, wide[name]) if name in wide else (BATCH,)
         dtype = np.int32 if name == "status" else np.float32
         expect.shaped(f"evaluation.{name}", leaf, shape, dtype)
     unset = np.isnan(evaluation.reward)

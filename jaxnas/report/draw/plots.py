@@ -81,6 +81,7 @@ _LOOKS = {
     "local-search": Look("#E69F00", (0, (5, 1.5)), "D"),
     "nsga2": Look("#117733", (0, (3, 1, 1, 1)), "d"),
     "model-based": Look("#000000", "solid", "*"),
+    "analog-ea": Look("#000000", "dashed", "X"),
     "ppo": Look("#0072B2", "solid", "^"),
     "reinforce": Look("#CC79A7", (0, (4, 1.2, 1, 1.2)), "v"),
     "a2c": Look("#009E73", (0, (6, 1.2, 1, 1.2, 1, 1.2)), "P"),

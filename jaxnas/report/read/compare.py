@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxnas.core.constraints import excess, worded
 from jaxnas.core.errors import UserError
 from jaxnas.report.read import stats
 from jaxnas.report.read.load import Results, RunData
@@ -17,7 +18,7 @@ CHECKPOINTS = (50, 100, 150, 200, 300, 500)
 """Queries at which curves are tabulated."""
 LARGE_CLASS = 4
 """Rows that a class needs to compete in the second class-mean regret."""
-BASELINES = ("random", "local-search", "evolution", "nsga2")
+BASELINES = ("random", "local-search", "evolution", "nsga2", "analog-ea")
 """Methods that learn no policy; every other one is held against them."""
 NICE = {
     "random": "random search",
@@ -25,6 +26,7 @@ NICE = {
     "evolution": "regularised evolution",
     "nsga2": "NSGA-II",
     "model-based": "model-based search",
+    "analog-ea": "AnalogNAS's evolution",
     "reinforce": "REINFORCE",
     "a2c": "A2C",
     "ppo": "PPO",
@@ -254,11 +256,15 @@ def advised(study: Study, method: Method) -> dict[str, Float[np.ndarray, "n"]]:
     measured = results.objectives[method.keep][np.arange(len(same)), same.argmax(axis=1)]
     measured = np.where((there & same.any(axis=1))[:, None], measured, np.nan)
     found = {o.name: measured[:, i].astype(float) for i, o in enumerate(task.objectives)}
+    limited = results.limited[method.keep][np.arange(len(same)), same.argmax(axis=1)]
+    for i, (name, _, _) in enumerate(method.run.limits):
+        known = there & same.any(axis=1)
+        found.setdefault(name, np.where(known, limited[:, i].astype(float), np.nan))
     for name in (*found, *task.limited):
         if task.known is not None and name in task.known.columns:
             values = task.known.columns[name][method.rows]
             found[name] = np.where(there & (method.rows >= 0), values, np.nan)
-        elif name not in found:
+        elif name not in found or np.isnan(found[name][there]).all():
             found[name] = np.where(there, costs_of(task, name, tokens), np.nan)
     return found
 
@@ -272,6 +278,23 @@ def feasible(study: Study, method: Method) -> Float[np.ndarray, "n"]:
     ok = np.all(np.isfinite(results.objectives[method.keep][:, :budget]), axis=2)
     met = ok & (results.violation[method.keep][:, :budget] <= 0)
     return np.where(ok.any(axis=1), met.sum(axis=1) / np.maximum(ok.sum(axis=1), 1), np.nan)
+
+
+def met_shares(study: Study, method: Method) -> dict[str, float]:
+    """Returns the share of successful queries that met each limit, in words.
+
+    Mean over controllers; empty where the limited metrics are not recorded.
+    """
+    results, budget, found = method.results, study.budget, {}
+    values = results.limited[method.keep][:, :budget]
+    ok = np.all(np.isfinite(results.objectives[method.keep][:, :budget]), axis=2)
+    for i, limit in enumerate(method.run.limits):
+        met = ok & (excess(limit, values[..., i]) <= 0)
+        some = ok.any(axis=1)
+        if some.any() and np.isfinite(values[..., i]).any():
+            shares = met.sum(axis=1)[some] / ok.sum(axis=1)[some]
+            found[worded(limit)] = float(np.mean(shares))
+    return found
 
 
 def class_floors(study: Study) -> tuple[float, float]:
@@ -325,7 +348,7 @@ def resolution(study: Study) -> float:
     if known is None:
         return np.nan
     score = study.task.direction * known.classes.mean
-    score = np.where(np.isfinite(score), score, -np.inf)
-    among = (score >= np.quantile(score, 0.9)) & np.isfinite(known.value)
+    there = score[np.isfinite(score)]
+    among = (score >= np.quantile(there, 0.9)) & np.isfinite(known.value)
     spread = stats.spread_within_classes(known.classes, known.value, among)
     return spread if spread > 0 else np.nan

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxnas.core.constraints import Limit
 from jaxnas.core.errors import UserError
 from jaxnas.core.types import Objective
 from jaxnas.data.formats.npz import read_npz
@@ -46,6 +47,8 @@ class Results:
         best_true: the true value of that, ``[P]``.
         violation: how far each query broke the constraints, ``[P, Q]``; 0 where it met
             them, NaN where not reached or not recorded.
+        limited: value of each limited metric at each query, ``[P, Q, K]``; NaN where
+            not reached, not recorded or failed.
         metrics: logged scalars by name, ``[P, U]``; NaN where frozen.
         kept: what the algorithm keeps of its own, by name, ``[P, ...]``.
     """
@@ -61,6 +64,7 @@ class Results:
     best_tokens: np.ndarray
     best_true: np.ndarray
     violation: np.ndarray
+    limited: np.ndarray
     metrics: dict[str, np.ndarray]
     kept: dict[str, np.ndarray]
 
@@ -121,6 +125,12 @@ class RunData:
         if asked is None:  # built in Python: its id names them
             asked = re.findall(r"\|([^|+]+)", str(entry.get("id", "")))
         return tuple(map(plain_text, asked))
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits in the order of ``results.limited``; none where not recorded."""
+        found = self.config.get("limits") or ()
+        return tuple((plain_text(name), sign, float(bound)) for name, sign, bound in found)
 
     @property
     def hparams(self) -> dict[str, np.ndarray]:
@@ -293,11 +303,14 @@ def _results(path: Path, config: Mapping[str, Any]) -> Results:
     names = [n for n in Results.__dataclass_fields__ if n not in ("metrics", "kept")]
     if "curve" in arrays:
         arrays.setdefault("violation", np.full(arrays["curve"].shape, np.nan))
+        wide = (*arrays["curve"].shape, len(config.get("limits") or ()))
+        arrays.setdefault("limited", np.full(wide, np.nan))
     _need(path, arrays, names)
     P, Q, M = config["controllers"], config["budget"], len(config["objectives"])
+    K = len(config.get("limits") or ())
     L = arrays["tokens"].shape[-1]
     shapes = {"curve": (P, Q), "violation": (P, Q), "tokens": (P, Q, L)}
-    shapes |= {"objectives": (P, Q, M), "best_tokens": (P, L)}
+    shapes |= {"objectives": (P, Q, M), "limited": (P, Q, K), "best_tokens": (P, L)}
     for name in names:
         wanted = shapes.get(name, (P,))
         if arrays[name].shape != wanted:

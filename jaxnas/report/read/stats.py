@@ -295,8 +295,10 @@ def class_mean_regret(
             recommended one keeps its own mean whatever its size, so that no controller is
             dropped; it may then be negative.
     """
-    means = classes.mean[classes.size >= at_least]
-    best = np.nanmax(means) if maximise else np.nanmin(means)
+    means = classes.mean[(classes.size >= at_least) & np.isfinite(classes.mean)]
+    if not len(means):  # constraints leave no class of that size
+        return np.full(len(rows), np.nan)
+    best = means.max() if maximise else means.min()
     return regret(classes.mean[rows], float(best), maximise=maximise)
 
 

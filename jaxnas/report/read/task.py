@@ -29,6 +29,7 @@ from jaxnas.core.space import SearchSpace
 from jaxnas.core.types import Objective
 from jaxnas.report.read import stats
 from jaxnas.report.read.load import RunData, plain_text
+from jaxnas.run.feasibility import impossible
 from jaxnas.run.remade import oracle_of
 
 RANGES = UNIT_RANGES
@@ -243,13 +244,12 @@ def _know(oracle: Oracle, run: RunData) -> tuple[Known | None, str]:
         return None, "the oracle's table does not cover the whole space"
     value = _true_values(oracle, members, run)
     if not np.any(np.isfinite(value)):
-        if run.constraints:
-            bounds = limited(run.constraints)
-            held = [(name, columns[name]) for name in bounds if name in columns]
-            ends = [f"{name} is {c.min():,g} to {c.max():,g}" for name, c in held]
-            wanted = " and ".join(f"{name} {bound}" for name, bound in bounds.items())
-            where = f" ({', '.join(ends)})" if ends else ""
-            return None, f"none of all {len(members):,} architectures meets {wanted}{where}"
+        why = impossible(oracle)
+        if run.constraints and not why:
+            wanted = " and ".join(f"{n} {b}" for n, b in limited(run.constraints).items())
+            why = f"none of all {len(members):,} architectures meets {wanted}"
+        if why:
+            return None, why
         return None, "the table holds no value of this objective"
     maximise = _curve_objective(run).maximise
     best = int(np.nanargmax(value) if maximise else np.nanargmin(value))

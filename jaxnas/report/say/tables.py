@@ -96,6 +96,10 @@ def asked_table(study: Study) -> Table | None:
     for item in task.objectives:
         columns += [f"mean {item.name}{bracket(item.unit)}", "95 % interval"]
     columns += [f"{name} ({bound}), range" for name, bound in task.limited.items()]
+    shares_of = {m.name: compare.met_shares(study, m) for m in study.methods}
+    apart = list(dict.fromkeys(name for found in shares_of.values() for name in found))
+    apart = apart if len(apart) > 1 else []
+    columns += [f"queries with {name}" for name in apart]
     columns += ["queries that meet them"] * bool(task.limited) + ["n"]
     rows = []
     for method in study.methods:
@@ -112,6 +116,8 @@ def asked_table(study: Study) -> Table | None:
             none = "not recorded" if np.isfinite(method.final).any() else ""
             ends = [number(float(v)) for v in (*values[:1], *values[-1:])]
             row.append(" to ".join(dict.fromkeys(ends)) or none)
+        mine = shares_of[method.name]
+        row += [percent(mine[name]) if name in mine else "not recorded" for name in apart]
         if task.limited:
             shares = compare.feasible(study, method)
             shares = shares[np.isfinite(shares)]

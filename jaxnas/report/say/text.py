@@ -8,6 +8,7 @@ from jaxnas.report.read import compare, stats
 from jaxnas.report.read.compare import Method, Study
 from jaxnas.report.read.stats import Interval
 from jaxnas.report.read.task import spreads_of
+from jaxnas.run.feasibility import nearest, succeeded
 
 TIE = 1e-6
 """Differences below it are rounding."""
@@ -182,7 +183,7 @@ def _nothing(study: Study) -> str:
     task = study.task
     succeeded = any(np.isfinite(compare.feasible(study, m)).any() for m in study.methods)
     if task.limits and succeeded:
-        text = f"{_queries(study, '')}, nothing met {task.limits}"
+        text = f"{_queries(study, '')}, nothing met {task.limits}{_nearest(study)}"
         if task.why.startswith("none of all"):
             return f"{text}: {task.why}; relax the constraint."
         return f"{text}; relax the constraint, or search longer."
@@ -190,6 +191,20 @@ def _nothing(study: Study) -> str:
         f"{_queries(study, '')}, no evaluation of any controller succeeded, so there is "
         "no result."
     )
+
+
+def _nearest(study: Study) -> str:
+    """Returns how near the nearest query came, in brackets; empty where not recorded."""
+    found = []
+    for method in study.methods:
+        results, kept = method.results, method.keep
+        there = succeeded(results.objectives[kept], results.violation[kept])
+        limited = results.limited[kept][there]
+        if method.run.limits and np.isfinite(limited).any():
+            found.append((method.run.limits, limited, results.violation[kept][there]))
+    if not found:
+        return ""
+    return f" ({nearest(*min(found, key=lambda one: one[2].min()))})"
 
 
 def verdicts(study: Study) -> list[str]:

@@ -6,8 +6,9 @@ from typing import Any, cast
 import numpy as np
 
 from jaxnas.core import tokens as tk
+from jaxnas.core.constraints import Limiting
 from jaxnas.core.errors import UserError
-from jaxnas.core.oracle import Measuring, Oracle
+from jaxnas.core.oracle import Measuring, Oracle, capability
 from jaxnas.core.types import FAILED, OK, Evaluation, Measurement
 from jaxnas.data.store.evaluations import Key, Store
 from jaxnas.run.host import measurements as ms
@@ -54,6 +55,8 @@ class HostCache:
         self.kept = StoreAccess(store, warn or (lambda text: None))
         self.failures: list[str] = []
         self._parts = ms.measuring_parts(oracle)
+        limiting = capability(oracle, Limiting)
+        self._limits = 0 if limiting is None else len(limiting.bounds)
         self._answers: dict[str, tuple[Request, Answer]] = {}
         self._found: set[str] = set()
 
@@ -78,7 +81,7 @@ class HostCache:
         ask(list(new.values()))
         empty = Answer(ms.missing(self.oracle), 0.0, 0.0, OK)
         answers = [self._answers[key][1] if key else empty for key in keys]
-        return ms.stacked(answers)
+        return ms.stacked(answers, self._limits)
 
     def _evaluate(self, requests: list[Request]) -> None:
         for i, got in self.executor.map(Evaluate(self.oracle), requests):
@@ -178,8 +181,12 @@ class HostCache:
             "violation": np.asarray([a.violation for _, a in pairs], np.float32),
             "cost": np.asarray([a.cost for _, a in pairs], np.float32),
             "status": np.asarray([a.status for _, a in pairs], np.int32),
+            **self._limited([a for _, a in pairs]),
             "found": np.asarray([r.key in self._found for r, _ in pairs], bool),
         }
+
+    def _limited(self, answers: list[Answer]) -> dict[str, np.ndarray]:
+        return {"limited": ms.limited_of(answers, self._limits)} if self._limits else {}
 
     def load(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes answers back from a checkpoint."""
@@ -189,7 +196,8 @@ class HostCache:
             request = Request(self._key(row, fidelity), row, fidelity)
             violation, cost = float(arrays["violation"][i]), float(arrays["cost"][i])
             status = int(arrays["status"][i])
-            answer = Answer(arrays["objectives"][i], violation, cost, status)
+            limited = arrays["limited"][i] if "limited" in arrays else None
+            answer = Answer(arrays["objectives"][i], violation, cost, status, limited)
             self._answers[request.key] = (request, answer)
             if found[i]:
                 self._found.add(request.key)

@@ -33,6 +33,8 @@ class Answer(NamedTuple):
     violation: float
     cost: float
     status: int
+    limited: np.ndarray | None = None
+    """Value of each limited metric; None where there is none, or where it failed."""
 
 
 class Failure(NamedTuple):
@@ -106,6 +108,7 @@ class Evaluate:
             float(found.violation[0]),
             float(found.cost[0]),
             int(found.status[0]),
+            None if found.limited is None else np.asarray(found.limited[0], np.float32),
         )
 
 

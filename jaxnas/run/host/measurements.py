@@ -140,13 +140,21 @@ def pick(oracle: Oracle, found: Outcome) -> Answer:
     return Answer(values, 0.0, found.seconds, OK)
 
 
-def stacked(answers: list[Answer]) -> Evaluation:
-    """Returns answers as one evaluation of numpy arrays."""
+def stacked(answers: list[Answer], limits: int = 0) -> Evaluation:
+    """Returns answers as one evaluation of numpy arrays, under so many limits."""
     found: Any = Evaluation(
         objectives=cast(Any, np.stack([a.objectives for a in answers])),
         violation=cast(Any, np.asarray([a.violation for a in answers], np.float32)),
         cost=cast(Any, np.asarray([a.cost for a in answers], np.float32)),
         status=cast(Any, np.asarray([a.status for a in answers], np.int32)),
         reward=cast(Any, np.full(len(answers), np.nan, np.float32)),
+        limited=cast(Any, limited_of(answers, limits) if limits else None),
     )
     return found
+
+
+def limited_of(answers: list[Answer], limits: int) -> np.ndarray:
+    """Returns the values of the limited metrics, ``float32[n, K]``; NaN where none is."""
+    none = np.full(limits, np.nan, np.float32)
+    rows = [none if a.limited is None else a.limited for a in answers]
+    return np.asarray(rows, np.float32).reshape(-1, limits)

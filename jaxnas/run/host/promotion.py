@@ -7,6 +7,7 @@ gets the answer that its controller has had. What stopped early is PARTIAL.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -96,8 +97,8 @@ class Promotion:
         """Returns evaluations of lanes ``[n, B]``, leaves of the same shape."""
         rows = tokens.reshape(-1, tokens.shape[-1])
         found = self.cache.evaluate(rows, levels.reshape(-1), on.reshape(-1))
-        lanes: Any = [np.asarray(x).reshape(on.shape + x.shape[1:]) for x in found]
-        return Evaluation(*lanes)
+        lanes = lambda x: np.asarray(x).reshape(on.shape + x.shape[1:])
+        return jax.tree.map(lanes, found)
 
     def _reward(self, found: Evaluation) -> np.ndarray:
         seen = jnp.asarray(found.objectives), jnp.asarray(found.violation)
