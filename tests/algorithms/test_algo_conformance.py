@@ -20,9 +20,15 @@ OPTIONS = {
 }
 GRADIENT = {name for name, options in OPTIONS.items() if "hidden" in options}
 """Algorithms whose state holds trained weights: not bit-equal between widths."""
-SMALL = {"model-based": {"batch": 4, "capacity": 64, "shortlist": 64, "steps": 2}}
-"""Options of what fits a model: the checks map over seeds, which takes every branch."""
-ROUNDED = GRADIENT | {"model-based"}
+SMALL = {
+    "model-based": {"batch": 4, "capacity": 64, "shortlist": 64, "steps": 2},
+    "ppo-replay": {"batch": 2, "capacity": 64},
+    "dyna-ppo": {"batch": 2, "capacity": 64, "steps": 2, "samples": 16, "candidates": 32},
+}
+"""Options of what fits a model: the checks map over seeds, which takes every branch. And of
+what proposes nothing twice: it must not run out of good architectures."""
+MODEL = {"model-based", "dyna-ppo"}
+ROUNDED = GRADIENT | MODEL
 """Algorithms whose state holds what products of matrices gave: equal but for rounding."""
 LATENT = {name for name, options in OPTIONS.items() if "latent" in options}
 """Algorithms that move through a latent space."""
@@ -64,7 +70,7 @@ LIGHT = {
 def cases():
     for name in registry.names("algorithm"):
         for check in algos.ALGORITHM_CHECKS:
-            long = name in LATENT | {"model-based"} and check not in LIGHT
+            long = name in LATENT | MODEL and check not in LIGHT
             marks = [pytest.mark.slow] if long else []
             yield pytest.param(name, check, marks=marks, id=f"{name}-{check.__name__}")
 
