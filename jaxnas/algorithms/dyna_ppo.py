@@ -25,7 +25,7 @@ class DynaHparams(NamedTuple):
     """Traced settings of DyNA-PPO."""
 
     lr: float | Float[Array, ""] = 0.01
-    entropy: float | Float[Array, ""] = 0.3
+    entropy: float | Float[Array, ""] = 0.6
     """Weight of the entropy bonus, per nat a token, against rank scores."""
     temperature: float | Float[Array, ""] = 1.0
     clip: float | Float[Array, ""] = 0.2
@@ -120,8 +120,8 @@ class DynaPPO(TokenWriter):
         params_key, model_key, first_key = jax.random.split(key, 3)
         hparams = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), hparams)
         params = init_params(params_key, self.module, self.space)
-        facts = mb.ModelHparams(hparams.start, hparams.optimism)
-        model = self._model.init(model_key, facts)
+        facts: Any = (hparams.start, hparams.optimism)
+        model = self._model.init(model_key, mb.ModelHparams(*facts))
         every = jnp.ones(self.batch, bool)
         first = self._uniform(first_key)
         return DynaState(hparams, params, optimise.init(params), model, first, every)
@@ -170,7 +170,7 @@ class DynaPPO(TokenWriter):
             return Planned(*kept, fresh, every, no, no)
 
         def practise(state: DynaState) -> Planned:
-            model, rest = state.model, state._replace(model=None)  # pyright: ignore
+            model, rest = state.model, state._replace(model=None)
             return self._model._bucketed(self._practised, model, rest, key)
 
         due = state.model.told >= state.hparams.start
@@ -245,7 +245,7 @@ class DynaPPO(TokenWriter):
         def step(carry: PyTree, _: None) -> tuple[PyTree, Array]:
             grads, entropy = jax.grad(loss, has_aux=True)(carry[0])
             rates = (hparams.lr, hparams.max_grad_norm)
-            params, adam, _norm = optimise.step(*carry, grads, *rates)
+            params, adam, _norm = optimise.step(carry[0], carry[1], grads, *rates)
             return (params, adam), entropy
 
         carry, entropy = jax.lax.scan(step, carry, length=self.epochs)
