@@ -32,7 +32,6 @@ def plan(
     for label, (options, hparams) in config.dyna.items():
         for where in config.objectives[:2]:
             yield "dyna-ppo", label, options, hparams, where
-
     for label, (options, hparams) in config.replay.items():
         on = config.objectives if label == "preset" else config.objectives[:2]
         for where in on:
