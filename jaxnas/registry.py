@@ -69,6 +69,8 @@ ALGORITHMS = {
     "reinforce": "jaxnas.algorithms.reinforce:Reinforce",
     "a2c": "jaxnas.algorithms.a2c:A2C",
     "ppo": "jaxnas.algorithms.ppo:PPO",
+    "ppo-replay": "jaxnas.algorithms.ppo_replay:PPOReplay",
+    "dyna-ppo": "jaxnas.algorithms.dyna_ppo:DynaPPO",
     "latent-reinforce": "jaxnas.algorithms.latent_search:LatentReinforce",
     "latent-a2c": "jaxnas.algorithms.latent_search:LatentA2C",
     "latent-ppo": "jaxnas.algorithms.latent_search:LatentPPO",

@@ -68,6 +68,7 @@ RECEIVED = {
 }
 # ... and these are the same thing with one part more.
 BUILT_ON = {
+    ("algorithms/dyna_ppo.py", "jaxnas.algorithms.model_based"),
     ("oracles/analog.py", "jaxnas.oracles.child"),
     ("oracles/grown.py", "jaxnas.oracles.child"),
     ("oracles/combine.py", "jaxnas.oracles.cost"),

@@ -14,7 +14,7 @@ from jaxnas import registry
 from jaxnas.algorithms import collapse
 from jaxnas.algorithms import reward_scale as scales
 from jaxnas.controllers import heads
-from jaxnas.controllers.unroll import Replayable, generate
+from jaxnas.controllers.unroll import Generated, Replayable, generate
 from jaxnas.core.algorithm import Played
 from jaxnas.core.errors import UserError
 from jaxnas.core.layout import per_controller
@@ -50,36 +50,30 @@ class PolicyState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class TokenPolicy(abc.ABC):
-    """What the policy-gradient searches share; each adds its ``learn``.
+class TokenWriter(abc.ABC):
+    """A controller that writes architectures token by token, and what can be done with it.
+
+    States of subclasses have the fields ``params`` and ``hparams``; the latter has a
+    ``temperature``.
 
     Args:
         space: where to search.
         batch: architectures written a proposal.
         controller: name of a controller, or a module over ``TokenObs``.
         hidden: units of a controller given by name.
-        standardise: how rewards are scaled before they teach, so that a preset transfers
-            between objectives of different units: ``running`` (moments of the whole search
-            so far), ``batch`` (of this batch) or ``none``.
     """
 
     space: SearchSpace
     batch: int = 8
     controller: str | nn.Module = "lstm"
     hidden: int = 64
-    standardise: str = "running"
     rounds: int = 1
-
-    replays: ClassVar[bool] = False
-    """Whether ``learn`` starts with the parameters that wrote, so that a controller which
-    can need not run its recurrence again."""
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.hidden < 1:
             raise UserError(
                 f"batch is {self.batch} and hidden is {self.hidden}; both must be positive."
             )
-        scales.check(self.standardise)
         _ = self.module
 
     @property
@@ -95,11 +89,11 @@ class TokenPolicy(abc.ABC):
         """The controller with its sizes."""
         return {"controller": repr(self.module)}
 
-    def policy(self, state: PolicyState) -> PyTree:
+    def policy(self, state: Any) -> PyTree:
         """Returns the controller's parameters."""
         return state.params
 
-    def with_policy(self, state: PolicyState, params: PyTree) -> PolicyState:
+    def with_policy(self, state: Any, params: PyTree) -> Any:
         """Returns a state whose controller has other parameters."""
         return state._replace(params=params)
 
@@ -126,9 +120,43 @@ class TokenPolicy(abc.ABC):
         """Returns logits ``[n, L, V]``, unmasked, and values at each place of tokens."""
         return sequence(self.module, params, obs)
 
+    def write(
+        self, key: Key[Array, ""], params: PyTree, temperature: Any, count: int
+    ) -> Generated:
+        """Returns ``count`` architectures drawn from the policy, one PRNG call for all."""
+        shape = (count, self.space.length)
+        flat = jax.random.uniform(key, (math.prod(shape),), dtype=jnp.float32)
+        uniforms = flat.reshape(shape)
+        return generate(self.module, params, uniforms, self.space.mask, temperature)
+
     @abc.abstractmethod
     def default_hparams(self) -> Any:
         """Returns the preset."""
+
+
+@dataclass(frozen=True)
+class TokenPolicy(TokenWriter):
+    """What the on-policy searches share; each adds its ``lesson`` and ``train``.
+
+    Args:
+        space: where to search.
+        batch: architectures written a proposal.
+        controller: name of a controller, or a module over ``TokenObs``.
+        hidden: units of a controller given by name.
+        standardise: how rewards are scaled before they teach, so that a preset transfers
+            between objectives of different units: ``running`` (moments of the whole search
+            so far), ``batch`` (of this batch) or ``none``.
+    """
+
+    standardise: str = "running"
+
+    replays: ClassVar[bool] = False
+    """Whether ``learn`` starts with the parameters that wrote, so that a controller which
+    can need not run its recurrence again."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        scales.check(self.standardise)
 
     @abc.abstractmethod
     def lesson(

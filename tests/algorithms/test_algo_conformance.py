@@ -24,10 +24,13 @@ SMALL = {
     "model-based": {"batch": 4, "capacity": 64, "shortlist": 64, "steps": 2},
     "nsga2": {"batch": 2},
     "analog-ea": {"batch": 4, "capacity": 64, "generations": 2, "steps": 2},
+    "ppo-replay": {"batch": 2, "capacity": 64},
+    "dyna-ppo": {"batch": 2, "capacity": 64, "steps": 2, "samples": 16, "candidates": 32},
 }
-"""Options of what fits a model: the checks map over seeds, which takes every branch. What
-repeats nothing takes small batches: the best of the space are soon used up."""
-ROUNDED = GRADIENT | {"model-based", "analog-ea"}
+"""Options of what fits a model: the checks map over seeds, which takes every branch. And of
+what proposes nothing twice: it must not run out of good architectures."""
+MODEL = {"model-based", "analog-ea", "dyna-ppo"}
+ROUNDED = GRADIENT | MODEL
 """Algorithms whose state holds what products of matrices gave: equal but for rounding."""
 LATENT = {name for name, options in OPTIONS.items() if "latent" in options}
 """Algorithms that move through a latent space."""
@@ -69,7 +72,7 @@ LIGHT = {
 def cases():
     for name in registry.names("algorithm"):
         for check in algos.ALGORITHM_CHECKS:
-            long = name in LATENT | set(SMALL) and check not in LIGHT
+            long = name in LATENT | MODEL and check not in LIGHT
             marks = [pytest.mark.slow] if long else []
             if (name, check) == ("analog-ea", algos.check_single_and_one_trace):
                 why = "Adam makes a step of a gradient that is rounding (length scales)"

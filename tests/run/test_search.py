@@ -22,6 +22,8 @@ from jaxnas.testing.fakes import OnHost
 SPACE = make_space("toy")
 ORACLE = make_oracle("toy", space=SPACE)
 INTEGER = ["random", "local-search", "evolution"]
+FITTED = ("model-based", "analog-ea", "dyna-ppo")
+"""Methods that fit a kernel again and again."""
 SAME = ("curve", "tokens", "objectives", "count", "proposals", "best_tokens", "best_true")
 
 
@@ -245,11 +247,7 @@ def test_one_device_equals_eight(names, tmp_path):
         assert len(np.unique(one["tokens"].reshape(-1, SPACE.length), axis=0)) > 20
         for key, array in one.items():
             rounded = name not in INTEGER and key.startswith(("metric_", "artifact_"))
-            near = (
-                {"rtol": 1e-2}
-                if name in ("model-based", "analog-ea")
-                else {"rtol": 1e-4, "atol": 1e-5}
-            )
+            near = {"rtol": 1e-2} if name in FITTED else {"rtol": 1e-4, "atol": 1e-5}
             tolerance = near if rounded else {"rtol": 0}
             said = f"{name}: {key}"
             np.testing.assert_allclose(eight[key], array, err_msg=said, **tolerance)

@@ -83,6 +83,8 @@ _LOOKS = {
     "model-based": Look("#000000", "solid", "*"),
     "analog-ea": Look("#000000", "dashed", "X"),
     "ppo": Look("#0072B2", "solid", "^"),
+    "ppo-replay": Look("#4477AA", (0, (3, 1.2)), "<"),
+    "dyna-ppo": Look("#AA3377", "solid", "D"),
     "reinforce": Look("#CC79A7", (0, (4, 1.2, 1, 1.2)), "v"),
     "a2c": Look("#009E73", (0, (6, 1.2, 1, 1.2, 1, 1.2)), "P"),
     "latent-ppo": Look("#7b3294", "solid", ">"),

@@ -30,6 +30,8 @@ NICE = {
     "reinforce": "REINFORCE",
     "a2c": "A2C",
     "ppo": "PPO",
+    "ppo-replay": "PPO with replay",
+    "dyna-ppo": "DyNA-PPO",
     "latent-reinforce": "latent REINFORCE",
     "latent-a2c": "latent A2C",
     "latent-ppo": "latent PPO",
