@@ -13,6 +13,7 @@ from jaxnas.algorithms.token_policy import TokenWriter, init_params, per_token, 
 from jaxnas.controllers import heads
 from jaxnas.controllers.unroll import Generated
 from jaxnas.core import tokens as tk
+from jaxnas.core.branching import branching
 from jaxnas.core.errors import UserError
 from jaxnas.core.ranges import COUNT, HPARAMS
 from jaxnas.core.rng import wrap
@@ -154,7 +155,7 @@ class DynaPPO(TokenWriter):
         Metrics: the policy's ``entropy``, nats a token, and which share of its candidates
         is ``new``.
         """
-        planned: Planned = mb._branching(self._planned)(jax.random.key_data(key), state)
+        planned: Planned = branching(self._planned)(jax.random.key_data(key), state)
         kernel, fitted, params, adam, tokens, active, entropy, new = planned
         model = state.model._replace(kernel=kernel, fitted=fitted)
         state = DynaState(state.hparams, params, adam, model, tokens, active)
